@@ -1,0 +1,62 @@
+# Everything runs in .venv, which is made on first use and again when
+# pyproject.toml changes. Needed beforehand: Python 3.10+ with pip, and make.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo ui test check clean
+.DELETE_ON_ERROR:
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+demo: $(INSTALLED)  ## Load the 336,776 flights of 2013 through Dagster
+	@$(PY) -m demo.run
+
+ui: $(INSTALLED)  ## Open Dagit on the demo: http://127.0.0.1:3000, or PORT=...
+	@$(PY) -m demo.ui
+
+test: $(INSTALLED)  ## Run the tests; PYTEST_ARGS=... are handed on
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+check: $(INSTALLED)  ## Lint, format, types, layers
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy mapper_core mapper_dagster demo tests
+	$(VENV)/bin/lint-imports
+
+clean:  ## Remove what the other targets made, the demo's data included
+	@if [ -d .demo ] && [ -x $(PY) ]; then $(PY) -m demo.server --stop; fi
+	rm -rf .demo $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
+		.hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Written for any Python, so that an old one is told so instead of failing oddly.
+define REQUIRE_PYTHON
+import sys
+if sys.version_info < (3, 10):
+    sys.exit("mapper needs Python 3.10 or newer; %s is %d.%d.\n"
+             "Name a newer one:  make PYTHON=python3.12 ..."
+             % (sys.executable, sys.version_info[0], sys.version_info[1]))
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit("%s cannot make virtual environments. On Debian and Ubuntu:\n"
+             "  sudo apt install python%d.%d-venv"
+             % (sys.executable, sys.version_info[0], sys.version_info[1]))
+endef
+export REQUIRE_PYTHON
+
+$(INSTALLED): pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { \
+		echo "There is no $(PYTHON): install Python 3.10 or newer." >&2; exit 1; }
+	@"$(PYTHON)" -c "$$REQUIRE_PYTHON"
+	@$(PY) -c 'import pip' 2>/dev/null || rm -rf $(VENV)
+	@[ -x $(PY) ] || "$(PYTHON)" -m venv $(VENV)
+	@echo "Installing into $(VENV) (once; a minute or two) ..."
+	@$(PY) -m pip install --quiet --quiet --editable '.[dev]'
+	@touch $@

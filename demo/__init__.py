@@ -1,0 +1,1 @@
+"""The demo: real flights, loaded month by month into a warehouse through Dagster."""

@@ -1,0 +1,80 @@
+"""Parallel, exactly-once loads from a SQL query into a table.
+
+>>> import mapper_core
+>>> sorted(mapper_core.__all__) == mapper_core.__all__
+True
+"""
+
+from .errors import (
+    ChunksFailedError,
+    DatabaseError,
+    IncompleteLoadError,
+    LedgerError,
+    MapperError,
+    QueryError,
+    SettingsError,
+    SnapshotLostError,
+    StaleLoadError,
+    TargetError,
+    TransferError,
+    TransformError,
+)
+from .model import (
+    Chunk,
+    ChunkKind,
+    ChunkResult,
+    ChunkStatus,
+    Column,
+    DataPath,
+    LoadMode,
+    LoadStatus,
+    LoadWindow,
+    ParallelProcessingResult,
+    Plan,
+    Snapshot,
+    TransformScope,
+)
+from .opening import LoadOptions
+from .parallel_query_executor import execute_query_parallel
+from .processor import ParallelProcessor
+from .retry import RetryConfig, RetryHandler, create_retry_handler
+from .settings import Settings
+from .tracker import ProgressSnapshot, ProgressTracker, create_progress_callback
+
+__all__ = [
+    "Chunk",
+    "ChunkKind",
+    "ChunkResult",
+    "ChunkStatus",
+    "ChunksFailedError",
+    "Column",
+    "DataPath",
+    "DatabaseError",
+    "IncompleteLoadError",
+    "LedgerError",
+    "LoadMode",
+    "LoadOptions",
+    "LoadStatus",
+    "LoadWindow",
+    "MapperError",
+    "ParallelProcessingResult",
+    "ParallelProcessor",
+    "Plan",
+    "ProgressSnapshot",
+    "ProgressTracker",
+    "QueryError",
+    "RetryConfig",
+    "RetryHandler",
+    "Settings",
+    "SettingsError",
+    "Snapshot",
+    "SnapshotLostError",
+    "StaleLoadError",
+    "TargetError",
+    "TransferError",
+    "TransformError",
+    "TransformScope",
+    "create_progress_callback",
+    "create_retry_handler",
+    "execute_query_parallel",
+]

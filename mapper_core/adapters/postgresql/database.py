@@ -1,0 +1,122 @@
+"""A PostgreSQL database in both roles: sessions, snapshots, what it can do."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import psycopg
+
+from ...connections import Opener
+from ...errors import SnapshotLostError
+from ...model import Column, DataPath, Snapshot
+from ...protocols import LedgerDialect, Source, Target
+from . import errors, session, types
+from .source import PostgreSQLReader
+from .target import PostgreSQLWriter
+
+_IDLE = "idle_in_transaction_session_timeout"
+_READ = "isolation level repeatable read read only"
+
+# Longer application names are cut with a notice. Source: PostgreSQL documentation, NAMEDATALEN.
+_NAME_BYTES = 63
+
+
+def connect(opener: Opener, *, application: str, time_zone: str | None) -> "PostgreSQL":
+    """Return the database behind `opener`; see `adapters.database`."""
+    settings = session.settings_of(opener.given) if opener.given is not None else {}
+    settings |= {
+        "application_name": application.encode()[:_NAME_BYTES].decode(errors="ignore"),
+        "lock_timeout": session.LOCK_TIMEOUT,
+        _IDLE: session.IDLE_TIMEOUT,
+    }
+    if time_zone is not None:
+        settings["TimeZone"] = time_zone
+    return PostgreSQL(opener, settings)
+
+
+class PostgreSQL:
+    """A PostgreSQL database; every session is a connection of its own."""
+
+    kind = "postgresql"
+    dialect = "postgres"
+    paths = frozenset(DataPath)
+    shares_snapshots = True
+    has_schemas = True
+    ledger_dialect = LedgerDialect(
+        text="text",
+        bigint="bigint",
+        timestamp="timestamptz",
+        share_lock="for share",
+        update_lock="for update",
+        skip_locked="for update skip locked",
+    )
+
+    def __init__(self, opener: Opener, settings: dict[str, str]) -> None:
+        self._opener = opener
+        self._settings = settings
+        self.limit = opener.limit
+        self.sole = opener.sole
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        with session.borrowed(self._opener) as connection:
+            session.begin(connection, _READ)
+            # Idle for as long as the load lasts: the server's own time-out must not end it.
+            session.apply(connection, self._settings | {_IDLE: "0"})
+            try:
+                asked = "select pg_export_snapshot(), now()"
+                row = session.run(connection, asked).fetchone()
+            except psycopg.Error as error:
+                msg = (
+                    f"this server cannot share a snapshot between sessions ({errors.words(error)})."
+                    " Pass snapshot=False to read each chunk at its own moment"
+                )
+                raise SnapshotLostError(msg) from error
+            yield Snapshot(row[0], f"snapshot {row[0]} of {row[1].isoformat()}")
+
+    @contextmanager
+    def open_reader(self, snapshot: Snapshot | None) -> Iterator[PostgreSQLReader]:
+        with session.borrowed(self._opener) as connection:
+            session.begin(connection, _READ)
+            if snapshot is not None and snapshot.id is not None:
+                _join(connection, snapshot)
+            session.apply(connection, self._settings)
+            yield PostgreSQLReader(connection)
+
+    @contextmanager
+    def open_writer(self) -> Iterator[PostgreSQLWriter]:
+        with session.borrowed(self._opener) as connection:
+            yield PostgreSQLWriter(connection, self._settings)
+
+    def quote(self, *names: str) -> str:
+        return session.identifier(*names)
+
+    def data_path(
+        self, offered: frozenset[DataPath], pairs: Sequence[tuple[Column, Column]]
+    ) -> tuple[DataPath, str]:
+        return types.data_path(offered, pairs)
+
+    def is_transient(self, error: BaseException) -> bool:
+        return errors.is_transient(error)
+
+    def is_duplicate(self, error: BaseException) -> bool:
+        return errors.is_duplicate(error)
+
+    def explain(self, error: BaseException) -> str | None:
+        return errors.words(error) if isinstance(error, psycopg.Error) else None
+
+
+def _join(connection: session.Connection, snapshot: Snapshot) -> None:
+    quoted = session.literal(connection, snapshot.id)[1:-1]
+    try:
+        connection.execute(f"set transaction snapshot {quoted}".encode())
+    except (psycopg.DataError, psycopg.errors.ObjectNotInPrerequisiteState) as error:
+        msg = (
+            f"{snapshot.description} is gone ({errors.words(error)}): the session that held it has"
+            " ended. Run the load again; it takes a new snapshot"
+        )
+        raise SnapshotLostError(msg) from error
+
+
+# The type checker reads these lines as: this class keeps both promises.
+_source: type[Source] = PostgreSQL
+_target: type[Target] = PostgreSQL

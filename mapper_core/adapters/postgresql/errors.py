@@ -1,0 +1,67 @@
+"""What PostgreSQL's errors mean, by SQLSTATE.
+
+Source of the codes: PostgreSQL documentation, appendix A, "PostgreSQL Error Codes".
+"""
+
+import psycopg
+
+# Classes and codes after which the same work may succeed.
+_TRANSIENT_CLASSES = ("08",)  # connection exceptions
+_TRANSIENT = frozenset(
+    {
+        "40001",  # serialization_failure, also a recovery conflict on a standby
+        "40P01",  # deadlock_detected
+        "55P03",  # lock_not_available
+        "53300",  # too_many_connections
+        "57P01",  # admin_shutdown, also pg_terminate_backend
+        "57P02",  # crash_shutdown
+        "57P03",  # cannot_connect_now
+        "57P05",  # idle_session_timeout
+        "25P03",  # idle_in_transaction_session_timeout
+    }
+)
+
+# libpq keeps the SQLSTATE of a refused connection to itself, so here, and only here, the words of
+# the message decide. Unknown words (another language) count as transient: retries are bounded.
+_REFUSED_FOR_GOOD = (
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "does not exist",
+    "no password supplied",
+    "permission denied",
+    "not permitted to log in",
+    "could not translate host name",
+    "certificate",
+)
+
+UNIQUE_VIOLATION = "23505"
+
+# SQLSTATE classes of errors that the query's or the table's own text causes.
+PERMISSION = "42501"
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again, on a new connection, may help."""
+    if not isinstance(error, psycopg.Error):
+        return isinstance(error, ConnectionError | TimeoutError)
+    if error.sqlstate:
+        return error.sqlstate in _TRANSIENT or error.sqlstate.startswith(_TRANSIENT_CLASSES)
+    if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return False
+    return not any(words in str(error) for words in _REFUSED_FOR_GOOD)
+
+
+def is_duplicate(error: BaseException) -> bool:
+    """Whether a unique key refused a row."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == UNIQUE_VIOLATION
+
+
+def words(error: psycopg.Error) -> str:
+    """Return the server's message with its detail and hint, without the driver's decoration."""
+    diagnosis = error.diag
+    parts = (
+        diagnosis.message_primary,
+        diagnosis.message_detail,
+        diagnosis.message_hint,
+    )
+    return ". ".join(part.rstrip(".") for part in parts if part) or str(error).strip()

@@ -1,0 +1,168 @@
+"""Writing to PostgreSQL: transactions that take COPY blocks or Python rows."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb, JsonbDumper
+
+from ...model import Column, DataPath, Row
+from ...protocols import STAGE_CHUNK, Batch
+from . import session
+
+# The setting that tells a stage's column default which chunk is being written.
+_CHUNK_SETTING = "mapper.chunk"
+
+_COLUMNS = """
+select a.attname,
+       format_type(a.atttypid, a.atttypmod),
+       coalesce(nullif(t.typbasetype, 0), t.oid),
+       a.attnotnull and not a.atthasdef and a.attidentity = '',
+       a.attgenerated <> '' or a.attidentity = 'a'
+from pg_attribute a
+join pg_type t on t.oid = a.atttypid
+where a.attrelid = to_regclass(:name) and a.attnum > 0 and not a.attisdropped
+order by a.attnum
+"""
+
+_DEFAULTS = """
+select a.attname, pg_get_expr(d.adbin, d.adrelid)
+from pg_attribute a
+join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+where a.attrelid = to_regclass(:name) and a.attgenerated = ''
+"""
+
+
+class PostgreSQLTransaction:
+    """One open transaction."""
+
+    def __init__(self, connection: session.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, values: Mapping[str, Any] | None = None) -> list[Row]:
+        cursor = session.run(self._connection, sql, values)
+        return list(cursor.fetchall()) if cursor.description else []
+
+    def lock(self, name: str) -> None:
+        self.execute("select pg_advisory_xact_lock(hashtextextended(:name, 0))", {"name": name})
+
+    def columns(self, table: Sequence[str]) -> tuple[Column, ...]:
+        found = self.execute(_COLUMNS, {"name": session.identifier(*table)})
+        return tuple(
+            Column(name, kind, number, required=required, generated=generated)
+            for name, kind, number, required, generated in found
+        )
+
+    def refusal(self, table: Sequence[str], *, replaces: bool) -> str | None:
+        name = session.identifier(*table)
+        privileges = ("insert", "delete") if replaces else ("insert",)
+        for privilege in privileges:
+            may, user = self.execute(
+                f"select has_{'any_column' if privilege == 'insert' else 'table'}_privilege"
+                "(:name, :privilege), current_user",
+                {"name": name, "privilege": privilege},
+            )[0]
+            if not may:
+                return f"{user} lacks the privilege: grant {privilege} on {name} to {user}"
+        return None
+
+    def create_stage(
+        self, stage: Sequence[str], target: Sequence[str], columns: Sequence[str]
+    ) -> None:
+        name, listed = session.identifier(*stage), _listed(columns)
+        self.execute(f"drop table if exists {name}")
+        self.execute(
+            f"create table {name} as"
+            f" select {listed} from {session.identifier(*target)} with no data"
+        )
+        for column, default in self.execute(_DEFAULTS, {"name": session.identifier(*target)}):
+            if column in columns:
+                # The expression comes from the target's own catalog, already as SQL.
+                quoted = session.identifier(column)
+                self.execute(f"alter table {name} alter column {quoted} set default {default}")
+        self.execute(
+            f"alter table {name} add column {session.identifier(STAGE_CHUNK)} integer"
+            f" default current_setting('{_CHUNK_SETTING}')::integer"
+        )
+
+    def write(
+        self,
+        batches: Iterable[Batch],
+        table: Sequence[str],
+        columns: Sequence[str],
+        path: DataPath,
+        *,
+        staged_chunk: int | None = None,
+    ) -> int:
+        if staged_chunk is not None:
+            self.execute(
+                f"select set_config('{_CHUNK_SETTING}', :chunk, true)",
+                {"chunk": str(staged_chunk)},
+            )
+        form = "binary" if path is DataPath.COPY_BINARY else "text"
+        statement = (
+            f"copy {session.identifier(*table)} ({_listed(columns)}) from stdin (format {form})"
+        )
+        cursor = psycopg.Cursor(self._connection)
+        if path is DataPath.ROWS:
+            return self._write_rows(cursor, statement, batches, self._json_places(table, columns))
+        with cursor.copy(statement.encode()) as copy:
+            for block in batches:
+                copy.write(block)  # type: ignore[arg-type]  # a copy path carries bytes
+        return cursor.rowcount
+
+    def _write_rows(
+        self,
+        cursor: "psycopg.Cursor[Any]",
+        statement: str,
+        batches: Iterable[Batch],
+        json_places: Sequence[int],
+    ) -> int:
+        # Of this cursor alone: the connection may be the caller's.
+        cursor.adapters.register_dumper(dict, JsonbDumper)
+        with cursor.copy(statement.encode()) as copy:
+            for batch in batches:
+                for row in batch:
+                    copy.write_row(_with_json(row, json_places) if json_places else row)  # type: ignore[arg-type]
+        return cursor.rowcount
+
+    def _json_places(self, table: Sequence[str], columns: Sequence[str]) -> list[int]:
+        kinds = {column.name: column.type for column in self.columns(table)}
+        return [place for place, name in enumerate(columns) if kinds.get(name) in {"json", "jsonb"}]
+
+
+def _with_json(row: Row, places: Sequence[int]) -> Row:
+    """Mark a row's JSON values as such: a list is not an array there, a string not JSON text."""
+    values = list(row)
+    for place in places:
+        if values[place] is not None:
+            values[place] = Jsonb(values[place])
+    return tuple(values)
+
+
+class PostgreSQLWriter:
+    """One connection to the target."""
+
+    def __init__(self, connection: session.Connection, settings: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._settings = settings
+
+    @contextmanager
+    def begin(self) -> Iterator[PostgreSQLTransaction]:
+        # Read committed, whatever the server's default: a claim must see the claims of others.
+        session.begin(self._connection, "isolation level read committed")
+        session.apply(self._connection, self._settings)
+        try:
+            yield PostgreSQLTransaction(self._connection)
+        except BaseException:
+            # The first error is the one to report; a dead connection rolls back by itself.
+            with suppress(psycopg.Error):
+                session.end_statement(self._connection)
+                self._connection.execute("rollback")
+            raise
+        self._connection.execute("commit")
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(session.identifier(column) for column in columns)

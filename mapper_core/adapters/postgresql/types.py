@@ -1,0 +1,105 @@
+"""Which PostgreSQL values travel unchanged, and on which path."""
+
+from collections.abc import Sequence
+
+from ...errors import TargetError
+from ...model import Column, DataPath
+
+# Types made by users and extensions start here; their numbers differ between databases.
+# Source: PostgreSQL source, src/include/access/transam.h, FirstNormalObjectId.
+FIRST_USER_OID = 16_384
+
+# Built-in types whose binary form means something else in another database (an oid of an object)
+# or has no binary input.
+_NOT_BINARY = frozenset(
+    {
+        *("regproc", "regprocedure", "regoper", "regoperator", "regclass", "regcollation"),
+        *("regtype", "regrole", "regnamespace", "regconfig", "regdictionary", "oid", "aclitem"),
+        *("pg_node_tree", "pg_ndistinct", "pg_dependencies", "pg_mcv_list", "gtsvector"),
+        *("tid", "xid", "cid", "record"),
+    }
+)
+
+# Text out of the left is text into the right, for every value or with a loud error.
+_TEXT_FITS = {
+    "smallint": {"integer", "bigint", "numeric", "double precision", "real"},
+    "integer": {"smallint", "bigint", "numeric", "double precision"},
+    "bigint": {"smallint", "integer", "numeric"},
+    "numeric": {"smallint", "integer", "bigint"},
+    "real": {"double precision", "numeric"},
+    "double precision": {"numeric"},
+    "date": {"timestamp without time zone"},
+    "json": {"jsonb"},
+    "jsonb": {"json"},
+    "character varying": {"character"},
+    "text": {
+        "character varying",
+        "character",
+        "name",
+        "citext",
+        "json",
+        "jsonb",
+        "xml",
+        "uuid",
+    },
+    "name": {"character varying", "character"},
+    "uuid": set(),
+}
+_ANYTHING_FITS = {"text", "character varying", "citext"}
+
+
+def base(type_name: str) -> str:
+    """Return the type without its modifier: `numeric(10,2)` -> `numeric`.
+
+    >>> base("timestamp(3) without time zone")
+    'timestamp without time zone'
+    >>> base('"char"')
+    '"char"'
+    """
+    head, bracket, rest = type_name.partition("(")
+    return head + rest.partition(")")[2] if bracket else type_name
+
+
+def data_path(
+    offered: frozenset[DataPath], pairs: Sequence[tuple[Column, Column]]
+) -> tuple[DataPath, str]:
+    """Choose how rows travel for these (query column, table column) pairs; see `Target`."""
+    if DataPath.COPY_TEXT not in offered:
+        return (
+            DataPath.ROWS,
+            "a transform, or a source that is not PostgreSQL, needs Python rows",
+        )
+    for ours, theirs in pairs:
+        if not _fits(ours, theirs):
+            msg = (
+                f"column {theirs.name!r} is {theirs.type} in the target, but {ours.type} in the"
+                f" query, and not every value fits: cast it in the query"
+                f' ("{ours.name}"::{theirs.type})'
+            )
+            raise TargetError(msg)
+    for ours, theirs in pairs:
+        if reason := _why_not_binary(ours, theirs):
+            return DataPath.COPY_TEXT, reason
+    return DataPath.COPY_BINARY, "every column has the same built-in type on both sides"
+
+
+def _fits(ours: Column, theirs: Column) -> bool:
+    source, target = base(ours.type), base(theirs.type)
+    if source == target or target in _ANYTHING_FITS or target in _TEXT_FITS.get(source, set()):
+        return True
+    if (theirs.type_id or 0) < FIRST_USER_OID:
+        return False
+    # A type of the user's: the same one by another search path, or text that it must accept.
+    same_name = source.rpartition(".")[2] == target.rpartition(".")[2]
+    return same_name or source in {"text", "character varying"}
+
+
+def _why_not_binary(ours: Column, theirs: Column) -> str | None:
+    if ours.type_id != theirs.type_id:
+        return f"column {theirs.name!r} is {ours.type} in the query and {theirs.type} in the target"
+    if ours.type_id is None or ours.type_id >= FIRST_USER_OID:
+        return f"column {theirs.name!r} has the user-defined type {theirs.type}"
+    name = base(ours.type).removesuffix("[]")
+    if name in _NOT_BINARY:
+        return f"column {theirs.name!r} is {name}, whose binary form is not portable"
+    return None

@@ -1,0 +1,66 @@
+"""Every error this package raises on purpose.
+
+MapperError
+├── SettingsError        what was asked for makes no sense; nothing was opened
+├── QueryError           the source query cannot be loaded as it stands
+├── TargetError          the target table does not fit, or may not be written
+├── DatabaseError        a database could not do what planning or publishing needs
+├── LedgerError          the ledger and this call disagree about a load
+│   ├── StaleLoadError   another run has taken the load over; this one stops
+│   └── IncompleteLoadError   planned chunks are missing at publish time
+├── SnapshotLostError    the load's read point is gone
+├── TransformError       a transform did not return what it promised to
+├── TransferError        a stream ended without the database saying it was whole
+└── ChunksFailedError    raised by `result.raise_for_failures()`
+
+Each message names the cause and the cure. The driver's own error, where there is one, is
+`__cause__`. They pickle, because Dagster and process pools carry errors between processes.
+"""
+
+
+class MapperError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class SettingsError(MapperError):
+    """A setting, argument or connection cannot be used as given."""
+
+
+class QueryError(MapperError):
+    """The source query cannot be loaded as it stands."""
+
+
+class TargetError(MapperError):
+    """The target table does not fit the query, or may not be written."""
+
+
+class DatabaseError(MapperError):
+    """A database could not be reached, or refused what planning or publishing needs."""
+
+
+class LedgerError(MapperError):
+    """The ledger and this call disagree about a load."""
+
+
+class StaleLoadError(LedgerError):
+    """Another run has taken the load over; nothing this one still holds can be committed."""
+
+
+class IncompleteLoadError(LedgerError):
+    """Planned chunks are not in the ledger, so the load may not be published."""
+
+
+class SnapshotLostError(MapperError):
+    """The read point of the load is gone; its remaining chunks cannot be read consistently."""
+
+
+class TransformError(MapperError):
+    """The transform did not return what it promised to."""
+
+
+class TransferError(MapperError):
+    """A stream of rows ended without the database saying that it was whole."""
+
+
+class ChunksFailedError(MapperError):
+    """At least one chunk of the load failed; the message lists the first of them."""

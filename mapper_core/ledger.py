@@ -1,0 +1,444 @@
+"""The durable record of loads: what was planned, and the set of chunks that are finished.
+
+It lives in the target database, because only there can a chunk's rows and its ledger row commit
+together. Three tables: `load` (one row a load, with its epoch), `chunk` (the plan) and `claim` (one
+row a finished chunk, inserted before the chunk's rows and committed with them). The unique key of
+`claim` is what makes a chunk exactly-once: a second writer waits for the first, and then either
+finds the chunk finished or writes it.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+
+from .errors import IncompleteLoadError, LedgerError, StaleLoadError
+from .model import (
+    Chunk,
+    ChunkKind,
+    ChunkResult,
+    ChunkStatus,
+    Column,
+    DataPath,
+    Mapping,
+    Plan,
+    Snapshot,
+)
+from .protocols import Target, Transaction
+
+VERSION = 1
+"""Raised with every change of the tables below."""
+
+# A varchar that every database can index; load ids hold run id, asset key and partition key.
+_NAME = "varchar(400)"
+
+# Missing chunks that an error lists by number.
+_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRecord:
+    """What the ledger knows about a load."""
+
+    load_id: str
+    epoch: int
+    published: bool
+    query_hash: str
+    plan: Plan
+    created_at: datetime
+
+
+class ChunkIsFinished(Exception):  # noqa: N818 - an answer, not an error
+    """The ledger already holds the chunk: roll back, there is nothing to do."""
+
+
+class Ledger:
+    """The ledger of one target database."""
+
+    def __init__(self, target: Target, schema: str) -> None:
+        self._target = target
+        self._schema = schema
+        self._facts = target.ledger_dialect
+        self._load, self._chunk, self._claim, self._version = (
+            target.quote(*self.table(name)) for name in ("load", "chunk", "claim", "version")
+        )
+
+    def table(self, name: str) -> tuple[str, ...]:
+        """Return the parts of the name of a table that belongs to the ledger."""
+        if self._target.has_schemas:
+            return (self._schema, name)
+        return (f"{self._schema}_{name}",)
+
+    def prepare(self, transaction: Transaction) -> None:
+        """Create the ledger's tables where they are missing.
+
+        Raises LedgerError when they are of another version than this code writes.
+        """
+        if not transaction.columns(self.table("version")):
+            # Two first loads at once must not both create them.
+            transaction.lock(f"ledger {self._schema}")
+            self._create(transaction)
+        found = transaction.execute(f"select max(version) from {self._version}")[0][0]
+        if found != VERSION:
+            msg = (
+                f"the ledger in schema {self._schema!r} has version {found}, this release of mapper"
+                f" writes version {VERSION}: use the release that made it, or set"
+                " MAPPER_LEDGER_SCHEMA to start another ledger"
+            )
+            raise LedgerError(msg)
+
+    def _create(self, transaction: Transaction) -> None:
+        facts = self._facts
+        if self._target.has_schemas:
+            transaction.execute(f"create schema if not exists {self._target.quote(self._schema)}")
+        transaction.execute(f"create table if not exists {self._version} (version integer)")
+        transaction.execute(f"""create table if not exists {self._load} (
+            load_id {_NAME} not null primary key,
+            load_group {_NAME},
+            generation integer not null,
+            epoch integer not null,
+            status varchar(20) not null,
+            target {_NAME},
+            query_hash varchar(64) not null,
+            plan {facts.text} not null,
+            created_at {facts.timestamp} not null,
+            published_at {facts.timestamp})""")
+        transaction.execute(f"""create table if not exists {self._chunk} (
+            load_id {_NAME} not null,
+            chunk_id integer not null,
+            bounds {facts.text} not null,
+            primary key (load_id, chunk_id))""")
+        transaction.execute(f"""create table if not exists {self._claim} (
+            load_id {_NAME} not null,
+            chunk_id integer not null,
+            epoch integer not null,
+            done integer not null,
+            rows_read {facts.bigint},
+            rows_written {facts.bigint},
+            bytes {facts.bigint},
+            attempts integer,
+            seconds double precision,
+            worker integer,
+            started_at {facts.timestamp},
+            finished_at {facts.timestamp},
+            primary key (load_id, chunk_id))""")
+        transaction.execute(
+            f"insert into {self._version} select :version"
+            f" where not exists (select 1 from {self._version})",
+            {"version": VERSION},
+        )
+
+    def find(self, transaction: Transaction, load_id: str) -> LoadRecord | None:
+        """Return the load with its plan, or None."""
+        rows = transaction.execute(
+            f"select epoch, status, query_hash, plan, created_at from {self._load}"
+            " where load_id = :load_id",
+            {"load_id": load_id},
+        )
+        if not rows:
+            return None
+        epoch, status, query_hash, plan, created_at = rows[0]
+        chunks = transaction.execute(
+            f"select chunk_id, bounds from {self._chunk} where load_id = :load_id"
+            " order by chunk_id",
+            {"load_id": load_id},
+        )
+        return LoadRecord(
+            load_id,
+            epoch,
+            status == "published",
+            query_hash,
+            _plan(load_id, epoch, plan, chunks),
+            _instant(created_at),
+        )
+
+    def group(self, transaction: Transaction, load_group: str) -> list[tuple[str, bool]]:
+        """Return the loads of a group, newest first, each with whether it is published."""
+        rows = transaction.execute(
+            f"select load_id, status from {self._load} where load_group = :load_group"
+            " order by generation desc",
+            {"load_group": load_group},
+        )
+        return [(load_id, status == "published") for load_id, status in rows]
+
+    def is_active(self, transaction: Transaction, load_id: str) -> bool:
+        """Whether a transaction is writing a chunk of the load right now."""
+        free = transaction.execute(
+            f"select 1 from {self._load} where load_id = :load_id {self._facts.skip_locked}",
+            {"load_id": load_id},
+        )
+        return not free
+
+    def store(
+        self,
+        transaction: Transaction,
+        plan: Plan,
+        mapping: Mapping,
+        load_group: str | None,
+    ) -> None:
+        """Store a new load and its plan, in one transaction."""
+        transaction.execute(
+            f"insert into {self._load} (load_id, load_group, generation, epoch, status, target,"
+            " query_hash, plan, created_at) values (:load_id, :load_group,"
+            f" (select count(*) from {self._load} where load_group = :counted_group),"
+            " :epoch, 'loading', :target, :query_hash, :plan, current_timestamp)",
+            {
+                "load_id": plan.load_id,
+                "load_group": load_group,
+                "counted_group": load_group,
+                "epoch": plan.epoch,
+                "target": mapping.target_name,
+                "query_hash": query_hash(mapping),
+                "plan": _plan_text(plan),
+            },
+        )
+        for chunk in plan.chunks:
+            transaction.execute(
+                f"insert into {self._chunk} (load_id, chunk_id, bounds)"
+                " values (:load_id, :chunk_id, :bounds)",
+                {
+                    "load_id": plan.load_id,
+                    "chunk_id": chunk.id,
+                    "bounds": _chunk_text(chunk),
+                },
+            )
+
+    def continue_at(self, transaction: Transaction, plan: Plan) -> None:
+        """Note the read point at which an unfinished load goes on; its claims stay."""
+        self._hold(transaction, plan.load_id, self._facts.update_lock)
+        self._note(transaction, plan)
+
+    def restart(self, transaction: Transaction, plan: Plan) -> Plan:
+        """Begin an unfinished load anew: drop its claims, raise its epoch; return the plan to run.
+
+        Waits for transactions that still write chunks of it; what they commit later is refused.
+        """
+        epoch = self._hold(transaction, plan.load_id, self._facts.update_lock)[0] + 1
+        transaction.execute(
+            f"delete from {self._claim} where load_id = :load_id",
+            {"load_id": plan.load_id},
+        )
+        transaction.execute(
+            f"update {self._load} set epoch = :epoch where load_id = :load_id",
+            {"load_id": plan.load_id, "epoch": epoch},
+        )
+        self._note(transaction, plan)
+        return replace(plan, epoch=epoch)
+
+    def _note(self, transaction: Transaction, plan: Plan) -> None:
+        transaction.execute(
+            f"update {self._load} set plan = :plan where load_id = :load_id",
+            {"load_id": plan.load_id, "plan": _plan_text(plan)},
+        )
+
+    def claim(self, transaction: Transaction, plan: Plan, chunk: Chunk) -> None:
+        """Claim a chunk for this transaction, before its rows.
+
+        Waits while another transaction holds the claim.
+
+        Raises:
+            ChunkIsFinished: the other one committed, or an attempt whose COMMIT got no reply did.
+            StaleLoadError: the load has been taken over or published since the plan.
+        """
+        epoch, status = self._hold(transaction, plan.load_id, self._facts.share_lock)
+        if epoch != plan.epoch or status != "loading":
+            msg = (
+                f"load {plan.load_id} was {'published' if status == 'published' else 'taken over'}"
+                " by another run; this run's chunk was rolled back"
+            )
+            raise StaleLoadError(msg)
+        try:
+            transaction.execute(
+                f"insert into {self._claim} (load_id, chunk_id, epoch, done)"
+                " values (:load_id, :chunk_id, :epoch, 0)",
+                {"load_id": plan.load_id, "chunk_id": chunk.id, "epoch": epoch},
+            )
+        except Exception as error:
+            if self._target.is_duplicate(error):
+                raise ChunkIsFinished from None
+            raise
+
+    def finish(self, transaction: Transaction, plan: Plan, result: ChunkResult) -> None:
+        """Mark the claimed chunk done, in the transaction that wrote its rows."""
+        transaction.execute(
+            f"update {self._claim} set done = 1, rows_read = :rows_read, bytes = :bytes,"
+            " rows_written = :rows_written, attempts = :attempts, seconds = :seconds,"
+            " worker = :worker, started_at = :started_at, finished_at = current_timestamp"
+            " where load_id = :load_id and chunk_id = :chunk_id",
+            {
+                "load_id": plan.load_id,
+                "chunk_id": result.chunk_id,
+                "rows_read": result.rows_read,
+                "rows_written": result.rows_written,
+                "bytes": result.bytes,
+                "attempts": result.attempts,
+                "seconds": result.duration,
+                "worker": result.worker,
+                "started_at": result.started_at,
+            },
+        )
+
+    def finished(self, transaction: Transaction, load_id: str) -> dict[int, ChunkResult]:
+        """Return the finished chunks of a load by their id, as skipped results."""
+        rows = transaction.execute(
+            "select chunk_id, rows_read, rows_written, bytes, attempts, seconds, worker,"
+            f" started_at, finished_at from {self._claim} where load_id = :load_id and done = 1",
+            {"load_id": load_id},
+        )
+        return {
+            row[0]: ChunkResult(
+                chunk_id=row[0],
+                status=ChunkStatus.SKIPPED,
+                rows_read=row[1],
+                rows_written=row[2],
+                bytes=row[3] or 0,
+                attempts=row[4] or 0,
+                duration=row[5] or 0.0,
+                worker=row[6] or 0,
+                started_at=None if row[7] is None else _instant(row[7]),
+                finished_at=None if row[8] is None else _instant(row[8]),
+            )
+            for row in rows
+        }
+
+    def rows_written(self, transaction: Transaction, load_id: str) -> int:
+        """Return how many rows the finished chunks of a load have written."""
+        counted = transaction.execute(
+            f"select coalesce(sum(rows_written), 0) from {self._claim}"
+            " where load_id = :load_id and done = 1",
+            {"load_id": load_id},
+        )
+        return int(counted[0][0])
+
+    def seal(self, transaction: Transaction, plan: Plan) -> bool:
+        """Mark the load published under a new epoch, in the transaction that publishes it.
+
+        Returns whether there is something to publish: False when the load was published from this
+        very plan already, say by a COMMIT whose reply was lost.
+
+        Raises:
+            IncompleteLoadError: a planned chunk is not finished; nothing may be published.
+            StaleLoadError: another run has taken the load over.
+        """
+        epoch, status = self._hold(transaction, plan.load_id, self._facts.update_lock)
+        if status == "published" and epoch == plan.epoch + 1:
+            return False
+        if epoch != plan.epoch:
+            msg = f"load {plan.load_id} was taken over by another run; nothing was published here"
+            raise StaleLoadError(msg)
+        missing = transaction.execute(
+            f"select c.chunk_id from {self._chunk} c left join {self._claim} d"
+            " on d.load_id = c.load_id and d.chunk_id = c.chunk_id and d.done = 1"
+            " where c.load_id = :load_id and d.chunk_id is null order by c.chunk_id",
+            {"load_id": plan.load_id},
+        )
+        if missing:
+            named = ", ".join(str(row[0]) for row in missing[:_NAMED]) + ", ..." * (
+                len(missing) > _NAMED
+            )
+            msg = (
+                f"load {plan.load_id}: {len(missing)} of {len(plan.chunks)} planned chunks are not"
+                f" finished ({named}), so nothing is published. Run the load again with the same"
+                " load id (in Dagster: re-execute all steps); finished chunks are kept"
+            )
+            raise IncompleteLoadError(msg)
+        transaction.execute(
+            f"update {self._load} set epoch = epoch + 1, status = 'published',"
+            " published_at = current_timestamp where load_id = :load_id",
+            {"load_id": plan.load_id},
+        )
+        return True
+
+    def _hold(self, transaction: Transaction, load_id: str, lock: str) -> tuple[int, str]:
+        rows = transaction.execute(
+            f"select epoch, status from {self._load} where load_id = :load_id {lock}",
+            {"load_id": load_id},
+        )
+        if not rows:
+            msg = f"the ledger has no load {load_id}: it was removed while it ran. Start a new load"
+            raise StaleLoadError(msg)
+        return rows[0][0], rows[0][1]
+
+
+def query_hash(mapping: Mapping) -> str:
+    """Return a fingerprint of what a load reads and where it writes; equal for a resumable one."""
+    window = mapping.window
+    parts = (
+        mapping.source_sql,
+        repr(sorted((mapping.bind_values or {}).items())),
+        mapping.target_name,
+        mapping.load_mode.value,
+        repr((window.column, window.start, window.end)) if window else "",
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _plan_text(plan: Plan) -> str:
+    """Write everything of a plan but its chunks as JSON."""
+    return json.dumps(
+        {
+            "strategy": plan.strategy,
+            "strategy_reason": plan.strategy_reason,
+            "chunk_key": plan.chunk_key,
+            "key_types": plan.key_types,
+            "columns": [[c.name, c.type, c.type_id] for c in plan.columns],
+            "data_path": plan.data_path.value,
+            "data_path_reason": plan.data_path_reason,
+            "workers": plan.workers,
+            "chunk_size": plan.chunk_size,
+            "stage_table": plan.stage_table,
+            "snapshot": [
+                plan.snapshot.id,
+                plan.snapshot.description,
+                plan.snapshot.resumed_from,
+            ],
+        }
+    )
+
+
+def _plan(load_id: str, epoch: int, text: str, chunks: Sequence[tuple[int, str]]) -> Plan:
+    found = json.loads(text)
+    return Plan(
+        load_id=load_id,
+        epoch=epoch,
+        chunks=tuple(_chunk_from(chunk_id, bounds) for chunk_id, bounds in chunks),
+        columns=tuple(Column(name, kind, number) for name, kind, number in found["columns"]),
+        snapshot=Snapshot(*found["snapshot"]),
+        data_path=DataPath(found["data_path"]),
+        chunk_key=tuple(found["chunk_key"]),
+        key_types=tuple(found["key_types"]),
+        **{
+            name: found[name]
+            for name in (
+                "strategy",
+                "strategy_reason",
+                "data_path_reason",
+                "workers",
+                "chunk_size",
+                "stage_table",
+            )
+        },
+    )
+
+
+def _chunk_text(chunk: Chunk) -> str:
+    return json.dumps([chunk.kind.value, chunk.low, chunk.high, chunk.expected_rows])
+
+
+def _chunk_from(chunk_id: int, bounds: str) -> Chunk:
+    kind, low, high, expected = json.loads(bounds)
+    return Chunk(
+        chunk_id,
+        ChunkKind(kind),
+        None if low is None else tuple(low),
+        None if high is None else tuple(high),
+        expected,
+    )
+
+
+def _instant(value: datetime | str) -> datetime:
+    """Return a database's timestamp as an aware datetime; some databases keep it as text."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    return value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)

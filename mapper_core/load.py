@@ -1,0 +1,372 @@
+"""One load over opened databases: its read point, its plan, its chunks, its publishing."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from threading import Event
+from typing import TypeVar
+
+from . import planner, publisher
+from .crew import run_chunks
+from .errors import (
+    DatabaseError,
+    LedgerError,
+    MapperError,
+    SettingsError,
+    SnapshotLostError,
+    TargetError,
+)
+from .ledger import Ledger, LoadRecord, query_hash
+from .model import Chunk, ChunkResult, Column, DataPath, Mapping, Plan, Snapshot
+from .protocols import Reader, Source, Target, Transaction
+from .query import Query
+from .retry import RetryHandler
+from .settings import Settings
+from .tracker import ProgressTracker
+from .worker import Destination, Work
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """The target's side of a load: the database, its ledger, the table."""
+
+    target: Target
+    ledger: Ledger
+    table: tuple[str, ...]
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open one transaction on a session of its own."""
+        with self.target.open_writer() as writer, writer.begin() as transaction:
+            yield transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A mapping, the settings in force and the databases it runs over."""
+
+    load_id: str
+    mapping: Mapping
+    query: Query
+    settings: Settings
+    source: Source
+    sink: Sink | None
+    retry: RetryHandler
+    tracker: ProgressTracker | None
+    stop: Event
+    one_snapshot: bool
+    """Whether every read must see one read point."""
+    shared_pool: bool
+    """Whether source and target connections come out of one pool."""
+
+    @contextmanager
+    def read_point(self) -> Iterator[Snapshot]:
+        """Hold the load's read point until the block ends."""
+        if not self.one_snapshot:
+            yield Snapshot(None, "none: each chunk is read at its own moment (snapshot=False)")
+        elif self._lone_source():
+            yield Snapshot(None, "one statement reads everything")
+        else:
+            with self.source.snapshot() as snapshot:
+                yield snapshot
+
+    def plan(self, snapshot: Snapshot, *, load_group: str | None = None) -> tuple[Plan, bool]:
+        """Decide the load and store it, or take up what the ledger has of it.
+
+        Returns the plan and whether the load is published already. Nothing of the query's rows has
+        moved when this raises.
+
+        Raises:
+            MapperError: a mistake that can be known beforehand; the message names the cure.
+        """
+        return self._outside_chunks("plan", lambda: self._plan(snapshot, load_group))
+
+    def run(self, plan: Plan, chunks: Sequence[Chunk]) -> list[ChunkResult]:
+        """Run chunks of the plan, but those the ledger holds; return a result for every one."""
+        finished = self._outside_chunks("read the ledger of", self._finished)
+        skipped = [finished[chunk.id] for chunk in chunks if chunk.id in finished]
+        if self.tracker:
+            self.tracker.start(len(chunks))
+            for result in skipped:
+                self.tracker.record(result)
+        work = Work(
+            plan=plan,
+            mapping=self.mapping,
+            query=self.query,
+            source=self.source,
+            destination=self._outside_chunks("open the target of", lambda: self._destination(plan)),
+            retry=self.retry,
+            stop=self.stop,
+        )
+        todo = [chunk for chunk in chunks if chunk.id not in finished]
+        results = run_chunks(work, todo, self.tracker.record if self.tracker else None)
+        return sorted([*skipped, *results], key=lambda result: result.chunk_id)
+
+    def publish(self, plan: Plan) -> None:
+        """Publish the load; twice is safe.
+
+        Raises:
+            MapperError: it may not be published, or could not be; the target is as it was.
+        """
+        if (sink := self.sink) is None:
+            return
+
+        def attempt() -> None:
+            with sink.transaction() as transaction:
+                publisher.publish(transaction, sink.target, sink.ledger, plan, self.mapping)
+
+        self._outside_chunks("publish", attempt)
+
+    def in_group(self, load_group: str, *, fresh: bool) -> "Load":
+        """Return the same load under the id of the group's newest one.
+
+        With `fresh`, a published one is followed by a new one under the next id.
+        """
+        sink = self.sink
+        if sink is None:
+            raise SettingsError(
+                "a load in several steps needs a target: that is where its ledger is"
+            )
+
+        def resolve() -> str:
+            with sink.transaction() as transaction:
+                sink.ledger.prepare(transaction)
+                loads = sink.ledger.group(transaction, load_group)
+            if not loads:
+                return load_group
+            newest, published = loads[0]
+            return f"{load_group}#{len(loads) + 1}" if fresh and published else newest
+
+        return replace(self, load_id=self._outside_chunks("find", resolve))
+
+    def joinable(self) -> Snapshot | None:
+        """Return the read point at which the ledger planned this load, if it can be joined yet."""
+        record = self._outside_chunks("read the ledger of", self._find)
+        if record is None or record.published or record.plan.snapshot.id is None:
+            return None
+        try:
+            with self.source.open_reader(record.plan.snapshot):
+                return record.plan.snapshot
+        except SnapshotLostError:
+            return None
+
+    def find(self) -> LoadRecord:
+        """Return what the ledger has of this load. Raises LedgerError when it has nothing."""
+        record = self._outside_chunks("read the ledger of", self._find)
+        if record is None:
+            msg = f"the ledger has no load {self.load_id}: plan it first"
+            raise LedgerError(msg)
+        return record
+
+    def finished(self) -> list[ChunkResult]:
+        """Return the chunks the ledger holds of this load, by their id."""
+        found = self._outside_chunks("read the ledger of", self._finished)
+        return [found[chunk_id] for chunk_id in sorted(found)]
+
+    def _plan(self, snapshot: Snapshot, load_group: str | None) -> tuple[Plan, bool]:
+        with self.source.open_reader(snapshot) as reader:
+            columns = reader.columns(self.query)
+            if self.sink or self.mapping.transform:
+                planner.check_columns(columns)
+            record = self._find()
+            if record is not None:
+                return self._take_up(record, columns, snapshot)
+            plan = self._decide(reader, columns, snapshot)
+        if self.sink:
+            with self.sink.transaction() as transaction:
+                self._create_stage(transaction, plan)
+                self.sink.ledger.store(transaction, plan, self.mapping, load_group)
+        return plan, False
+
+    def _decide(self, reader: Reader, columns: Sequence[Column], snapshot: Snapshot) -> Plan:
+        path, path_reason = self._data_path(columns)
+        strategy = planner.choose_strategy(
+            self.mapping,
+            self.query,
+            self.settings,
+            source=self.source,
+            reader=reader,
+            columns=columns,
+            one_snapshot=self.one_snapshot,
+            sequential=self._sequential(),
+        )
+        workers = planner.worker_count(
+            self.settings,
+            self.source,
+            self.sink.target if self.sink else None,
+            shared=self.shared_pool,
+            chunks=len(strategy.chunks),
+        )
+        return Plan(
+            load_id=self.load_id,
+            chunks=strategy.chunks,
+            columns=tuple(columns),
+            strategy=strategy.name,
+            strategy_reason=strategy.reason,
+            workers=workers,
+            chunk_size=self.settings.chunk_size,
+            snapshot=snapshot,
+            data_path=path,
+            data_path_reason=path_reason,
+            chunk_key=strategy.key,
+            key_types=strategy.key_types,
+            stage_table=_stage_name(self.load_id) if self.mapping.staged else None,
+        )
+
+    def _take_up(
+        self, record: LoadRecord, columns: Sequence[Column], snapshot: Snapshot
+    ) -> tuple[Plan, bool]:
+        """Go on with a load that the ledger has: finished chunks stay finished.
+
+        Its chunks are those planned then. At another read point than then, a staged load begins
+        anew, for nothing of it was published; any other continues and says so.
+        """
+        sink = self.sink
+        assert sink is not None  # noqa: S101 - a record comes from a ledger
+        if record.query_hash != query_hash(self.mapping):
+            msg = (
+                f"load id {self.load_id!r} was used for another query, target or window: take a new"
+                " load id, or repeat the load with what it had"
+            )
+            raise LedgerError(msg)
+        if record.published:
+            return record.plan, True
+        shape = [(column.name, column.type) for column in columns]
+        if shape != [(column.name, column.type) for column in record.plan.columns]:
+            msg = (
+                f"the columns of the query have changed since load {self.load_id!r} was planned, so"
+                " it cannot be continued: start a new load"
+            )
+            raise LedgerError(msg)
+        if snapshot.id is not None and snapshot.id == record.plan.snapshot.id:
+            return record.plan, False
+        with sink.transaction() as transaction:
+            finished = sink.ledger.finished(transaction, self.load_id)
+            if self.mapping.staged:
+                plan = sink.ledger.restart(transaction, replace(record.plan, snapshot=snapshot))
+                self._create_stage(transaction, plan)
+                logger.warning(
+                    "load %s begins anew at %s: its earlier read point is gone, and nothing of it"
+                    " was published",
+                    self.load_id,
+                    snapshot.description,
+                )
+                return plan, False
+            if finished:
+                snapshot = replace(snapshot, resumed_from=record.plan.snapshot.description)
+                logger.warning(
+                    "load %s continues at another read point: %s",
+                    self.load_id,
+                    snapshot,
+                )
+            plan = replace(record.plan, snapshot=snapshot)
+            sink.ledger.continue_at(transaction, plan)
+        return plan, False
+
+    def _data_path(self, columns: Sequence[Column]) -> tuple[DataPath, str]:
+        """Choose how rows travel, having checked that they may and that they fit."""
+        if self.sink is None:
+            if self.mapping.transform or DataPath.COPY_BINARY not in self.source.paths:
+                return DataPath.ROWS, "rows are read as Python values"
+            return DataPath.COPY_BINARY, "rows are read and counted, not written"
+        mapping = self.mapping
+        with self.sink.transaction() as transaction:
+            table = transaction.columns(self.sink.table)
+            if not table:
+                msg = f"the target has no table {mapping.target_name}: create it, or mend the name"
+                raise TargetError(msg)
+            refusal = transaction.refusal(self.sink.table, replaces=mapping.staged)
+        if refusal:
+            msg = f"{mapping.target_name} may not be written: {refusal}"
+            raise TargetError(msg)
+        window = mapping.window
+        if window and window.column not in {column.name for column in table}:
+            msg = f"the window's column {window.column} is not a column of {mapping.target_name}"
+            raise TargetError(msg)
+        if mapping.transform:
+            return DataPath.ROWS, "the transform needs Python rows"
+        pairs = planner.match_columns(columns, table, mapping.target_name)
+        return self.sink.target.data_path(self.source.paths, pairs)
+
+    def _create_stage(self, transaction: Transaction, plan: Plan) -> None:
+        if self.sink is None or plan.stage_table is None:
+            return
+        table = transaction.columns(self.sink.table)
+        if self.mapping.transform:
+            # What a transform adds is not known yet.
+            names = [column.name for column in table if not column.generated]
+        else:
+            pairs = planner.match_columns(plan.columns, table, self.mapping.target_name)
+            names = [theirs.name for _, theirs in pairs]
+        stage = self.sink.ledger.table(plan.stage_table)
+        transaction.create_stage(stage, self.sink.table, names)
+
+    def _destination(self, plan: Plan) -> Destination | None:
+        if self.sink is None:
+            return None
+        with self.sink.transaction() as transaction:
+            columns = transaction.columns(self.sink.table)
+        stage = plan.stage_table
+        return Destination(
+            target=self.sink.target,
+            ledger=self.sink.ledger,
+            table=self.sink.table if stage is None else self.sink.ledger.table(stage),
+            columns=columns,
+            staged=stage is not None,
+        )
+
+    def _find(self) -> LoadRecord | None:
+        if self.sink is None:
+            return None
+        with self.sink.transaction() as transaction:
+            self.sink.ledger.prepare(transaction)
+            return self.sink.ledger.find(transaction, self.load_id)
+
+    def _finished(self) -> dict[int, ChunkResult]:
+        if self.sink is None:
+            return {}
+        with self.sink.transaction() as transaction:
+            return self.sink.ledger.finished(transaction, self.load_id)
+
+    def _lone_source(self) -> str | None:
+        """Return why the source has one connection only, or None."""
+        if self.source.sole:
+            return self.source.sole
+        return "the source's pool holds one connection" if self.source.limit == 1 else None
+
+    def _sequential(self) -> str | None:
+        """Return a reason, known before the query is looked at, not to read in parallel."""
+        if not self.settings.enable_parallel:
+            return "enable_parallel is false"
+        return self._lone_source() or (self.sink.target.sole if self.sink else None)
+
+    def _outside_chunks(self, purpose: str, work: Callable[[], T]) -> T:
+        """Do work that belongs to no chunk: again after transient errors, in words if it fails."""
+        databases: list[Source | Target] = [self.source]
+        if self.sink:
+            databases.append(self.sink.target)
+        try:
+            return self.retry.execute_with_retry(
+                work,
+                is_transient=lambda error: any(d.is_transient(error) for d in databases),
+                name=f"{purpose} load {self.load_id}",
+            )
+        except MapperError:
+            raise
+        except Exception as error:
+            words = next((said for d in databases if (said := d.explain(error))), None)
+            if words is None:
+                raise
+            msg = f"could not {purpose} load {self.load_id}: {words}"
+            raise DatabaseError(msg) from error
+
+
+def _stage_name(load_id: str) -> str:
+    """Return the name of a load's stage: short enough for any database, one for each load."""
+    return f"stage_{sha256(load_id.encode()).hexdigest()[:16]}"

@@ -1,0 +1,308 @@
+"""The nouns of a load: what flows from one stage to the next.
+
+Everything here is frozen, does no I/O, and can be printed, compared and pickled. A window holds
+chunks, a chunk arrives as batches; the three words are never used for one another.
+"""
+
+from collections.abc import Callable, Sequence
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from .errors import ChunksFailedError, SettingsError
+
+Row = tuple[Any, ...]
+RowTransform = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+
+
+class Word(str, Enum):
+    """A closed set of words; prints as the word itself."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class LoadMode(Word):
+    """How rows meet those already in the target."""
+
+    APPEND = "append"  #: rows are added; each chunk appears as it commits
+    REPLACE_WINDOW = "replace_window"  #: the window's rows are replaced, all at once, at the end
+
+
+class TransformScope(Word):
+    """How many rows a transform sees in one call."""
+
+    CHUNK = "chunk"  #: all rows of the chunk
+    BATCH = "batch"  #: as many as are in memory together
+
+
+class DataPath(Word):
+    """How rows travel from source to target."""
+
+    COPY_BINARY = "binary copy"  #: PostgreSQL's binary COPY blocks, passed through unread
+    COPY_TEXT = "text copy"  #: PostgreSQL's text COPY blocks; the target parses every value
+    ROWS = "rows"  #: Python rows
+
+
+class ChunkKind(Word):
+    """Which rows of the query a chunk holds."""
+
+    ALL = "all"  #: every row
+    RANGE = "range"  #: rows whose key lies in `[low, high)`
+    NULLS = "nulls"  #: rows with a NULL in the key
+
+
+class LoadStatus(Word):
+    """How a load ended."""
+
+    SUCCEEDED = "succeeded"  #: every row is in the target
+    PARTIAL = "partial"  #: some rows are in the target, some are named as failed
+    FAILED = "failed"  #: no row of this call is in the target
+    STOPPED = "stopped"  #: somebody asked it to stop before the end
+
+
+@dataclass(frozen=True, slots=True)
+class LoadWindow:
+    """A half-open span `[start, end)` of one column: what one load replaces.
+
+    `start` and `end` are aware datetimes, or naive ones for a column without a time zone.
+    """
+
+    column: str
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if (self.start.tzinfo is None) != (self.end.tzinfo is None):
+            raise SettingsError("window start and end must both have a time zone, or neither")
+        if not self.start < self.end:
+            msg = f"window [{self.start}, {self.end}) is empty: start must lie before end"
+            raise SettingsError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a query or table, as its database describes it."""
+
+    name: str
+    type: str = ""
+    """The database's own name of the type, for messages and comparisons."""
+    type_id: int | None = None
+    """The database's number of the base type, where it has one (a PostgreSQL oid)."""
+    required: bool = False
+    """A row without a value for it is refused: NOT NULL, and no default."""
+    generated: bool = False
+    """The database computes it; it cannot be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A half-open key range `[low, high)`: the unit of retry and of the ledger.
+
+    Bounds are one text per key column, written and read by the source database alone: they are
+    never compared in Python. `None` leaves that side open.
+    """
+
+    id: int
+    kind: ChunkKind = ChunkKind.ALL
+    low: tuple[str, ...] | None = None
+    high: tuple[str, ...] | None = None
+    expected_rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapping:
+    """A declared source query -> target table, with its load mode.
+
+    Without a target the query is read, transformed and counted, and nothing is written.
+    """
+
+    source_sql: str
+    target_schema: str | None = None
+    target_table: str | None = None
+    load_mode: LoadMode = LoadMode.APPEND
+    window: LoadWindow | None = None
+    params: Dict[str, Any] | None = None
+    chunk_key: tuple[str, ...] | None = None
+    transform: RowTransform | None = None
+    transform_scope: TransformScope = TransformScope.CHUNK
+    time_zone: str | None = None
+    """Time zone of the sessions that run the query; None keeps the connection's own."""
+
+    def __post_init__(self) -> None:
+        if not self.source_sql.strip():
+            raise SettingsError("source_sql is empty: give a SELECT statement")
+        if self.target_schema and not self.target_table:
+            raise SettingsError("target_schema is given without target_table: name the table too")
+        if self.load_mode is LoadMode.REPLACE_WINDOW and self.window is None:
+            raise SettingsError(
+                "load_mode='replace_window' needs window=LoadWindow(column, start, end)"
+            )
+        if self.load_mode is not LoadMode.REPLACE_WINDOW and self.window is not None:
+            msg = f"window goes with load_mode='replace_window', not with {self.load_mode.value!r}"
+            raise SettingsError(msg)
+
+    @property
+    def target_name(self) -> str:
+        """The target as people write it, e.g. `dw.fact_orders`; empty without a target."""
+        return ".".join(self.target_parts)
+
+    @property
+    def target_parts(self) -> tuple[str, ...]:
+        """The parts of the target's name: (schema, table), (table,) or nothing."""
+        return tuple(part for part in (self.target_schema, self.target_table) if part)
+
+    @property
+    def staged(self) -> bool:
+        """Whether rows are loaded aside and published at the end."""
+        return self.load_mode is LoadMode.REPLACE_WINDOW
+
+    @property
+    def bind_values(self) -> dict[str, Any] | None:
+        """Values for `:name` in the SQL; None passes the SQL verbatim."""
+        if self.window is None:
+            return None if self.params is None else dict(self.params)
+        window = {"window_start": self.window.start, "window_end": self.window.end}
+        return {**window, **(self.params or {})}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One consistent read point for every chunk, or the words why there is none."""
+
+    id: str | None
+    description: str
+    resumed_from: str | None = None
+    """The read point of an earlier run of the load, when finished chunks were read there."""
+
+    def __str__(self) -> str:
+        if self.resumed_from is None:
+            return self.description
+        return f"{self.description}; chunks finished earlier were read at {self.resumed_from}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The chunks of a load and everything decided about them, before a row is read."""
+
+    load_id: str
+    chunks: tuple[Chunk, ...]
+    columns: tuple[Column, ...]
+    """Columns of the query, in its order."""
+    strategy: str
+    strategy_reason: str
+    workers: int
+    chunk_size: int
+    snapshot: Snapshot
+    data_path: DataPath
+    data_path_reason: str
+    chunk_key: tuple[str, ...] = ()
+    key_types: tuple[str, ...] = ()
+    stage_table: str | None = None
+    epoch: int = 0
+
+    @property
+    def expected_rows(self) -> int | None:
+        """Rows the chunks are expected to hold together, or None when not estimated."""
+        expected = [chunk.expected_rows for chunk in self.chunks]
+        return None if None in expected else sum(rows or 0 for rows in expected)
+
+    def with_chunks(self, chunks: Sequence[Chunk]) -> "Plan":
+        """Return the same plan over other chunks."""
+        return replace(self, chunks=tuple(chunks))
+
+
+class ChunkStatus(Word):
+    """How a chunk ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"  #: found finished in the ledger
+    UNSTARTED = "unstarted"  #: the load stopped before it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkResult:
+    """What one chunk came to. Counts are source rows, except `rows_written`."""
+
+    chunk_id: int
+    status: ChunkStatus
+    rows_read: int | None = None
+    """Rows of the query in the chunk; None when it could not be counted."""
+    rows_written: int = 0
+    bytes: int = 0
+    attempts: int = 0
+    error: str | None = None
+    duration: float = 0.0
+    """Seconds, all attempts together."""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    """By the target's clock; None until the ledger has been read back."""
+    worker: int = 0
+
+    @property
+    def rows_are_in(self) -> bool:
+        """Whether the chunk's rows are committed, by this call or an earlier one."""
+        return self.status in {ChunkStatus.SUCCEEDED, ChunkStatus.SKIPPED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParallelProcessingResult:
+    """What a load came to.
+
+    `total_rows_processed == total_rows_successful + total_rows_failed` for a one-to-one load. Rows
+    of failed chunks are counted at the load's read point; a chunk where even that was impossible
+    is in `chunks_uncounted` and in none of the totals. Chunks that the ledger already held are in
+    `chunks_skipped` / `rows_skipped` and in none of the totals.
+    """
+
+    load_id: str | None
+    status: LoadStatus
+    published: bool
+    total_rows_processed: int
+    total_rows_successful: int
+    total_rows_failed: int
+    rows_written: int
+    rows_skipped: int
+    chunks_total: int
+    chunks_succeeded: int
+    chunks_failed: int
+    chunks_skipped: int
+    chunks_uncounted: int
+    chunk_results: tuple[ChunkResult, ...] = field(repr=False)
+    processing_time: float
+    """Seconds, planning and publishing included."""
+    strategy: str
+    strategy_reason: str
+    data_path: DataPath
+    snapshot: Snapshot
+    workers: int
+    error: str | None = None
+    """Why the load as a whole did not end well (a failed publish, say); chunk errors apart."""
+
+    @property
+    def chunk_errors(self) -> list[dict[str, Any]]:
+        """One dict per failed chunk: `chunk_id`, `error`, `rows_in_chunk`, `attempts`."""
+        return [
+            {
+                "chunk_id": chunk.chunk_id,
+                "error": chunk.error,
+                "rows_in_chunk": chunk.rows_read,
+                "attempts": chunk.attempts,
+            }
+            for chunk in self.chunk_results
+            if chunk.status is ChunkStatus.FAILED
+        ]
+
+    def raise_for_failures(self) -> None:
+        """Raise `ChunksFailedError` unless the load succeeded as a whole."""
+        if self.status is LoadStatus.SUCCEEDED:
+            return
+        first = "; ".join(f"chunk {e['chunk_id']}: {e['error']}" for e in self.chunk_errors[:3])
+        msg = (
+            f"load {self.load_id} {self.status}: {self.chunks_failed} of {self.chunks_total} chunks"
+            f" failed. {self.error or first or 'It was stopped.'}"
+        )
+        raise ChunksFailedError(msg)

@@ -1,0 +1,147 @@
+"""From the keywords of a call to a load over opened databases; what cannot work is refused here."""
+
+import uuid
+from collections.abc import Mapping as Dict
+from collections.abc import Sequence
+from threading import Event
+from typing import Any, TypedDict, TypeVar, cast
+
+from . import adapters
+from .connections import opener_of
+from .errors import SettingsError
+from .ledger import Ledger
+from .load import Load, Sink
+from .model import LoadMode, LoadWindow, Mapping, RowTransform, TransformScope, Word
+from .query import read_query
+from .retry import RetryConfig, RetryHandler
+from .settings import Settings, resolve
+from .tracker import ProgressCallback, ProgressTracker, create_progress_callback
+
+WordT = TypeVar("WordT", bound=Word)
+
+
+class LoadOptions(TypedDict, total=False):
+    """Keywords of a load; `execute_query_parallel` says what each means. None is "not given"."""
+
+    target_conn: Any
+    target_schema: str | None
+    target_table: str | None
+    transformation_func: RowTransform | None
+    transform_scope: str | None
+    params: Dict[str, Any] | None
+    chunk_key: str | Sequence[str] | None
+    load_mode: str | None
+    window: LoadWindow | None
+    load_id: str | None
+    snapshot: bool | None
+    time_zone: str | None
+    enable_parallel: bool | None
+    max_workers: int | None
+    chunk_size: int | None
+    min_rows_for_parallel: int | None
+    enable_retry: bool | None
+    max_retries: int | None
+    enable_progress: bool | None
+    ledger_schema: str | None
+    progress_callback: ProgressCallback | None
+    progress_tracker: ProgressTracker | None
+    retry_handler: RetryHandler | None
+    job_params: Dict[str, Any] | None
+
+
+def merged(base: LoadOptions, options: LoadOptions) -> LoadOptions:
+    """Return both, the second winning where it gives a value. Raises TypeError on other names."""
+    if unknown := set(options) - set(LoadOptions.__annotations__):
+        msg = f"unknown keyword {', '.join(sorted(unknown))}"
+        raise TypeError(msg)
+    given = {name: value for name, value in options.items() if value is not None}
+    return cast(LoadOptions, {**base, **given})
+
+
+def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Event) -> Load:
+    """Resolve everything a load needs. Connections are opened when they are used.
+
+    Raises:
+        SettingsError: a keyword, setting or connection cannot work as given.
+        QueryError: the SQL is not one SELECT, or names a value it was not given.
+    """
+    settings = resolve(options, options.get("job_params"))
+    mapping = _mapping(source_sql, options)
+    load_id = options.get("load_id")
+    target_conn = options.get("target_conn")
+    if target_conn is None and mapping.target_table:
+        raise SettingsError("target_table is given without target_conn: where is the table?")
+    if target_conn is not None and not mapping.target_table:
+        raise SettingsError("target_conn is given without target_table: which table is it for?")
+    if target_conn is None and load_id is not None:
+        raise SettingsError("load_id needs a target: the ledger that knows it lives there")
+    load_id = load_id or uuid.uuid4().hex
+
+    application = f"mapper {load_id}"
+    source_opener = opener_of(source_conn, role="source_conn")
+    source = adapters.database(source_opener, application=application, time_zone=mapping.time_zone)
+    sink = None
+    if target_conn is not None:
+        opener = opener_of(target_conn, role="target_conn")
+        target = adapters.database(opener, application=application, time_zone=mapping.time_zone)
+        sink = Sink(target, Ledger(target, settings.ledger_schema), mapping.target_parts)
+    return Load(
+        load_id=load_id,
+        mapping=mapping,
+        query=read_query(source_sql, mapping.bind_values, dialect=source.dialect),
+        settings=settings,
+        source=source,
+        sink=sink,
+        retry=_retry(settings, options),
+        tracker=_tracker(settings, options, mapping),
+        stop=stop,
+        one_snapshot=options.get("snapshot", True) is not False,
+        shared_pool=source_conn is target_conn,
+    )
+
+
+def _mapping(source_sql: str, options: LoadOptions) -> Mapping:
+    key = options.get("chunk_key")
+    mode = _word(LoadMode, "load_mode", options.get("load_mode"), LoadMode.APPEND)
+    scope = options.get("transform_scope")
+    return Mapping(
+        source_sql=source_sql,
+        target_schema=options.get("target_schema"),
+        target_table=options.get("target_table"),
+        load_mode=mode,
+        window=options.get("window"),
+        params=options.get("params"),
+        chunk_key=(key,) if isinstance(key, str) else tuple(key) if key else None,
+        transform=options.get("transformation_func"),
+        transform_scope=_word(TransformScope, "transform_scope", scope, TransformScope.CHUNK),
+        time_zone=options.get("time_zone"),
+    )
+
+
+def _word(kind: type[WordT], name: str, given: str | None, default: WordT) -> WordT:
+    if given is None:
+        return default
+    try:
+        return kind(given)
+    except ValueError:
+        known = ", ".join(repr(word.value) for word in kind)
+        msg = f"{name}={given!r} is not known: it is one of {known}"
+        raise SettingsError(msg) from None
+
+
+def _retry(settings: Settings, options: LoadOptions) -> RetryHandler:
+    if not settings.enable_retry:
+        return RetryHandler(RetryConfig(max_retries=0))
+    given = options.get("retry_handler")
+    return given or RetryHandler(RetryConfig(max_retries=settings.max_retries))
+
+
+def _tracker(settings: Settings, options: LoadOptions, mapping: Mapping) -> ProgressTracker | None:
+    if not settings.enable_progress:
+        return None
+    if tracker := options.get("progress_tracker"):
+        return tracker
+    name = mapping.target_name or "query"
+    return ProgressTracker(
+        callback=options.get("progress_callback") or create_progress_callback(name)
+    )

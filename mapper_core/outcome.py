@@ -1,0 +1,60 @@
+"""Add chunk results up to the result of a load. The one place where the totals are defined."""
+
+from collections.abc import Sequence
+
+from .model import ChunkResult, ChunkStatus, LoadStatus, ParallelProcessingResult, Plan
+
+
+def outcome(
+    plan: Plan,
+    results: Sequence[ChunkResult],
+    *,
+    load_id: str | None,
+    staged: bool,
+    published: bool,
+    seconds: float,
+    error: str | None,
+) -> ParallelProcessingResult:
+    """Return what the load came to.
+
+    Rows of a staged load that was not published are in nobody's sight: they count as failed.
+    """
+    of = {
+        status: [result for result in results if result.status is status] for status in ChunkStatus
+    }
+    read = {status: sum(r.rows_read or 0 for r in of[status]) for status in ChunkStatus}
+    succeeded, failed = of[ChunkStatus.SUCCEEDED], of[ChunkStatus.FAILED]
+    hidden = staged and not published
+    successful = 0 if hidden else read[ChunkStatus.SUCCEEDED]
+    processed = read[ChunkStatus.SUCCEEDED] + read[ChunkStatus.FAILED]
+    if of[ChunkStatus.UNSTARTED]:
+        status = LoadStatus.STOPPED
+    elif not failed and not error:
+        status = LoadStatus.SUCCEEDED
+    elif succeeded and not hidden:
+        status = LoadStatus.PARTIAL
+    else:
+        status = LoadStatus.FAILED
+    return ParallelProcessingResult(
+        load_id=load_id,
+        status=status,
+        published=published,
+        total_rows_processed=processed,
+        total_rows_successful=successful,
+        total_rows_failed=processed - successful,
+        rows_written=0 if hidden else sum(result.rows_written for result in succeeded),
+        rows_skipped=read[ChunkStatus.SKIPPED],
+        chunks_total=len(plan.chunks),
+        chunks_succeeded=len(succeeded),
+        chunks_failed=len(failed),
+        chunks_skipped=len(of[ChunkStatus.SKIPPED]),
+        chunks_uncounted=sum(result.rows_read is None for result in failed),
+        chunk_results=tuple(results),
+        processing_time=seconds,
+        strategy=plan.strategy,
+        strategy_reason=plan.strategy_reason,
+        data_path=plan.data_path,
+        snapshot=plan.snapshot,
+        workers=plan.workers,
+        error=error,
+    )

@@ -1,0 +1,182 @@
+"""The engine's front: plan, run the workers, publish, result.
+
+A load can also be run in those steps by several processes, as the Dagster layer does: one calls
+`plan_load`, any number `load_lane`, one `publish_load`. What they share is in the ledger.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from threading import Event
+from typing import Any
+
+from typing_extensions import Unpack
+
+from . import snapshot_holder
+from .errors import MapperError
+from .load import Load
+from .model import ChunkResult, ChunkStatus, ParallelProcessingResult, Plan, Snapshot
+from .opening import LoadOptions, merged, open_load
+from .outcome import outcome
+
+
+class ParallelProcessor:
+    """Loads queries into tables, with settings of its own. Opens nothing until it is used.
+
+    Takes the keywords of `execute_query_parallel`; those given to a call win over these.
+    """
+
+    def __init__(self, **options: Unpack[LoadOptions]) -> None:
+        self._options = merged({}, options)
+        self._running: set[Event] = set()
+
+    def stop(self) -> None:
+        """Let the calls under way begin no further chunk; their results say `stopped`."""
+        for stop in tuple(self._running):
+            stop.set()
+
+    def process_mapper_job(
+        self, source_conn: Any, source_sql: str, **options: Unpack[LoadOptions]
+    ) -> ParallelProcessingResult:
+        """Load a query into a table; see `execute_query_parallel` for the keywords.
+
+        Raises:
+            MapperError: a mistake that can be known before rows move. Whatever happens to chunks
+                afterwards is told by the result.
+        """
+        begun = time.monotonic()
+        with (
+            self._opened(source_conn, source_sql, options) as load,
+            load.read_point() as snapshot,
+        ):
+            plan, published = load.plan(snapshot)
+            results = load.run(plan, plan.chunks)
+            error = None
+            if load.sink and not published and all(chunk.rows_are_in for chunk in results):
+                error = _published(load, plan)
+                published = error is None
+        return outcome(
+            plan,
+            results,
+            load_id=load.load_id if load.sink else None,
+            staged=load.mapping.staged,
+            published=published,
+            seconds=time.monotonic() - begun,
+            error=error,
+        )
+
+    def plan_load(
+        self,
+        source_conn: str,
+        source_sql: str,
+        load_group: str,
+        **options: Unpack[LoadOptions],
+    ) -> Plan:
+        """Plan a load that `load_lane` and `publish_load` carry out, in any process.
+
+        Takes up the group's newest load when it is unfinished, else begins a new one. The load's
+        read point is held by a small process of its own, which ends with the load.
+
+        Args:
+            source_conn: a URL, since other processes must open it too.
+            source_sql: see `execute_query_parallel`.
+            load_group: what the loads of one purpose have in common, e.g. run, asset and partition.
+            **options: see `execute_query_parallel`; a target is required.
+        """
+        with (
+            self._opened(source_conn, source_sql, options, load_group, fresh=True) as load,
+            ExitStack() as stack,
+        ):
+            held = self._held(load, source_conn, options)
+            snapshot = load.joinable() or stack.enter_context(held)
+            return load.plan(snapshot, load_group=load_group)[0]
+
+    def load_lane(
+        self,
+        source_conn: str,
+        source_sql: str,
+        load_group: str,
+        *,
+        lane: int,
+        lanes: int,
+        **options: Unpack[LoadOptions],
+    ) -> list[ChunkResult]:
+        """Run every `lanes`-th chunk of a planned load, beginning with the `lane`-th (from 0)."""
+        with self._opened(source_conn, source_sql, options, load_group) as load:
+            plan = load.find().plan
+            return load.run(plan, plan.chunks[lane::lanes])
+
+    def publish_load(
+        self,
+        source_conn: str,
+        source_sql: str,
+        load_group: str,
+        **options: Unpack[LoadOptions],
+    ) -> ParallelProcessingResult:
+        """Publish a planned load after checking it against the ledger; twice is safe.
+
+        The result is that of the whole load, whichever processes ran its chunks.
+
+        Raises:
+            IncompleteLoadError: planned chunks are not finished; nothing is published.
+            MapperError: it could not be published; the target is as it was.
+        """
+        with self._opened(source_conn, source_sql, options, load_group) as load:
+            record = load.find()
+            load.publish(record.plan)
+            finished = load.finished()
+        ended = [chunk.finished_at for chunk in finished if chunk.finished_at]
+        return outcome(
+            record.plan,
+            [replace(chunk, status=ChunkStatus.SUCCEEDED) for chunk in finished],
+            load_id=record.load_id,
+            staged=load.mapping.staged,
+            published=True,
+            seconds=(max(ended) - record.created_at).total_seconds() if ended else 0.0,
+            error=None,
+        )
+
+    def _held(
+        self, load: Load, source_url: str, options: LoadOptions
+    ) -> AbstractContextManager[Snapshot]:
+        """Take a read point that outlives this process, where the source has such a thing."""
+        if not load.one_snapshot or not load.source.shares_snapshots:
+            return load.read_point()
+        given = merged(self._options, options)
+        return snapshot_holder.started(
+            snapshot_holder.Watch(
+                source_url=source_url,
+                target_url=given["target_conn"],
+                ledger_schema=load.settings.ledger_schema,
+                load_id=load.load_id,
+            )
+        )
+
+    @contextmanager
+    def _opened(
+        self,
+        source_conn: Any,
+        source_sql: str,
+        options: LoadOptions,
+        load_group: str | None = None,
+        *,
+        fresh: bool = False,
+    ) -> Iterator[Load]:
+        """Resolve everything a load needs; refuse, in words, what cannot work."""
+        stop = Event()
+        self._running.add(stop)
+        try:
+            load = open_load(source_conn, source_sql, merged(self._options, options), stop)
+            yield load if load_group is None else load.in_group(load_group, fresh=fresh)
+        finally:
+            self._running.discard(stop)
+
+
+def _published(load: Load, plan: Plan) -> str | None:
+    """Publish, now that chunks have begun: an error is part of the result. Return it, or None."""
+    try:
+        load.publish(plan)
+    except MapperError as error:
+        return f"{type(error).__name__}: {error}"
+    return None

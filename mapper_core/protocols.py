@@ -1,0 +1,206 @@
+"""The seam: the few verbs a database must have. Each docstring is its contract.
+
+An adapter has one class that keeps `Source`, `Target` or both. Nothing has to be inherited, and
+half the databases will only ever be sources.
+"""
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .model import Chunk, Column, DataPath, Plan, Row, Snapshot
+from .query import Query
+
+Batch = bytes | list[Row]
+"""Rows in memory together: COPY blocks on a copy path, else a list of tuples."""
+
+
+STAGE_CHUNK = "_mapper_chunk"
+"""Column of a stage that says which chunk wrote the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCuts:
+    """Where to cut an ordered key, by rank: the rows between two cuts are about one chunk.
+
+    Cuts ascend strictly in the database's own order; each is one text per key column.
+    """
+
+    cuts: tuple[tuple[str, ...], ...]
+    types: tuple[str, ...]
+    """The database's name of each key column's type, for casting a cut back."""
+    has_nulls: bool
+    rows: int | None
+    """Rows of the query, NULL keys included, when the pass counted them."""
+    method: str
+    """How the cuts were found, for people."""
+
+
+class Reader(Protocol):
+    """One connection reading at the load's snapshot. Used by one thread at a time."""
+
+    def columns(self, query: Query) -> tuple[Column, ...]:
+        """Describe the query's columns without reading rows.
+
+        Raises QueryError (with the database's own message) when the database refuses the query.
+        """
+
+    def count_up_to(self, query: Query, limit: int) -> int:
+        """Count the query's rows, but never more than `limit`."""
+
+    def primary_key(self, table: Sequence[str]) -> tuple[str, ...]:
+        """Return the columns of the table's primary key; empty when it has none or is no table."""
+
+    def key_cuts(self, query: Query, key: Sequence[str], chunk_size: int) -> KeyCuts:
+        """Find the cuts of a key in about one pass over it."""
+
+    def count(self, query: Query, plan: Plan, chunk: Chunk) -> int:
+        """Count the rows of a chunk."""
+
+    def read(self, query: Query, plan: Plan, chunk: Chunk) -> Generator[Batch, None, None]:
+        """Yield the chunk's batches on the plan's data path; none for an empty chunk.
+
+        Ends normally only after the database has said that it sent everything. Closing the
+        generator early ends the statement; the session may then be used again.
+        """
+
+    rows_read: int | None
+    """Rows that the database says it sent in the latest read; None while one is unfinished."""
+
+
+class Source(Protocol):
+    """Where rows come from. Safe to use from several threads."""
+
+    kind: str
+    dialect: str
+    """sqlglot's name of its SQL."""
+    paths: frozenset[DataPath]
+    """The data paths it can read."""
+    limit: int | None
+    """Connections that can be had at once; None when nothing bounds them."""
+    shares_snapshots: bool
+    """Whether several sessions can read at one snapshot."""
+    sole: str | None
+    """Why there is only one connection; None when there can be more."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """Hold a read point that sessions can join, until the block ends."""
+
+    def open_reader(self, snapshot: Snapshot | None) -> AbstractContextManager[Reader]:
+        """Open a connection reading at `snapshot`; None reads at a point of its own.
+
+        Raises SnapshotLostError when the snapshot is gone.
+        """
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether trying again, on a new session, may help."""
+
+    def explain(self, error: BaseException) -> str | None:
+        """Return the database's own words for one of its errors; None for any other error."""
+
+
+class Transaction(Protocol):
+    """One open transaction on the target."""
+
+    def execute(self, sql: str, values: Mapping[str, Any] | None = None) -> list[Row]:
+        """Run a statement whose `:name`s are bound; return its rows, or none."""
+
+    def columns(self, table: Sequence[str]) -> tuple[Column, ...]:
+        """Describe a table's columns, as this transaction sees it; empty without such a table."""
+
+    def refusal(self, table: Sequence[str], *, replaces: bool) -> str | None:
+        """Return why this user may not write to the table (or delete, when `replaces`), if so.
+
+        None also when the database cannot tell beforehand.
+        """
+
+    def lock(self, name: str) -> None:
+        """Wait for a lock of that name and hold it to the transaction's end."""
+
+    def write(
+        self,
+        batches: Iterable[Batch],
+        table: Sequence[str],
+        columns: Sequence[str],
+        path: DataPath,
+        *,
+        staged_chunk: int | None = None,
+    ) -> int:
+        """Add rows to a table; return how many. Rows of a stage carry their chunk's id.
+
+        Takes all batches before it tells the database that the rows are complete: when reading
+        raises, nothing of this call stays.
+        """
+
+    def create_stage(
+        self,
+        stage: Sequence[str],
+        target: Sequence[str],
+        columns: Sequence[str],
+    ) -> None:
+        """Create the table that holds a load's rows until they are published, emptying an old one.
+
+        It has these columns of the target, with their types and defaults but no constraint, and
+        `STAGE_CHUNK`, the id of the chunk that wrote the row.
+        """
+
+
+class Writer(Protocol):
+    """One connection to the target. Used by one thread at a time."""
+
+    def begin(self) -> AbstractContextManager[Transaction]:
+        """Open a transaction: commit on a clean exit, else roll back.
+
+        When the connection dies in COMMIT the error is transient and the outcome unknown; only
+        claiming the chunk again tells.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerDialect:
+    """What the ledger's few statements need to know about a database's SQL."""
+
+    text: str
+    bigint: str
+    timestamp: str
+    share_lock: str
+    """Ends a SELECT that keeps others from changing the row; empty where writers exclude others."""
+    update_lock: str
+    """Ends a SELECT that keeps others from sharing the row."""
+    skip_locked: str
+    """Ends a SELECT that leaves out a row that others have locked, where that can be said."""
+
+
+class Target(Protocol):
+    """Where rows go. Safe to use from several threads."""
+
+    kind: str
+    limit: int | None
+    sole: str | None
+    ledger_dialect: LedgerDialect
+    has_schemas: bool
+    """Whether the ledger can have a schema of its own; else its tables get a prefix."""
+
+    def open_writer(self) -> AbstractContextManager[Writer]:
+        """Open a connection."""
+
+    def quote(self, *names: str) -> str:
+        """Return `"schema"."table"`, quoted so that any name is safe."""
+
+    def data_path(
+        self, offered: frozenset[DataPath], pairs: Sequence[tuple[Column, Column]]
+    ) -> tuple[DataPath, str]:
+        """Choose how rows travel for these (query column, table column) pairs, and say why.
+
+        Raises TargetError when a value of a column could not arrive unchanged.
+        """
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether trying again, on a new session, may help."""
+
+    def explain(self, error: BaseException) -> str | None:
+        """Return the database's own words for one of its errors; None for any other error."""
+
+    def is_duplicate(self, error: BaseException) -> bool:
+        """Whether a unique key refused a row."""

@@ -1,0 +1,220 @@
+"""What a source SQL says: its key, its table, whether it can be split. Read with sqlglot.
+
+The user's SQL is never regenerated. It is cut at its end (semicolon, an ORDER BY that no longer
+means anything inside a subquery), values are put where `:name` stands, and that is all.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from .errors import QueryError
+
+# Each call gives another value, so a second reading of the query is not the same query.
+_VOLATILE = frozenset(
+    {
+        *("random", "random_normal", "rand", "setseed", "pg_sleep", "clock_timestamp"),
+        *("timeofday", "nextval", "currval", "lastval", "setval", "newid", "sys_guid"),
+        *("uuid", "gen_random_uuid", "uuidv4", "uuidv7", "uuid_generate_v1", "uuid_generate_v4"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A source SQL, understood as far as loading it needs.
+
+    `pieces` alternate between text and the name of a bind value, text first.
+    """
+
+    pieces: tuple[str, ...]
+    values: Mapping[str, Any]
+    order_key: tuple[str, ...] = ()
+    """Plain columns of the top-level ORDER BY, in order; empty without one."""
+    table: tuple[str, ...] | None = None
+    """(table,) or (schema, table) when the query reads that one table and nothing else."""
+    blocker: str | None = None
+    """Why the query must be read in one go; None when it can be split by key."""
+
+    def render(self, write_value: Callable[[str, Any], str]) -> str:
+        """Return the SQL with each bind value written by `write_value(name, value)`."""
+        return "".join(
+            write_value(piece, self.values[piece]) if number % 2 else piece
+            for number, piece in enumerate(self.pieces)
+        )
+
+
+def read_query(sql: str, params: Mapping[str, Any] | None, *, dialect: str) -> Query:
+    """Read a source SQL.
+
+    Args:
+        sql: one SELECT statement.
+        params: values for `:name`; None leaves every colon alone.
+        dialect: sqlglot's name of the SQL dialect, e.g. `postgres`.
+
+    Raises:
+        QueryError: it is more than one statement, not a query, or names a value not in `params`.
+    """
+    try:
+        tokens = _tokenize(sql, dialect)
+    except Exception:  # noqa: BLE001 - whatever sqlglot cannot read is read by the database alone
+        if params:
+            raise QueryError(
+                "params are given, but the SQL's tokens could not be told apart to find the"
+                " :names in it: check its quotes and comments"
+            ) from None
+        return Query((sql,), {}, blocker="its SQL could not be parsed")
+    while tokens and tokens[-1].text == ";":
+        tokens.pop()
+    if not tokens:
+        raise QueryError("source_sql holds no statement: give a SELECT")
+    if any(token.token_type.name == "SEMICOLON" for token in tokens):
+        raise QueryError("source_sql holds more than one statement: give one SELECT")
+
+    end = tokens[-1].end + 1
+    facts = _facts(sql[:end], dialect)
+    cut = _order_by_start(tokens) if facts.pop("order_is_idle") else None
+    kept = [t for t in tokens if cut is None or t.start < cut]
+    pieces, used = _split_at_params(sql[: kept[-1].end + 1], kept, params)
+    return Query(pieces, {name: (params or {})[name] for name in used}, **facts)
+
+
+def _tokenize(sql: str, dialect: str) -> list[Any]:
+    import sqlglot  # costs more to import than the rest of the core together
+
+    return list(sqlglot.tokenize(sql, read=dialect))
+
+
+def _split_at_params(
+    sql: str, tokens: list[Any], params: Mapping[str, Any] | None
+) -> tuple[tuple[str, ...], list[str]]:
+    """Cut the SQL at every `:name`. Strings, comments, `::casts` and `[1:2]` are other tokens."""
+    if params is None:
+        return (sql,), []
+    pieces, names, begin = [], [], 0
+    for colon, name in pairwise(tokens):
+        is_param = (
+            colon.token_type.name == "COLON"
+            and name.start == colon.end + 1
+            and sql[name.start : name.end + 1].isidentifier()
+        )
+        if not is_param:
+            continue
+        text = sql[name.start : name.end + 1]
+        if text not in params:
+            known = ", ".join(sorted(params)) or "none"
+            msg = f"source_sql names :{text}, but params has no value for it (given: {known})"
+            raise QueryError(msg)
+        pieces += [sql[begin : colon.start], text]
+        names.append(text)
+        begin = name.end + 1
+    return (*pieces, sql[begin:]), names
+
+
+def _order_by_start(tokens: list[Any]) -> int | None:
+    """Return where the top-level ORDER BY begins, or None."""
+    depth, found = 0, None
+    for token in tokens:
+        kind = token.token_type.name
+        depth += (kind == "L_PAREN") - (kind == "R_PAREN")
+        if depth == 0 and kind == "ORDER_BY":
+            found = token.start
+    return found
+
+
+def _facts(sql: str, dialect: str) -> dict[str, Any]:
+    """Return what the parsed query says, as `Query` fields plus `order_is_idle`."""
+    import sqlglot  # see _tokenize
+    from sqlglot import exp
+
+    unread = {"blocker": "its SQL could not be parsed", "order_is_idle": False}
+    try:
+        tree = sqlglot.parse_one(sql, read=dialect)
+    except Exception:  # noqa: BLE001 - a dialect's corner that sqlglot lacks: the database may well know it
+        return unread
+    if isinstance(tree, exp.Command) or tree is None:
+        return unread
+    if isinstance(tree, exp.Values):
+        return unread
+    if not isinstance(tree, exp.Query):
+        msg = f"source_sql is not a query but {tree.key.upper()}: give a SELECT"
+        raise QueryError(msg)
+    if tree.find(exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Into):
+        raise QueryError("source_sql writes to the database: give a SELECT that only reads")
+
+    blocker = _blocker(tree, exp)
+    ordered = tree.args.get("order")
+    bounded = any(tree.args.get(part) for part in ("limit", "offset", "locks"))
+    distinct = tree.args.get("distinct")  # a Distinct under a SELECT, a bool under a UNION
+    distinct_on = isinstance(distinct, exp.Distinct) and distinct.args.get("on") is not None
+    return {
+        "order_key": _plain_columns(ordered, exp),
+        "table": _single_table(tree, exp),
+        "blocker": blocker,
+        "order_is_idle": ordered is not None and not bounded and not distinct_on,
+    }
+
+
+def _plain_columns(ordered: Any, exp: Any) -> tuple[str, ...]:
+    """Return the leading plain columns of an ORDER BY, folded as the SQL wrote them."""
+    names: list[str] = []
+    for term in ordered.expressions if ordered is not None else ():
+        column = term.this
+        if not isinstance(column, exp.Column) or column.name in names:
+            break
+        quoted = column.this.args.get("quoted")
+        names.append(column.name if quoted else column.name.lower())
+    return tuple(names)
+
+
+def _single_table(tree: Any, exp: Any) -> tuple[str, ...] | None:
+    """Return the one table a plain SELECT reads: no join, grouping, DISTINCT, set or CTE."""
+    if not isinstance(tree, exp.Select) or len(list(tree.find_all(exp.Table))) != 1:
+        return None
+    compound = (
+        "joins",
+        "group",
+        "having",
+        "distinct",
+        "with_",
+        "with",
+        "laterals",
+        "limit",
+    )
+    source = tree.args.get("from_") or tree.args.get("from")
+    table = source.this if source is not None else None
+    if any(tree.args.get(part) for part in compound) or not isinstance(table, exp.Table):
+        return None
+    if not isinstance(table.this, exp.Identifier) or table.args.get("sample"):
+        return None
+    parts = [part for part in (table.args.get("db"), table.this) if part is not None]
+    return tuple(p.name if p.args.get("quoted") else p.name.lower() for p in parts)
+
+
+def _blocker(tree: Any, exp: Any) -> str | None:
+    """Return why reading the query in ranges would not give the query's own rows, or None."""
+    top = [("limit", "LIMIT"), ("offset", "OFFSET"), ("locks", "a locking clause")]
+    for part, words in top:
+        if any(node.args.get(part) for node in tree.find_all(exp.Query)):
+            return f"it has {words}"
+    if tree.find(exp.Fetch):
+        return "it has FETCH FIRST"
+    for node in tree.find_all(exp.Distinct):
+        if node.args.get("on") is not None:
+            return "it has DISTINCT ON"
+    for kind, words in (
+        (exp.Window, "a window function, which would be computed anew for every chunk"),
+        (exp.TableSample, "TABLESAMPLE"),
+        (exp.Group, "GROUP BY, which would be computed anew for every chunk"),
+        (exp.AggFunc, "an aggregate"),
+    ):
+        if tree.find(kind):
+            return f"it has {words}"
+    if any(cte.recursive for cte in tree.find_all(exp.With)):
+        return "it has a recursive CTE, which would be computed anew for every chunk"
+    for function in tree.find_all(exp.Func):
+        name = function.name if isinstance(function, exp.Anonymous) else function.sql_name()
+        if name.lower() in _VOLATILE or isinstance(function, exp.Rand | exp.Uuid):
+            return f"it calls {name.lower()}(), which gives another value each time"
+    return None

