@@ -100,12 +100,16 @@ class ParallelProcessor:
         *,
         lane: int,
         lanes: int,
+        workers: int = 1,
         **options: Unpack[LoadOptions],
     ) -> list[ChunkResult]:
-        """Run every `lanes`-th chunk of a planned load, beginning with the `lane`-th (from 0)."""
+        """Run every `lanes`-th chunk of a planned load, beginning with the `lane`-th (from 0).
+
+        Up to `workers` at once. A chunk that fails is a result, as in `process_mapper_job`.
+        """
         with self._opened(source_conn, source_sql, options, load_group) as load:
             plan = load.find().plan
-            return load.run(plan, plan.chunks[lane::lanes])
+            return load.run(replace(plan, workers=workers), plan.chunks[lane::lanes])
 
     def publish_load(
         self,

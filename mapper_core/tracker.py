@@ -1,6 +1,7 @@
 """Live progress for people: snapshots, time left, callbacks. It forgets; the ledger remembers."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,21 +91,30 @@ class ProgressTracker:
             logger.exception("The progress callback raised; the load goes on")
 
 
-def create_progress_callback(name: str) -> ProgressCallback:
-    """Return a callback that logs one line an update, headed by `name`."""
+def create_progress_callback(
+    name: str, *, every: float = 0.0, log: Callable[[str], object] = logger.info
+) -> ProgressCallback:
+    """Return a callback that logs one line an update, headed by `name`.
 
-    def log(snapshot: ProgressSnapshot) -> None:
+    Args:
+        name: what the lines call the load.
+        every: seconds between two lines; updates in between are left out, the last one is not.
+        log: takes a line.
+    """
+    last_line = -math.inf
+
+    def callback(snapshot: ProgressSnapshot) -> None:
+        nonlocal last_line
+        ended = snapshot.completed_chunks + snapshot.failed_chunks
+        if time.monotonic() - last_line < every and ended < snapshot.total_chunks:
+            return
+        last_line = time.monotonic()
         left = snapshot.estimated_remaining_time
-        logger.info(
-            "%s: %.1f%% (%d/%d chunks, %s rows, %d chunks failed), %.1f s gone, %s",
-            name,
-            snapshot.progress_percentage,
-            snapshot.completed_chunks + snapshot.failed_chunks,
-            snapshot.total_chunks,
-            f"{snapshot.total_rows_processed:,}",
-            snapshot.failed_chunks,
-            snapshot.elapsed_time,
-            "time left unknown" if left is None else f"about {left:.1f} s left",
+        log(
+            f"{name}: {snapshot.progress_percentage:.1f}% ({ended}/{snapshot.total_chunks} chunks,"
+            f" {snapshot.total_rows_processed:,} rows, {snapshot.failed_chunks} chunks failed),"
+            f" {snapshot.elapsed_time:.1f} s gone,"
+            f" {'time left unknown' if left is None else f'about {left:.1f} s left'}"
         )
 
-    return log
+    return callback

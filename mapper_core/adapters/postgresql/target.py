@@ -71,20 +71,21 @@ class PostgreSQLTransaction:
         self, stage: Sequence[str], target: Sequence[str], columns: Sequence[str]
     ) -> None:
         name, listed = session.identifier(*stage), _listed(columns)
+        chunk = session.identifier(STAGE_CHUNK)
         self.execute(f"drop table if exists {name}")
         self.execute(
-            f"create table {name} as"
-            f" select {listed} from {session.identifier(*target)} with no data"
+            f"create table {name} as select {listed}, null::integer as {chunk}"
+            f" from {session.identifier(*target)} with no data"
         )
+        # Rows come as COPY blocks that nobody takes apart, so the chunk's id is a default.
+        defaults = [(STAGE_CHUNK, f"current_setting('{_CHUNK_SETTING}')::integer")]
         for column, default in self.execute(_DEFAULTS, {"name": session.identifier(*target)}):
             if column in columns:
-                # The expression comes from the target's own catalog, already as SQL.
-                quoted = session.identifier(column)
-                self.execute(f"alter table {name} alter column {quoted} set default {default}")
-        self.execute(
-            f"alter table {name} add column {session.identifier(STAGE_CHUNK)} integer"
-            f" default current_setting('{_CHUNK_SETTING}')::integer"
-        )
+                # From the target's own catalog, already as SQL.
+                defaults.append((column, default))
+        for column, default in defaults:
+            quoted = session.identifier(column)
+            self.execute(f"alter table {name} alter column {quoted} set default {default}")
 
     def write(
         self,

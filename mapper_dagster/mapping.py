@@ -1,0 +1,94 @@
+"""A mapping, declared: which query goes into which table, how, and in which windows."""
+
+import re
+from collections.abc import Mapping as Dict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from mapper_core import LoadMode, SettingsError
+from mapper_core.model import RowTransform
+
+_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapping:
+    """A declared source query -> target table.
+
+    With `partitions_def` each partition is a load window: the query filters by `:window_start` and
+    `:window_end` (half-open), and `window_column` is the target's column that the two bound.
+    """
+
+    name: str
+    """Name of the asset; the last part of its key."""
+    source_sql: str
+    target_table: str
+    target_schema: str | None = None
+    partitions_def: dg.TimeWindowPartitionsDefinition | None = None
+    window_column: str | None = None
+    load_mode: LoadMode | str | None = None
+    """By default `replace_window` when partitioned, else `append`."""
+    chunk_key: str | Sequence[str] | None = None
+    chunk_size: int | None = None
+    min_rows_for_parallel: int | None = None
+    params: Dict[str, Any] | None = None
+    transformation_func: RowTransform | None = None
+    lanes: int | None = None
+    """Dagster steps that share the chunks; by default as many as the plan has workers."""
+    chunks_per_lane: int | None = None
+    """Instead of `lanes`: how many chunks a step gets; 1 makes a dynamic output of each chunk."""
+    workers_per_lane: int = 1
+    """Threads of one step, each with a source and a target connection."""
+    source: str = "source"
+    """Key of the `DatabaseResource` that rows come from."""
+    target: str = "target"
+    """Key of the `DatabaseResource` that rows go to."""
+    mapper: str = "mapper"
+    """Key of the `MapperResource`."""
+    key_prefix: Sequence[str] = ()
+    group_name: str | None = None
+    description: str | None = None
+    owners: Sequence[str] = ()
+    tags: Dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise SettingsError(f"mapping name {self.name!r}: letters, digits and _ only")
+        if self.partitions_def is not None and self.window_column is None:
+            raise SettingsError(
+                f"mapping {self.name}: partitions are load windows, so name window_column, the"
+                " target's column that :window_start and :window_end bound"
+            )
+        if self.partitions_def is None and self.window_column is not None:
+            raise SettingsError(f"mapping {self.name}: window_column goes with partitions_def")
+        if self.lanes is not None and self.chunks_per_lane is not None:
+            raise SettingsError(f"mapping {self.name}: give lanes or chunks_per_lane, not both")
+        counts = (self.lanes, self.chunks_per_lane, self.workers_per_lane)
+        if any(count is not None and count < 1 for count in counts):
+            raise SettingsError(
+                f"mapping {self.name}: lanes, chunks_per_lane and workers_per_lane are at least 1"
+            )
+
+    @property
+    def mode(self) -> LoadMode:
+        """The load mode in force."""
+        if self.load_mode is None:
+            return LoadMode.APPEND if self.partitions_def is None else LoadMode.REPLACE_WINDOW
+        return LoadMode(self.load_mode)
+
+    @property
+    def table_name(self) -> str:
+        """The target as people write it, e.g. `dw.fact_orders`."""
+        return (
+            f"{self.target_schema}.{self.target_table}" if self.target_schema else self.target_table
+        )
+
+    def lane_count(self, chunks: int, workers: int) -> int:
+        """Return over how many steps that many chunks are dealt out."""
+        if self.chunks_per_lane is not None:
+            return max(1, -(-chunks // self.chunks_per_lane))
+        wanted = self.lanes or -(-workers // self.workers_per_lane)
+        return max(1, min(wanted, chunks))
