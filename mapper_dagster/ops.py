@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from mapper_core import (
-    DatabaseError,
+    DatabaseUnavailableError,
     LoadOptions,
     MapperError,
     ParallelProcessor,
@@ -192,7 +192,7 @@ def _in_words() -> Iterator[None]:
     try:
         yield
     except MapperError as error:
-        # What the database could not do just now it may do later; every other mistake stays one.
-        passing = isinstance(error, DatabaseError)
+        # Every other mistake is still one after a while.
+        passing = isinstance(error, DatabaseUnavailableError)
         logger.debug("the error in full", exc_info=True)
         raise dg.Failure(description=str(error), allow_retries=passing) from None

@@ -1,0 +1,92 @@
+"""A Dagster instance of its own for each test, and the databases of `deployment`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from . import deployment
+
+TABLE = "(id int primary key, happened_on date not null, note text)"
+EVENTS = 4_000
+
+
+@pytest.fixture
+def instance():
+    """An instance on disk, so that other processes can use it too."""
+    with dg.instance_for_test(overrides={"telemetry": {"enabled": False}}) as instance:
+        yield instance
+
+
+@pytest.fixture
+def events(source, target, run, monkeypatch, tmp_path):
+    """4,000 events over the four months of the partitions; an empty target table."""
+    run(
+        source,
+        f"create table events {TABLE}",
+        "insert into events select i, date '2024-01-01' + i % 121, 'n' || i"
+        f" from generate_series(1, {EVENTS}) i",
+    )
+    run(target, f"create table fact_events {TABLE}")
+    monkeypatch.setenv("EVENTS_SOURCE_URL", source)
+    monkeypatch.setenv("EVENTS_TARGET_URL", target)
+    monkeypatch.setenv("EVENTS_GATE", str(tmp_path / "gate"))
+
+
+@pytest.fixture
+def materialize(instance):
+    """Materialize a partition of an asset in this process; return the result."""
+
+    def materialize_partition(partition, asset="fact_events", **options):
+        job = deployment.defs.resolve_implicit_global_asset_job_def()
+        return job.execute_in_process(
+            instance=instance,
+            partition_key=partition,
+            asset_selection=[dg.AssetKey(asset)],
+            raise_on_error=False,
+            **options,
+        )
+
+    return materialize_partition
+
+
+@pytest.fixture
+def start_run(instance):
+    """Start a job's run in a process of its own; see `run_job`. Killed after the test."""
+    root = Path(__file__).parents[2]
+    started = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.dagster_layer.run_job", *arguments],
+            env={**os.environ, "PYTHONPATH": str(root), "DAGSTER_HOME": instance.root_directory},
+            cwd=root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def months(run):
+    """Count rows and checksum them per month, in a table of a database."""
+
+    def per_month(url, table):
+        return run(
+            url,
+            "select date_trunc('month', happened_on)::date, count(*),"
+            f" sum(hashtextextended(t::text, 0)) from {table} t group by 1 order by 1",
+        )
+
+    return per_month

@@ -1,0 +1,233 @@
+"""A mapping as an asset: partitions load their windows, Dagit shows the ledger's counts."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from mapper_dagster import DatabaseResource, MapperResource, Mapping, build_mapping_asset
+
+from .conftest import EVENTS, TABLE
+
+PARTITION_ROWS = "dagster/partition_row_count"
+
+
+def metadata_of(instance, asset, partition):
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition]), limit=1
+    ).records
+    return {k: v.value for k, v in records[0].asset_materialization.metadata.items()}
+
+
+@pytest.mark.usefixtures("events")
+def test_a_partition_loads_its_month_and_shows_its_own_count(
+    materialize, instance, source, target, months
+):
+    """Rows, chunks, strategy and snapshot are in the materialization; counts equal a SELECT."""
+    assert materialize("2024-02-01").success
+
+    loaded = months(target, "fact_events")
+    shown = metadata_of(instance, "fact_events", "2024-02-01")
+    assert [months(source, "events")[1]] == loaded
+    assert loaded[0][1] == shown[PARTITION_ROWS] == shown["mapper/rows_written"]
+    assert (10, 0, "key") == (
+        shown["mapper/chunks"],
+        shown["mapper/rejected"],
+        shown["mapper/strategy"],
+    )
+    assert shown["mapper/snapshot"].startswith("snapshot ")
+    assert 0 < shown["mapper/seconds"] < 60
+
+
+@pytest.mark.usefixtures("events")
+def test_materializing_a_month_again_replaces_that_month(materialize, source, target, run, months):
+    """Changed, new and vanished rows of the source all arrive; other months stay."""
+    for partition in ("2024-01-01", "2024-02-01"):
+        assert materialize(partition).success
+    run(
+        source,
+        "delete from events where id % 7 = 0",
+        "update events set note = 'changed' where id % 5 = 0",
+        "insert into events values (9001, date '2024-02-29', 'late'), (9002, '2024-03-01', 'next')",
+    )
+    january = months(target, "fact_events")[0]
+
+    assert materialize("2024-02-01").success
+
+    assert [january, months(source, "events")[1]] == months(target, "fact_events")
+
+
+@pytest.mark.usefixtures("events")
+def test_every_step_in_a_process_of_its_own_reads_one_snapshot(
+    instance, start_run, source, target, months, run
+):
+    """The multiprocess executor with forkserver loads what one reader would have seen."""
+    run_id, success = ended(start_run("load_events", "--tag", "dagster/partition=2024-03-01"))
+
+    assert success
+    assert [months(source, "events")[2]] == months(target, "fact_events")
+    done = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_SUCCESS)
+    assert 3 == sum("_lane[" in event.step_key for event in done)
+    wait_until(lambda: not backends(run, source, target))
+
+
+@pytest.mark.usefixtures("events")
+def test_a_range_run_counts_each_partition_apart(instance, start_run, source, target, months):
+    """One run over a range is one load per partition; no total is copied to all of them."""
+    ends = (f"dagster/asset_partition_range_{end}" for end in ("start", "end"))
+    tags = [f"{end}={key}" for end, key in zip(ends, ("2024-01-01", "2024-04-01"), strict=True)]
+
+    _, success = ended(start_run("load_events", "--tag", tags[0], "--tag", tags[1]))
+
+    assert success
+    assert months(source, "events") == months(target, "fact_events")
+    shown = [
+        metadata_of(instance, "fact_events", f"2024-0{month}-01")[PARTITION_ROWS]
+        for month in range(1, 5)
+    ]
+    assert [count for _, count, _ in months(target, "fact_events")] == shown
+    assert EVENTS == sum(shown)
+
+
+@pytest.mark.usefixtures("events")
+def test_a_row_the_target_refuses_fails_the_run_and_publishes_nothing(
+    materialize, instance, target, run, months
+):
+    """The step's error names the row's trouble; the month that was there stays."""
+    assert materialize("2024-01-01").success
+    before = months(target, "fact_events")
+    run(
+        os.environ["EVENTS_SOURCE_URL"],
+        "alter table events alter column happened_on drop not null",
+        "update events set note = repeat('x', 500) where id = 1331",
+    )
+    run(target, "alter table fact_events alter column note type varchar(100)")
+
+    result = materialize("2024-01-01")
+
+    assert not result.success
+    failures = [e for e in result.all_events if e.is_step_failure]
+    assert any("value too long" in str(e.step_failure_data.error_display_string) for e in failures)
+    assert before == months(target, "fact_events")
+
+
+@pytest.mark.usefixtures("events")
+def test_a_mistake_is_a_failure_in_words_without_a_url(materialize, target, run):
+    """A missing table says so, once, and shows no connection string."""
+    run(target, "drop table fact_events")
+
+    result = materialize("2024-01-01")
+
+    (failure,) = [e for e in result.all_events if e.is_step_failure]
+    words = failure.step_failure_data.error_display_string
+    assert "has no table public.fact_events" in words
+    assert "host=" not in words
+
+
+@pytest.mark.usefixtures("events")
+def test_a_killed_run_never_ends_in_success_with_rows_missing(
+    instance, start_run, source, target, run, months
+):
+    """The run's process is killed in mid-load; whichever way it is re-executed, no row is lost.
+
+    Re-executed from failure, Dagster does not start the lanes that never ran: publishing refuses.
+    Re-executed in full, the finished chunks are kept and the rest is loaded.
+    """
+    gate = Path(os.environ["EVENTS_GATE"])
+    gate.touch()
+    run_of_january = ("load_gated_events", "--tag", "dagster/partition=2024-01-01")
+    worker = start_run(*run_of_january)
+    wait_until(lambda: finished_chunks(run, target))
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    (killed,) = instance.get_runs()
+    instance.report_run_failed(killed)
+    gate.unlink()
+    # Steps outlive the run's process and may still finish, beside the retry's.
+
+    again = (*run_of_january, "--parent", killed.run_id)
+    retry, success = ended(start_run(*again, "--from-failure"))
+    if success:
+        assert [months(source, "events")[0]] == months(target, "fact_events")
+    else:
+        failures = instance.all_logs(retry, of_type=dg.DagsterEventType.STEP_FAILURE)
+        words = " ".join(e.dagster_event.step_failure_data.error_display_string for e in failures)
+        assert "planned chunks are not" in words
+        assert [] == months(target, "fact_events")
+
+    _, success = ended(start_run(*again))
+
+    assert success
+    assert [months(source, "events")[0]] == months(target, "fact_events")
+    shown = metadata_of(instance, "gated_events", "2024-01-01")
+    assert months(target, "fact_events")[0][1] == shown[PARTITION_ROWS]
+    wait_until(lambda: not backends(run, source, target))
+
+
+@pytest.mark.usefixtures("events")
+def test_an_unpartitioned_mapping_appends_once(instance, source, target, run):
+    """Without partitions the asset is the whole query, with dagster/row_count."""
+    from mapper_dagster import DatabaseResource
+
+    run(target, f"create table all_events {TABLE}")
+    asset = build_mapping_asset(
+        Mapping(
+            name="all_events",
+            source_sql="SELECT * FROM events ORDER BY id",
+            target_table="all_events",
+            min_rows_for_parallel=0,
+            chunk_size=500,
+        )
+    )
+
+    result = dg.materialize(
+        [asset],
+        instance=instance,
+        resources={
+            "source": DatabaseResource(url=source),
+            "target": DatabaseResource(url=target),
+            "mapper": MapperResource(max_workers=2),
+        },
+    )
+
+    assert result.success
+    (event,) = result.get_asset_materialization_events()
+    assert EVENTS == event.materialization.metadata["dagster/row_count"].value
+    assert [(EVENTS,)] == run(target, "select count(*) from all_events")
+
+
+def test_a_literal_url_is_not_in_the_resources_repr():
+    """A password that somebody wrote into the code does not come out of it again."""
+    assert "hunter2" not in repr(DatabaseResource(url="postgresql://u:hunter2@h/d"))
+
+
+def ended(process):
+    """Wait for a run; return its id and whether it succeeded."""
+    output, _ = process.communicate()
+    told = json.loads(output.splitlines()[-1])
+    return told["run_id"], told["success"]
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def finished_chunks(run, target):
+    (there,) = run(target, "select to_regclass('mapper.claim') is not null")[0]
+    return there and run(target, "select count(*) from mapper.claim where done = 1")[0][0]
+
+
+def backends(run, *urls):
+    """Sessions of ours in the tests' databases."""
+    asked = (
+        "select application_name from pg_stat_activity"
+        " where datname = current_database() and application_name like 'mapper%'"
+    )
+    return [name for url in urls for name in run(url, asked)]

@@ -1,0 +1,99 @@
+"""Partition keys are half-open load windows, and back."""
+
+from datetime import datetime, timezone
+from itertools import pairwise
+
+import dagster as dg
+import pytest
+
+from mapper_core import SettingsError
+from mapper_dagster import Mapping
+from mapper_dagster.windows import Lane, lane_key, lane_of, partition_loads
+
+
+def mapping(**changes):
+    given = {"name": "m", "source_sql": "select 1 as a", "target_table": "t", **changes}
+    return Mapping(**given)
+
+
+def test_a_month_is_its_half_open_window_in_utc():
+    """The end of one partition is the start of the next."""
+    monthly = mapping(
+        partitions_def=dg.MonthlyPartitionsDefinition(start_date="2024-01-01"), window_column="at"
+    )
+
+    first, second = partition_loads(monthly, ["2024-01-01", "2024-02-01"])
+
+    assert datetime(2024, 1, 1, tzinfo=timezone.utc) == first.window.start
+    assert first.window.end == second.window.start == datetime(2024, 2, 1, tzinfo=timezone.utc)
+    assert "at" == first.window.column
+
+
+def test_days_around_the_clock_change_tile_the_time():
+    """The day the clock goes back has 25 hours, and no hour is in two windows."""
+    berlin = mapping(
+        partitions_def=dg.DailyPartitionsDefinition("2026-10-24", timezone="Europe/Berlin"),
+        window_column="at",
+    )
+
+    days = partition_loads(berlin, ["2026-10-24", "2026-10-25", "2026-10-26"])
+
+    hours = [(day.window.end - day.window.start).total_seconds() / 3600 for day in days]
+    assert [24, 25, 24] == hours
+    assert all(a.window.end == b.window.start for a, b in pairwise(days))
+
+
+def test_no_partitions_is_one_load_without_window():
+    """An unpartitioned mapping is one load of everything."""
+    (load,) = partition_loads(mapping(), [])
+
+    assert load.window is None
+    assert load.partition_key is None
+
+
+@pytest.mark.parametrize("key", ["2024-01-01", "2026-10-25-02:00+0100", "a b/c|ü", None])
+def test_lane_keys_survive_any_partition_key(key):
+    """What a lane is comes back out of its mapping key, whose letters Dagster accepts."""
+    lane = Lane(place=3, lane=1, lanes=12)
+
+    made = lane_key(lane, key)
+
+    assert lane == lane_of(made)
+    assert made.replace("_", "").isalnum()
+    assert made.isascii()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "a-b"}, "letters, digits and _"),
+        ({"window_column": "at"}, "goes with partitions_def"),
+        (
+            {"partitions_def": dg.MonthlyPartitionsDefinition(start_date="2024-01-01")},
+            "window_column",
+        ),
+        ({"lanes": 2, "chunks_per_lane": 2}, "not both"),
+        ({"lanes": 0}, "at least 1"),
+    ],
+)
+def test_a_mapping_that_makes_no_sense_is_refused_in_words(changes, words):
+    """Nothing is opened for a mapping that cannot work."""
+    with pytest.raises(SettingsError, match=words):
+        mapping(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "chunks", "workers", "lanes"),
+    [
+        ({}, 100, 4, 4),
+        ({}, 3, 4, 3),
+        ({}, 0, 4, 1),
+        ({"lanes": 2}, 100, 8, 2),
+        ({"chunks_per_lane": 1}, 7, 2, 7),
+        ({"chunks_per_lane": 3}, 7, 2, 3),
+        ({"workers_per_lane": 4}, 100, 8, 2),
+    ],
+)
+def test_chunks_are_dealt_out_to_about_as_many_lanes_as_workers(changes, chunks, workers, lanes):
+    """Lanes are tens, chunks may be thousands; one chunk a lane is there for who asks."""
+    assert lanes == mapping(**changes).lane_count(chunks, workers)
