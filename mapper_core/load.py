@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from threading import Event
@@ -22,7 +22,7 @@ from .ledger import Ledger, LoadRecord, query_hash
 from .model import Chunk, ChunkResult, Column, DataPath, Mapping, Plan, Snapshot
 from .protocols import Reader, Source, Target, Transaction
 from .query import Query
-from .retry import RetryHandler
+from .retry import RetryHandler, first_line
 from .settings import Settings
 from .tracker import ProgressTracker
 from .worker import Destination, Work
@@ -73,8 +73,10 @@ class Load:
         elif self._lone_source():
             yield Snapshot(None, "one statement reads everything")
         else:
-            with self.source.snapshot() as snapshot:
-                yield snapshot
+            with ExitStack() as held:
+                yield self._outside_chunks(
+                    "take the read point of", lambda: held.enter_context(self.source.snapshot())
+                )
 
     def plan(self, snapshot: Snapshot, *, load_group: str | None = None) -> tuple[Plan, bool]:
         """Decide the load and store it, or take up what the ledger has of it.
@@ -338,7 +340,11 @@ class Load:
         """Return why the source has one connection only, or None."""
         if self.source.sole:
             return self.source.sole
-        return "the source's pool holds one connection" if self.source.limit == 1 else None
+        if self.source.limit == 1:
+            return "the source's pool holds one connection"
+        if self.shared_pool and self.source.limit == 2:  # noqa: PLR2004 - one to read, one to write
+            return "source and target share a pool of two connections"
+        return None
 
     def _sequential(self) -> str | None:
         """Return a reason, known before the query is looked at, not to read in parallel."""
@@ -361,6 +367,8 @@ class Load:
             raise
         except Exception as error:
             words = next((said for d in databases if (said := d.explain(error))), None)
+            if words is None and isinstance(error, ConnectionError | TimeoutError):
+                words = first_line(error)
             if words is None:
                 raise
             msg = f"could not {purpose} load {self.load_id}: {words}"

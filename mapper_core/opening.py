@@ -12,6 +12,7 @@ from .errors import SettingsError
 from .ledger import Ledger
 from .load import Load, Sink
 from .model import LoadMode, LoadWindow, Mapping, RowTransform, TransformScope, Word
+from .protocols import Source
 from .query import read_query
 from .retry import RetryConfig, RetryHandler
 from .settings import Settings, resolve
@@ -79,16 +80,26 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
 
     application = f"mapper {load_id}"
     source_opener = opener_of(source_conn, role="source_conn")
-    source = adapters.database(source_opener, application=application, time_zone=mapping.time_zone)
-    sink = None
+    source: Source = adapters.database(
+        source_opener, application=application, time_zone=mapping.time_zone
+    )
+    query = read_query(source_sql, mapping.bind_values, dialect=source.dialect)
+    source = source.for_query(query)
+    sink, shared = None, False
     if target_conn is not None:
         opener = opener_of(target_conn, role="target_conn")
+        shared = opener.pool is not None and opener.pool is source_opener.pool
+        if shared and opener.limit == 1:
+            raise SettingsError(
+                "source_conn and target_conn share a pool of one connection, but a load reads and"
+                " writes at once: give a larger pool, or a URL"
+            )
         target = adapters.database(opener, application=application, time_zone=mapping.time_zone)
         sink = Sink(target, Ledger(target, settings.ledger_schema), mapping.target_parts)
     return Load(
         load_id=load_id,
         mapping=mapping,
-        query=read_query(source_sql, mapping.bind_values, dialect=source.dialect),
+        query=query,
         settings=settings,
         source=source,
         sink=sink,
@@ -96,7 +107,7 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
         tracker=_tracker(settings, options, mapping),
         stop=stop,
         one_snapshot=options.get("snapshot", True) is not False,
-        shared_pool=source_conn is target_conn,
+        shared_pool=shared,
     )
 
 

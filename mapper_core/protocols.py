@@ -84,6 +84,15 @@ class Source(Protocol):
     sole: str | None
     """Why there is only one connection; None when there can be more."""
 
+    def for_query(self, query: Query) -> "Source":
+        """Return the source to read the query from.
+
+        That is this one, unless a connection was given and only that one sees what the query reads
+        (uncommitted rows, temporary tables).
+
+        Raises SettingsError when such a query cannot be read on the connection given.
+        """
+
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         """Hold a read point that sessions can join, until the block ends."""
 

@@ -20,6 +20,9 @@ _VOLATILE = frozenset(
     }
 )
 
+# The blocker of a query that the database alone can read.
+UNPARSED = "its SQL could not be parsed"
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -64,7 +67,7 @@ def read_query(sql: str, params: Mapping[str, Any] | None, *, dialect: str) -> Q
                 "params are given, but the SQL's tokens could not be told apart to find the"
                 " :names in it: check its quotes and comments"
             ) from None
-        return Query((sql,), {}, blocker="its SQL could not be parsed")
+        return Query((sql,), {}, blocker=UNPARSED)
     while tokens and tokens[-1].text == ";":
         tokens.pop()
     if not tokens:
@@ -128,7 +131,7 @@ def _facts(sql: str, dialect: str) -> dict[str, Any]:
     import sqlglot  # see _tokenize
     from sqlglot import exp
 
-    unread = {"blocker": "its SQL could not be parsed", "order_is_idle": False}
+    unread = {"blocker": UNPARSED, "order_is_idle": False}
     try:
         tree = sqlglot.parse_one(sql, read=dialect)
     except Exception:  # noqa: BLE001 - a dialect's corner that sqlglot lacks: the database may well know it

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 import psycopg
 
 from ...connections import Opener
-from ...errors import SnapshotLostError
+from ...errors import SettingsError, SnapshotLostError
 from ...model import Column, DataPath, Snapshot
 from ...protocols import LedgerDialect, Source, Target
+from ...query import Query
 from . import errors, session, types
 from .source import PostgreSQLReader
 from .target import PostgreSQLWriter
@@ -22,7 +23,10 @@ _NAME_BYTES = 63
 
 def connect(opener: Opener, *, application: str, time_zone: str | None) -> "PostgreSQL":
     """Return the database behind `opener`; see `adapters.database`."""
-    settings = session.settings_of(opener.given) if opener.given is not None else {}
+    settings = {}
+    if opener.model is not None:
+        with opener.model() as live:
+            settings = session.settings_of(live)
     settings |= {
         "application_name": application.encode()[:_NAME_BYTES].decode(errors="ignore"),
         "lock_timeout": session.LOCK_TIMEOUT,
@@ -55,6 +59,18 @@ class PostgreSQL:
         self._settings = settings
         self.limit = opener.limit
         self.sole = opener.sole
+
+    def for_query(self, query: Query) -> "PostgreSQL":
+        given = self._opener.given
+        if given is None or (reason := session.seen_there_alone(given, query)) is None:
+            return self
+        if not isinstance(given, psycopg.Connection):
+            msg = (
+                f"the query cannot be read: {reason}, and that is no psycopg 3 connection, the one"
+                " kind that can be read from as it is. Commit first, or give a psycopg 3 connection"
+            )
+            raise SettingsError(msg)
+        return PostgreSQL(self._opener.on_given(reason), self._settings)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:

@@ -1,7 +1,7 @@
 """One PostgreSQL connection in our hands: settings, transactions, values in statements."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -12,6 +12,8 @@ from psycopg.rows import tuple_row
 
 from ...connections import Opener
 from ...errors import SettingsError
+from ...model import Row
+from ...query import UNPARSED, Query
 
 Connection = psycopg.Connection[Any]
 
@@ -22,48 +24,130 @@ LOCK_TIMEOUT = "60s"
 IDLE_TIMEOUT = "1h"
 
 # What a session needs to write its values as text that any other session reads back the same.
-_FORMATS = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "1"}
+_FORMATS = {
+    "client_encoding": "UTF8",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+}
 
 # What a query's meaning depends on and a live connection may have changed.
 _COPIED = ("role", "search_path", "TimeZone")
 
+# Within a caller's transaction, all of ours lies behind this.
+_SAVEPOINT = "mapper_was_here"
+_BACK_TO_SAVEPOINT = f"rollback to savepoint {_SAVEPOINT}; release savepoint {_SAVEPOINT}"
 
-def settings_of(given: Connection | Any) -> dict[str, str]:
+
+@contextmanager
+def asking(given: Any) -> Iterator[Callable[[str], list[Row]]]:
+    """Ask a caller's live connection, psycopg or psycopg2; leave it and its transaction as found.
+
+    Raises SettingsError when it cannot be asked.
+    """
+    status = TransactionStatus(given.info.transaction_status)
+    if status in _CANNOT_BE_ASKED:
+        msg = f"the connection given {_CANNOT_BE_ASKED[status]}, then load"
+        raise SettingsError(msg)
+
+    with _plain_cursor(given) as cursor:
+
+        def ask(statement: str) -> list[Row]:
+            cursor.execute(statement)
+            return list(cursor.fetchall()) if cursor.description else []
+
+        inside = status is TransactionStatus.INTRANS
+        if inside:
+            ask(f"savepoint {_SAVEPOINT}")
+        try:
+            yield ask
+        finally:
+            if inside:
+                ask(_BACK_TO_SAVEPOINT)
+            elif not given.autocommit:
+                given.rollback()
+
+
+_CANNOT_BE_ASKED = {
+    TransactionStatus.INERROR: "is in a failed transaction: roll it back",
+    TransactionStatus.ACTIVE: "is busy with another statement: let that end",
+    TransactionStatus.UNKNOWN: "is broken: open a new one",
+}
+
+
+def _plain_cursor(given: Any) -> Any:
+    """Return a cursor whose rows are tuples, whatever the caller's connection makes of rows."""
+    if isinstance(given, psycopg.Connection):
+        return psycopg.ClientCursor(given, row_factory=tuple_row)
+    from psycopg2.extensions import cursor  # whoever gave its connection has it
+
+    return given.cursor(cursor_factory=cursor)
+
+
+def settings_of(given: Any) -> dict[str, str]:
     """Return the settings of a caller's live connection that our sessions must share.
 
-    Leaves the connection as it was: a transaction that asking has begun is rolled back.
-
-    Raises SettingsError when its transaction has failed, so that nothing can be asked.
+    Raises SettingsError when it cannot be asked, say in a failed transaction.
     """
-    info = given.info
-    status = TransactionStatus(info.transaction_status)
-    if status is TransactionStatus.INERROR:
-        raise SettingsError(
-            "the connection given is in a failed transaction: roll it back, then load"
-        )
-    settings = {}
-    with given.cursor() as cursor:
-        for name in _COPIED:
-            # psycopg2 and psycopg agree on this much; the row may be a tuple or a dict.
-            cursor.execute(f"select current_setting('{name}') as value")
-            row: Any = cursor.fetchone()
-            settings[name] = row["value"] if isinstance(row, dict) else row[0]
-    if status is TransactionStatus.IDLE and not given.autocommit:
-        given.rollback()
-    return settings
+    with asking(given) as ask:
+        return {name: ask(f"select current_setting('{name}')")[0][0] for name in _COPIED}
+
+
+def seen_there_alone(given: Any, query: Query) -> str | None:
+    """Return why only the caller's connection sees what the query reads, or None."""
+    with asking(given) as ask:
+        wrote, has_temporary = ask(_ITS_OWN)[0]
+        if wrote:
+            return "only the connection given sees its uncommitted changes"
+        if not has_temporary:
+            return None
+        if query.blocker == UNPARSED:
+            return "its SQL could not be parsed, and may read temporary tables"
+        text = query.render(lambda _, value: literal(None, value))
+        try:
+            plan = ask(f"explain (verbose) {text}")
+        except Exception:  # noqa: BLE001 - a query that is wrong is refused, in words, when it is read
+            return None
+        # A plan names every relation with its schema; pg_temp is the session's own.
+        if any("pg_temp" in str(line) for (line,) in plan):
+            return "only the connection given sees its temporary tables"
+    return None
+
+
+# A transaction without a number has written nothing; of the namespaces, one may be temporary.
+_ITS_OWN = """
+select txid_current_if_assigned() is not null,
+       exists (select from pg_class where relnamespace = pg_my_temp_schema())
+"""
 
 
 @contextmanager
 def borrowed(opener: Opener) -> Iterator[Connection]:
     """Open or borrow a connection, and give it back as it was."""
     connection = opener.open()
+    try:
+        if connection.info.transaction_status == TransactionStatus.INTRANS:
+            if opener.sole:
+                with _inside_its_transaction(connection):
+                    yield connection
+                return
+            # A function that set something up on its new connection left that to be committed.
+            connection.commit()
+        with _as_ours(connection):
+            yield connection
+    finally:
+        opener.release(connection)
+
+
+@contextmanager
+def _as_ours(connection: Connection) -> Iterator[None]:
     before = (connection.autocommit, connection.prepare_threshold)
     try:
         # Transactions are begun in so many words, and nothing outlives them: a prepared statement
         # would, and break under a pooler in transaction mode.
         connection.autocommit = True
         connection.prepare_threshold = None
-        yield connection
+        yield
     finally:
         # Whatever state an error left it in, its backend must not stay behind.
         with suppress(psycopg.Error):
@@ -75,7 +159,20 @@ def borrowed(opener: Opener) -> Iterator[Connection]:
                 end_statement(connection)
                 connection.execute("rollback")
             connection.autocommit, connection.prepare_threshold = before
-        opener.release(connection)
+
+
+@contextmanager
+def _inside_its_transaction(connection: Connection) -> Iterator[None]:
+    """Work within the caller's transaction: it goes on afterwards as if nothing had been."""
+    before = connection.prepare_threshold
+    try:
+        connection.prepare_threshold = None
+        yield
+    finally:
+        with suppress(psycopg.Error):
+            end_statement(connection)
+            connection.execute(_BACK_TO_SAVEPOINT)
+            connection.prepare_threshold = before
 
 
 def end_statement(connection: Connection) -> None:
@@ -91,8 +188,9 @@ def end_statement(connection: Connection) -> None:
 
 
 def begin(connection: Connection, how: str) -> None:
-    """Begin a transaction."""
-    connection.execute(f"begin {how}".encode())
+    """Begin a transaction, or a savepoint where the caller's own transaction is open."""
+    inside = connection.info.transaction_status == TransactionStatus.INTRANS
+    connection.execute((f"savepoint {_SAVEPOINT}" if inside else f"begin {how}").encode())
 
 
 def apply(connection: Connection, settings: Mapping[str, str]) -> None:
@@ -135,7 +233,7 @@ def identifier(*names: str) -> str:
     return sql.Identifier(*names).as_string(None)
 
 
-def literal(connection: Connection, value: Any, cast: str | None = None) -> str:
+def literal(connection: Connection | None, value: Any, cast: str | None = None) -> str:
     """Write a value into a statement that takes no parameters (COPY).
 
     The one place where a value becomes SQL text: quoted by libpq for this connection, and cast.
