@@ -8,6 +8,7 @@ True
 from .errors import (
     ChunksFailedError,
     DatabaseError,
+    DatabaseUnavailableError,
     IncompleteLoadError,
     LedgerError,
     MapperError,
@@ -50,6 +51,7 @@ __all__ = [
     "Column",
     "DataPath",
     "DatabaseError",
+    "DatabaseUnavailableError",
     "IncompleteLoadError",
     "LedgerError",
     "LoadMode",

@@ -4,7 +4,8 @@ MapperError
 ├── SettingsError        what was asked for makes no sense; nothing was opened
 ├── QueryError           the source query cannot be loaded as it stands
 ├── TargetError          the target table does not fit, or may not be written
-├── DatabaseError        a database could not do what planning or publishing needs
+├── DatabaseError        a database refused what planning or publishing needs
+│   └── DatabaseUnavailableError   it could not do it just now; trying later may help
 ├── LedgerError          the ledger and this call disagree about a load
 │   ├── StaleLoadError   another run has taken the load over; this one stops
 │   └── IncompleteLoadError   planned chunks are missing at publish time
@@ -35,7 +36,11 @@ class TargetError(MapperError):
 
 
 class DatabaseError(MapperError):
-    """A database could not be reached, or refused what planning or publishing needs."""
+    """A database refused what planning or publishing needs."""
+
+
+class DatabaseUnavailableError(DatabaseError):
+    """A database could not be reached, or gave up for a passing reason; try again later."""
 
 
 class LedgerError(MapperError):

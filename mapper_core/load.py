@@ -12,6 +12,7 @@ from . import planner, publisher
 from .crew import run_chunks
 from .errors import (
     DatabaseError,
+    DatabaseUnavailableError,
     LedgerError,
     MapperError,
     SettingsError,
@@ -145,16 +146,22 @@ class Load:
             newest, published = loads[0]
             return f"{load_group}#{len(loads) + 1}" if fresh and published else newest
 
-        return replace(self, load_id=self._outside_chunks("find", resolve))
+        named = replace(self, load_id=load_group)
+        return replace(named, load_id=named._outside_chunks("find", resolve))
 
     def joinable(self) -> Snapshot | None:
         """Return the read point at which the ledger planned this load, if it can be joined yet."""
         record = self._outside_chunks("read the ledger of", self._find)
         if record is None or record.published or record.plan.snapshot.id is None:
             return None
+        snapshot = record.plan.snapshot
+
+        def join() -> Snapshot:
+            with self.source.open_reader(snapshot):
+                return snapshot
+
         try:
-            with self.source.open_reader(record.plan.snapshot):
-                return record.plan.snapshot
+            return self._outside_chunks("join the read point of", join)
         except SnapshotLostError:
             return None
 
@@ -371,8 +378,10 @@ class Load:
                 words = first_line(error)
             if words is None:
                 raise
+            passing = any(d.is_transient(error) for d in databases)
+            kind = DatabaseUnavailableError if passing else DatabaseError
             msg = f"could not {purpose} load {self.load_id}: {words}"
-            raise DatabaseError(msg) from error
+            raise kind(msg) from error
 
 
 def _stage_name(load_id: str) -> str:

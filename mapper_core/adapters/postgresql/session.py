@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
 from ...connections import Opener
@@ -181,9 +181,12 @@ def end_statement(connection: Connection) -> None:
     if pgconn.transaction_status != TransactionStatus.ACTIVE:
         return
     connection.cancel_safe(timeout=10)
-    while pgconn.get_result() is not None:
+    while (result := pgconn.get_result()) is not None:
+        if result.status == ExecStatus.COPY_IN:
+            # Else the server waits for rows, and we for the server.
+            pgconn.put_copy_end(b"the load was interrupted")
         # A COPY that is still sending: read it to its end.
-        while pgconn.get_copy_data(0)[0] > 0:
+        while result.status == ExecStatus.COPY_OUT and pgconn.get_copy_data(0)[0] > 0:
             pass
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb, JsonbDumper
 
+from ...errors import TransferError
 from ...model import Column, DataPath, Row
 from ...protocols import STAGE_CHUNK, Batch
 from . import session
@@ -162,7 +163,11 @@ class PostgreSQLWriter:
                 session.end_statement(self._connection)
                 self._connection.execute("rollback")
             raise
-        self._connection.execute("commit")
+        ended = self._connection.execute("commit")
+        if ended.statusmessage != "COMMIT":
+            # A transaction that failed unnoticed is rolled back by COMMIT, without an error.
+            msg = f"the target answered {ended.statusmessage} to COMMIT; nothing was committed"
+            raise TransferError(msg)
 
 
 def _listed(columns: Sequence[str]) -> str:
