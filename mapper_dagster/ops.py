@@ -191,6 +191,9 @@ def _in_words() -> Iterator[None]:
     """Show an error of ours as a step's failure, in its own words and without a stack trace."""
     try:
         yield
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        # Dagster would retry an interrupted step, and keep whoever ended the run waiting for it.
+        raise dg.Failure(description="The step was interrupted.", allow_retries=False) from None
     except MapperError as error:
         # Every other mistake is still one after a while.
         passing = isinstance(error, DatabaseUnavailableError)
