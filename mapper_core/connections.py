@@ -120,18 +120,17 @@ def _keep(connection: Any) -> None:
 def _from_url(given: Any, role: str) -> Opener:
     from sqlalchemy import make_url  # only those who use it pay for its import
 
-    if isinstance(given, str):
-        given = given.replace("postgres://", "postgresql://", 1)
+    text = given.replace("postgres://", "postgresql://", 1) if isinstance(given, str) else ""
     try:
-        url = make_url(given)
+        url = make_url(text or given)
     except Exception:  # noqa: BLE001 - its message can quote the URL, password and all
         url = None
-    # An @ or / in a password that is not encoded ends it early: what is left of it would be taken
+    # With a second @, the password may have ended at the first: what is left of it would be taken
     # for a host or database, and be named by every error that names those.
-    if url is None or "@" in (url.host or "") or (url.password and "@" in (url.database or "")):
+    if url is None or (url.password and text.count("@") > 1):
         msg = (
             f"{role} is not a database URL. Write dialect://user:password@host:port/database and"
-            " percent-encode special characters in user and password (urllib.parse.quote)"
+            " percent-encode special characters in user and password (urllib.parse.quote): @ as %40"
         )
         raise SettingsError(msg)
     dialect = url.get_backend_name()

@@ -100,6 +100,8 @@ def _split_at_params(
         is_param = (
             colon.token_type.name == "COLON"
             and name.start == colon.end + 1
+            # `a[1:n]` is a slice; whoever means a value there writes `a[1: :n]`.
+            and not (sql[colon.start - 1].isalnum() or sql[colon.start - 1] in "_:")
             and sql[name.start : name.end + 1].isidentifier()
         )
         if not is_param:

@@ -106,8 +106,11 @@ class RetryHandler:
         transient = is_transient or self._is_transient
         stop = stop or Event()
 
+        failed: BaseException | None = None
+
         def log(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
+            nonlocal failed
+            error = failed = state.outcome.exception() if state.outcome else None
             wait = state.next_action.sleep if state.next_action else 0.0
             logger.warning(
                 "%s: attempt %d failed (%s); trying again in %.1f s",
@@ -118,6 +121,8 @@ class RetryHandler:
             )
 
         def begin(state: RetryCallState) -> None:
+            if failed is not None and stop.is_set():
+                raise failed  # stopped while it waited
             if on_attempt:
                 on_attempt(state.attempt_number)
 

@@ -19,7 +19,14 @@ import pytest
 import sqlalchemy as sa
 from psycopg.rows import class_row, dict_row, scalar_row
 
-from mapper_core import MapperError, QueryError, SettingsError, execute_query_parallel
+from mapper_core import (
+    MapperError,
+    QueryError,
+    RetryConfig,
+    RetryHandler,
+    SettingsError,
+    execute_query_parallel,
+)
 from mapper_core.connections import opener_of
 
 pytestmark = pytest.mark.timeout(60)
@@ -429,6 +436,21 @@ def test_a_closed_connection_is_refused(connect, tables, source, target):
     live.close()
     with pytest.raises(SettingsError, match="source_conn is closed: give an open connection"):
         load(live, target)
+
+
+def test_a_first_connection_that_breaks_is_tried_again(tables, source, target):
+    """Taking the read point belongs to the work that is retried."""
+    calls = []
+
+    def connect():
+        calls.append(1)
+        if len(calls) == 2:  # the first one only tells what kind it returns
+            raise psycopg.OperationalError("the network was away")
+        return psycopg.connect(source)
+
+    at_once = RetryHandler(RetryConfig(max_retries=1, initial_delay=0))
+    assert load(connect, target, retry_handler=at_once).total_rows_successful == ROWS
+    assert len(calls) > 2
 
 
 def test_a_factory_that_returns_the_same_connection_is_refused(tables, source, target):

@@ -1,0 +1,248 @@
+"""Reading a source SQL: its values, its key, what keeps it from being split."""
+
+import pytest
+
+from mapper_core import QueryError, execute_query_parallel
+from mapper_core.query import UNPARSED, read_query
+
+
+def read(sql, params=None, dialect="postgres"):
+    return read_query(sql, params, dialect=dialect)
+
+
+def rendered(sql, **params):
+    """Return the SQL with every value written as `<name>`."""
+    return read(sql, params).render(lambda name, _: f"<{name}>")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select a::int, '12:30', b[1:2], :a from t",
+        "select 100 % 7 as rest, '50%' as share, j ? 'k' as has from t",
+        "select $$it's :a; b$$ as c",
+    ],
+)
+def test_without_params_the_sql_is_passed_verbatim(sql):
+    """Every colon, percent sign and quote survives."""
+    assert read(sql).pieces == (sql,)
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("select :a", "select <a>"),
+        ("select :a, :b, :a", "select <a>, <b>, <a>"),
+        ("select x from t where d>=:a and d<:b", "select x from t where d>=<a> and d<<b>"),
+        ("select '12:30'::time, x::a, :a::int", "select '12:30'::time, x::a, <a>::int"),
+        ("select ':a', \":a\", 'it''s :a', :a", "select ':a', \":a\", 'it''s :a', <a>"),
+        ("select e'\\':a', :a", "select e'\\':a', <a>"),
+        ("select $$:a$$, $x$ $$ :a $x$, :a", "select $$:a$$, $x$ $$ :a $x$, <a>"),
+        ("select 1 -- :a\n, :a", "select 1 -- :a\n, <a>"),
+        ("select 1 /* :a /* :b */ :a */, :a", "select 1 /* :a /* :b */ :a */, <a>"),
+        (
+            "select x[1:2], x[:a], x[1:b], x[n:b] from t",
+            "select x[1:2], x[<a>], x[1:b], x[n:b] from t",
+        ),
+        ("select f(x := :a)", "select f(x := <a>)"),
+        ("select 'é🐘', :a", "select 'é🐘', <a>"),
+        ("select :a\n;", "select <a>"),
+        ("select :date, :end", "select <date>, <end>"),
+        ("select 5 % :a, '%'", "select 5 % <a>, '%'"),
+    ],
+)
+def test_values_stand_where_their_name_stands(sql, expected):
+    """And nowhere else: not in strings, identifiers, comments, casts or slices."""
+    assert rendered(sql, a=1, b=2, date=3, end=4) == expected
+
+
+def test_a_name_without_value_is_refused():
+    """The words list what was given."""
+    with pytest.raises(QueryError, match=r"names :c, but params has no value .*given: a, b"):
+        read("select :c", {"b": 1, "a": 2})
+    with pytest.raises(QueryError, match="given: none"):
+        read("select :c", {})
+
+
+def test_a_value_that_the_sql_does_not_name_is_left_alone():
+    """Windows are bound whether or not a query uses both ends."""
+    assert dict(read("select :a", {"a": 1, "b": 2}).values) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["select 1;", "select 1 ;;\n", "select 1 ; -- done", "select 1 /* ; */ ;", "select 1 -- ;"],
+)
+def test_the_end_of_the_statement_is_cut(sql):
+    """It goes into a subquery, where a semicolon or comment would not do."""
+    assert read(sql).pieces == ("select 1",)
+
+
+@pytest.mark.parametrize(
+    ("sql", "key", "kept"),
+    [
+        ("select * from t order by id", ("id",), "select * from t"),
+        ("select * from t ORDER  BY Id Desc, b", ("id", "b"), "select * from t"),
+        ('select * from t order by "Id" nulls last', ("Id",), "select * from t"),
+        ("select * from t x order by x.id", ("id",), "select * from t x"),
+        ("select a from t union all select a from u order by a", ("a",), None),
+        ("select * from t order by 2", (), "select * from t"),
+        ("select * from t order by lower(a), id", (), "select * from t"),
+        ("select * from t order by a, lower(b), c", ("a",), "select * from t"),
+        ('select * from t order by a collate "C"', (), "select * from t"),
+        ("select * from t", (), "select * from t"),
+        ("select * from (select * from t order by a) q", (), "same"),
+        ("select * from t order by id limit 5", ("id",), "same"),
+        ("select * from t order by id offset 5", ("id",), "same"),
+        ("select distinct on (a) a, b from t order by a, b", ("a", "b"), "same"),
+    ],
+)
+def test_the_order_by_names_the_key(sql, key, kept):
+    """Its leading plain columns do; it is cut off where it no longer means anything."""
+    query = read(sql)
+    assert query.order_key == key
+    kept = sql if kept == "same" else kept or sql.partition(" order by")[0]
+    assert query.pieces == (kept,)
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("select * from t limit 5", "LIMIT"),
+        ("select * from t where id in (select id from u limit 5)", "LIMIT"),
+        ("select * from t fetch first 5 rows only", "LIMIT"),
+        ("select * from t offset 5", "OFFSET"),
+        ("select * from t for update", "a locking clause"),
+        ("select distinct on (a) a, b from t", "DISTINCT ON"),
+        ("select a, row_number() over (order by a) as n from t", "a window function"),
+        ("select * from t tablesample bernoulli (10)", "TABLESAMPLE"),
+        ("select a, max(b) as b from t group by a", "GROUP BY"),
+        ("select count(*) as n from t", "an aggregate"),
+        (
+            "with recursive x as (select 1 as i union all select i + 1 from x) select i from x",
+            "recur",
+        ),
+        ("select random() as r from t", "gives another value each time"),
+        ("select gen_random_uuid() as r from t", "gives another value each time"),
+        ("select nextval('s') as r from t", "gives another value each time"),
+        ("select clock_timestamp() as r from t", "gives another value each time"),
+    ],
+)
+def test_what_cannot_be_split_says_why(sql, words):
+    """Reading it in ranges would not give the query's own rows."""
+    assert words in str(read(sql).blocker)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select * from t where d > now()",
+        "select a, b from t join u using (id)",
+        "select distinct a from t",
+        "select a from t union select a from u",
+        "with x as (select * from t) select * from x",
+        "select generate_series(1, 3) as n from t",
+    ],
+)
+def test_other_queries_can_be_split(sql):
+    """A condition on the outside of them gives the same rows."""
+    assert read(sql).blocker is None
+
+
+@pytest.mark.parametrize(
+    ("sql", "table"),
+    [
+        ("select * from T", ("t",)),
+        ('select a from "S"."T" where b', ("S", "T")),
+        ("select * from s.t x order by x.a", ("s", "t")),
+        ("table t", ("t",)),
+        ("select * from t, u", None),
+        ("select * from t join u using (a)", None),
+        ("select * from t limit 1", None),
+        ("select * from f(1)", None),
+        ("select * from (select * from t) q", None),
+        ("with t as (select 1 as a) select * from t", None),
+    ],
+)
+def test_a_single_table_is_recognised(sql, table):
+    """Its primary key is a key of the query's rows too."""
+    assert read(sql).table == table
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("", "holds no statement"),
+        (" ; -- nothing", "holds no statement"),
+        ("select 1; select 2", "more than one statement"),
+        ("select 1; drop table t;", "more than one statement"),
+        ("insert into t values (1)", "not a query but INSERT"),
+        ("update t set a = 1", "not a query but UPDATE"),
+        ("delete from t", "not a query but DELETE"),
+        ("drop table t", "not a query but DROP"),
+        ("with gone as (delete from t returning *) select * from gone", "writes to the database"),
+        ("select * into u from t", "writes to the database"),
+    ],
+)
+def test_what_is_no_query_is_refused(sql, words):
+    """Before anything is opened."""
+    with pytest.raises(QueryError, match=words):
+        read(sql)
+
+
+def test_sql_that_cannot_be_parsed_is_left_to_the_database():
+    """In one go and verbatim, unless values have to be found in it."""
+    for sql in ("select * from t order by id using <", "select 'unclosed"):
+        assert read(sql).pieces == (sql,)
+        assert read(sql).blocker == UNPARSED
+    with pytest.raises(QueryError, match="tokens could not be told apart"):
+        read("select 'unclosed", {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("select * from nothing_such", 'refuses the query: relation "nothing_such" does not exist'),
+        ("select nope from generate_series(1, 3)", 'column "nope" does not exist'),
+        ("select 'unclosed", "refuses the query: "),
+        ("select 1 as a, 2 as a", "several columns named a: rename them with AS"),
+        ("select 1 as a, 1 + 1", "column 2 of the query has no name: give it one with AS"),
+        ("select 1 as b", "dw.t has no column b; it has a"),
+        ("call f()", "refuses the query: "),
+    ],
+)
+def test_a_load_refuses_a_wrong_query_before_rows_move(sql, words, source, target, run):
+    """In the database's own words, or in ours."""
+    run(target, "create schema dw", "create table dw.t (a int)")
+    with pytest.raises(Exception, match=words):
+        execute_query_parallel(
+            source, sql, target_conn=target, target_schema="dw", target_table="t"
+        )
+    assert run(target, "select count(*) from dw.t") == [(0,)]
+
+
+def test_odd_sql_loads_as_it_is(source, target, run):
+    """Percent signs, casts, slices, quotes and values, through every statement of a load."""
+    run(
+        source,
+        "create table t as select i as id, array[i, 2, 3] as x from generate_series(1,300) i",
+    )
+    run(target, 'create table t (id int, share text, "part:x" int[], at time, "q" text, d date)')
+    sql = """
+        select id, '50%'::text as share, x[1:2] as "part:x", '12:30'::time as at,
+               $q$a;'b$q$::text as q, :day::date as d -- :comment %s
+        from t where id % :n = 0 and :text = 'it''s :n %' order by id ; """
+    result = execute_query_parallel(
+        source,
+        sql,
+        params={"day": "2024-02-29", "n": 3, "text": "it's :n %"},
+        target_conn=target,
+        target_table="t",
+        chunk_size=30,
+        min_rows_for_parallel=10,
+    )
+    result.raise_for_failures()
+    assert result.chunks_total == 4
+    assert run(target, "select count(*), min(id), max(t::text) filter (where id = 3) from t") == [
+        (100, 3, '(3,50%,"{3,2}",12:30:00,a;\'b,2024-02-29)')
+    ]
