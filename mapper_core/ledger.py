@@ -10,7 +10,7 @@ finds the chunk finished or writes it.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timezone
 
 from .errors import IncompleteLoadError, LedgerError, StaleLoadError
@@ -388,11 +388,7 @@ def _plan_text(plan: Plan) -> str:
             "workers": plan.workers,
             "chunk_size": plan.chunk_size,
             "stage_table": plan.stage_table,
-            "snapshot": [
-                plan.snapshot.id,
-                plan.snapshot.description,
-                plan.snapshot.resumed_from,
-            ],
+            "snapshot": list(astuple(plan.snapshot)),
         }
     )
 

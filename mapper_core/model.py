@@ -176,6 +176,8 @@ class Snapshot:
     description: str
     resumed_from: str | None = None
     """The read point of an earlier run of the load, when finished chunks were read there."""
+    instant: str | None = None
+    """The moment of the read point, with time zone, as its database writes it."""
 
     def __str__(self) -> str:
         if self.resumed_from is None:

@@ -1,7 +1,8 @@
 """What a source SQL says: its key, its table, whether it can be split. Read with sqlglot.
 
 The user's SQL is never regenerated. It is cut at its end (semicolon, an ORDER BY that no longer
-means anything inside a subquery), values are put where `:name` stands, and that is all.
+means anything inside a subquery), values are put where `:name` stands, and one moment where it asks
+for the present one: sessions that begin at different moments would select different rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +21,16 @@ _VOLATILE = frozenset(
     }
 )
 
+# What asks for the moment at which the transaction began.
+_CLOCK_WORDS = frozenset(
+    {"CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP"}
+)
+_CLOCK_FUNCTIONS = frozenset({"now", "transaction_timestamp", "statement_timestamp"})
+_CLOCK_STRINGS = frozenset({"now", "today", "tomorrow", "yesterday"})
+
+# Marks a piece of a query as a question for the time; no name of a value looks like this.
+_CLOCK = "="
+
 # The blocker of a query that the database alone can read.
 UNPARSED = "its SQL could not be parsed"
 
@@ -28,7 +39,8 @@ UNPARSED = "its SQL could not be parsed"
 class Query:
     """A source SQL, understood as far as loading it needs.
 
-    `pieces` alternate between text and the name of a bind value, text first.
+    `pieces` alternate between text and something to write: the name of a bind value, or, behind an
+    equals sign, what the SQL calls the present moment (`=CURRENT_DATE`, `=now()`). Text is first.
     """
 
     pieces: tuple[str, ...]
@@ -40,10 +52,29 @@ class Query:
     blocker: str | None = None
     """Why the query must be read in one go; None when it can be split by key."""
 
-    def render(self, write_value: Callable[[str, Any], str]) -> str:
-        """Return the SQL with each bind value written by `write_value(name, value)`."""
+    def render(
+        self,
+        write_value: Callable[[str, Any], str],
+        write_moment: Callable[[str], str] | None = None,
+        write_text: Callable[[str], str] = str,
+    ) -> str:
+        """Return the SQL, written out.
+
+        Args:
+            write_value: called with the name and value of each bind value.
+            write_moment: called with a lower-case word that asks for the present moment, such as
+                `current_date` or `now()`; without it the words stay as they are.
+            write_text: called with the user's own text, to escape it where it needs that.
+        """
+
+        def write(piece: str) -> str:
+            if not piece.startswith(_CLOCK):
+                return write_value(piece, self.values[piece])
+            words = piece.removeprefix(_CLOCK)
+            return write_moment(words.lower()) if write_moment else words
+
         return "".join(
-            write_value(piece, self.values[piece]) if number % 2 else piece
+            write(piece) if number % 2 else write_text(piece)
             for number, piece in enumerate(self.pieces)
         )
 
@@ -79,7 +110,8 @@ def read_query(sql: str, params: Mapping[str, Any] | None, *, dialect: str) -> Q
     facts = _facts(sql[:end], dialect)
     cut = _order_by_start(tokens) if facts.pop("order_is_idle") else None
     kept = [t for t in tokens if cut is None or t.start < cut]
-    pieces, used = _split_at_params(sql[: kept[-1].end + 1], kept, params)
+    facts["blocker"] = facts["blocker"] or _clock_blocker(kept)
+    pieces, used = _split(sql[: kept[-1].end + 1], kept, params)
     return Query(pieces, {name: (params or {})[name] for name in used}, **facts)
 
 
@@ -89,13 +121,52 @@ def _tokenize(sql: str, dialect: str) -> list[Any]:
     return list(sqlglot.tokenize(sql, read=dialect))
 
 
-def _split_at_params(
+def _split(
     sql: str, tokens: list[Any], params: Mapping[str, Any] | None
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Cut the SQL at every `:name`. Strings, comments, `::casts` and `[1:2]` are other tokens."""
-    if params is None:
-        return (sql,), []
-    pieces, names, begin = [], [], 0
+    """Cut the SQL at every `:name` and at every question for the time.
+
+    Strings, comments, `::casts` and `[1:2]` are other tokens.
+    """
+    cuts = [(start, end, f"{_CLOCK}{sql[start:end]}") for start, end in _clock_spans(tokens)]
+    names = _params(sql, tokens, params) if params is not None else []
+    cuts += names
+    pieces, begin = [], 0
+    for start, end, what in sorted(cuts):
+        pieces += [sql[begin:start], what]
+        begin = end
+    return (*pieces, sql[begin:]), [name for _, _, name in names]
+
+
+def _clock_spans(tokens: list[Any]) -> list[tuple[int, int]]:
+    """Return where the SQL asks for the present moment: a word, or a call without arguments."""
+    spans = []
+    for place, token in enumerate(tokens):
+        after = [t.token_type.name for t in tokens[place + 1 : place + 3]]
+        qualified = place > 0 and tokens[place - 1].token_type.name == "DOT"
+        if token.token_type.name in _CLOCK_WORDS and after[:1] != ["L_PAREN"]:
+            spans.append((token.start, token.end + 1))
+        called = after == ["L_PAREN", "R_PAREN"] and token.token_type.name == "VAR"
+        if called and token.text.lower() in _CLOCK_FUNCTIONS and not qualified:
+            spans.append((token.start, tokens[place + 2].end + 1))
+    return spans
+
+
+def _clock_blocker(tokens: list[Any]) -> str | None:
+    """Return why a query that asks for the time in another way is read in one go, or None."""
+    for token, after in pairwise([*tokens, None]):
+        kind, text = token.token_type.name, token.text.lower()
+        if kind == "STRING" and text in _CLOCK_STRINGS:
+            return f"it has the string '{text}', which may mean another moment each time"
+        called = after is not None and after.token_type.name == "L_PAREN"
+        if called and (kind in _CLOCK_WORDS or text == "age"):
+            return f"it calls {text}(), which may mean another moment each time"
+    return None
+
+
+def _params(sql: str, tokens: list[Any], params: Mapping[str, Any]) -> list[tuple[int, int, str]]:
+    """Return start, end and name of every `:name`. Raises QueryError for one without a value."""
+    found = []
     for colon, name in pairwise(tokens):
         is_param = (
             colon.token_type.name == "COLON"
@@ -111,10 +182,8 @@ def _split_at_params(
             known = ", ".join(sorted(params)) or "none"
             msg = f"source_sql names :{text}, but params has no value for it (given: {known})"
             raise QueryError(msg)
-        pieces += [sql[begin : colon.start], text]
-        names.append(text)
-        begin = name.end + 1
-    return (*pieces, sql[begin:]), names
+        found.append((colon.start, name.end + 1, text))
+    return found
 
 
 def _order_by_start(tokens: list[Any]) -> int | None:

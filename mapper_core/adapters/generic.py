@@ -232,9 +232,21 @@ class GenericWriter:
         try:
             yield GenericTransaction(self._connection)
         except BaseException:
+            self._end("rollback")
             self._connection.rollback()
             raise
+        self._end("commit")
         self._connection.commit()
+
+    def _end(self, how: str) -> None:
+        """End a transaction of SQLite's in so many words, as it was begun.
+
+        A connection opened with autocommit=True (Python 3.12) does nothing in commit().
+        """
+        if self._connection.dialect.name == "sqlite":
+            live = self._connection.connection.driver_connection
+            if live is not None and live.in_transaction:
+                self._connection.exec_driver_sql(how)
 
 
 class GenericTransaction:
@@ -340,11 +352,10 @@ class GenericTransaction:
 
 def _subquery(query: Query, names: Sequence[str] = ()) -> sa.Subquery:
     """Return the user's SQL as a subquery. Its colons are escaped; its bind values are bound."""
-    parts = [
-        f":{piece}" if number % 2 else piece.replace(":", "\\:")
-        for number, piece in enumerate(query.pieces)
-    ]
-    text = sa.text("".join(parts)).bindparams(**query.values)
+    written = query.render(
+        lambda name, _: f":{name}", write_text=lambda text: text.replace(":", "\\:")
+    )
+    text = sa.text(written).bindparams(**query.values)
     return text.columns(*(sa.column(name) for name in names)).subquery("q")
 
 

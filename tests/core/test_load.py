@@ -42,3 +42,28 @@ def test_every_row_arrives_once_in_parallel_chunks(orders, source, target, run):
     assert 13 == result.chunks_total == result.chunks_succeeded
     assert run(source, ROWS.format("orders")) == run(target, ROWS.format("dw.orders"))
     assert [(13, 25_000)] == run(target, "select count(*), sum(rows_read) from mapper.claim")
+
+
+@pytest.mark.usefixtures("orders")
+def test_all_chunks_share_one_present_moment(source, target, run):
+    """`now()` is the read point's in every chunk, however late its session began."""
+    run(target, "create table dw.moments (id int, at timestamptz, day date)")
+
+    result = execute_query_parallel(
+        source_conn=source,
+        source_sql="SELECT id, now() AS at, CURRENT_DATE AS day FROM orders ORDER BY id",
+        target_conn=target,
+        target_schema="dw",
+        target_table="moments",
+        chunk_size=5_000,
+        min_rows_for_parallel=0,
+        max_workers=2,
+    )
+
+    result.raise_for_failures()
+    assert 5 == result.chunks_total
+    ((moments, days, at),) = run(
+        target, "select count(distinct at), count(distinct day), min(at)::text from dw.moments"
+    )
+    assert (1, 1) == (moments, days)
+    assert result.snapshot.instant == at

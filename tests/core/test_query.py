@@ -246,3 +246,45 @@ def test_odd_sql_loads_as_it_is(source, target, run):
     assert run(target, "select count(*), min(id), max(t::text) filter (where id = 3) from t") == [
         (100, 3, '(3,50%,"{3,2}",12:30:00,a;\'b,2024-02-29)')
     ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "asked"),
+    [
+        ("select * from t where d >= CURRENT_DATE - interval '30 days'", ["current_date"]),
+        ("select now() as at, Current_Timestamp as b from t", ["now()", "current_timestamp"]),
+        ("select localtimestamp, statement_timestamp ( ) from t", None),
+        ("select my.now() from t", []),
+        ("select 'now()', \"now\", t.now from t -- current_date", []),
+        ("select * from t where :d > CURRENT_DATE", ["current_date"]),
+    ],
+)
+def test_questions_for_the_present_moment_are_found(sql, asked):
+    """They are written anew for every read, all as one moment; nothing else changes."""
+    query = read(sql, {"d": 1} if ":d" in sql else None)
+    heard: list[str] = []
+
+    def write_moment(words):
+        heard.append(words)
+        return "?"
+
+    unchanged = query.render(lambda name, _: f":{name}")
+    query.render(lambda name, _: f":{name}", write_moment)
+
+    assert unchanged == sql.partition(" --")[0]
+    if asked is not None:
+        assert heard == asked
+    assert query.blocker is None
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select current_timestamp(3) as a from t",
+        "select age(born) as a from t",
+        "select * from t where d = 'today'::date",
+    ],
+)
+def test_other_ways_to_ask_for_the_time_are_read_in_one_go(sql):
+    """One statement has one present moment."""
+    assert "moment" in read(sql).blocker

@@ -75,7 +75,8 @@ def start_run(instance):
     for process in started:
         process.kill()
         process.wait()
-        process.stdout.close()
+        if process.stdout:
+            process.stdout.close()
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ class PostgreSQL:
             # Idle for as long as the load lasts: the server's own time-out must not end it.
             session.apply(connection, self._settings | {_IDLE: "0"})
             try:
-                asked = "select pg_export_snapshot(), now()"
+                asked = "select pg_export_snapshot(), now()::text"
                 row = session.run(connection, asked).fetchone()
             except psycopg.Error as error:
                 msg = (
@@ -87,7 +87,7 @@ class PostgreSQL:
                     " Pass snapshot=False to read each chunk at its own moment"
                 )
                 raise SnapshotLostError(msg) from error
-            yield Snapshot(row[0], f"snapshot {row[0]} of {row[1].isoformat()}")
+            yield Snapshot(row[0], f"snapshot {row[0]} of {row[1]}", instant=row[1])
 
     @contextmanager
     def open_reader(self, snapshot: Snapshot | None) -> Iterator[PostgreSQLReader]:
@@ -96,7 +96,7 @@ class PostgreSQL:
             if snapshot is not None and snapshot.id is not None:
                 _join(connection, snapshot)
             session.apply(connection, self._settings)
-            yield PostgreSQLReader(connection)
+            yield PostgreSQLReader(connection, snapshot.instant if snapshot else None)
 
     @contextmanager
     def open_writer(self) -> Iterator[PostgreSQLWriter]:

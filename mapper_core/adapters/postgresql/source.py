@@ -15,6 +15,14 @@ from ...query import Query
 from . import errors, session
 from .cuts import find_cuts
 
+# What SQL calls the present moment, where it is no timestamptz.
+_CLOCK_TYPES = {
+    "current_date": "date",
+    "current_time": "timetz",
+    "localtime": "time",
+    "localtimestamp": "timestamp",
+}
+
 # psycopg sends at most this much at once (its MAX_BUFFER_SIZE); joining rows up to it is what
 # makes the pass-through cost a quarter of forwarding them one by one.
 BLOCK_BYTES = 128 * 1024
@@ -26,8 +34,9 @@ BATCH_ROWS = 1_000
 class PostgreSQLReader:
     """One connection inside one read-only transaction."""
 
-    def __init__(self, connection: session.Connection) -> None:
+    def __init__(self, connection: session.Connection, instant: str | None) -> None:
         self._connection = connection
+        self._instant = instant
         self.rows_read: int | None = None
 
     def columns(self, query: Query) -> tuple[Column, ...]:
@@ -162,7 +171,15 @@ class PostgreSQLReader:
         return " where " + " and ".join(terms)
 
     def _render(self, query: Query) -> str:
-        return query.render(lambda _, value: session.literal(self._connection, value))
+        return query.render(
+            lambda _, value: session.literal(self._connection, value),
+            self._moment if self._instant else None,
+        )
+
+    def _moment(self, words: str) -> str:
+        """Write the read point's moment as what `words` would have given there."""
+        instant = session.literal(self._connection, self._instant, "timestamptz")
+        return f"({instant}::{_CLOCK_TYPES.get(words, 'timestamptz')})"
 
     def _run(self, statement: str, values: tuple[Any, ...] | None = None) -> Any:
         cursor = psycopg.Cursor(self._connection, row_factory=psycopg.rows.tuple_row)
