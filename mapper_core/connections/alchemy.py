@@ -1,0 +1,139 @@
+"""Openers over what SQLAlchemy has: URLs, engines, their pools and connections."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+from ..errors import SettingsError
+from .live import from_live
+from .opener import (
+    ACCEPTED,
+    SQLITE_PATIENCE,
+    Opener,
+    close,
+    from_parameters,
+    refuse_open_transaction,
+)
+from .pools import from_calls, unwrapped
+
+
+def from_url(given: Any, role: str) -> Opener:
+    """Return an opener over a URL, as text or as SQLAlchemy's. Raises SettingsError if unfit."""
+    from sqlalchemy import make_url  # only those who use it pay for its import
+
+    text = given.replace("postgres://", "postgresql://", 1) if isinstance(given, str) else ""
+    try:
+        url = make_url(text or given)
+    except Exception:  # noqa: BLE001 - its message can quote the URL, password and all
+        url = None
+    # With a second @, the password may have ended at the first: what is left of it would be taken
+    # for a host or database, and be named by every error that names those.
+    if url is None or (url.password and text.count("@") > 1):
+        msg = (
+            f"{role} is not a database URL. Write dialect://user:password@host:port/database and"
+            " percent-encode special characters in user and password (urllib.parse.quote): @ as %40"
+        )
+        raise SettingsError(msg)
+    dialect = url.get_backend_name()
+    if dialect == "postgresql":
+        parameters = url.translate_connect_args(username="user", database="dbname")
+        parameters |= {k: v if isinstance(v, str) else ",".join(v) for k, v in url.query.items()}
+        return from_parameters(lambda: parameters)
+    if dialect == "sqlite" and url.database in {None, "", ":memory:"}:
+        msg = f"{role} names an empty in-memory database that nobody else can see: give a file"
+        raise SettingsError(msg)
+    return from_engine(create_engine(url, role), role)
+
+
+def create_engine(url: Any, role: str) -> Any:
+    """Return an engine that keeps no connection. Raises SettingsError without its driver."""
+    import sqlalchemy as sa
+
+    patience = {"timeout": SQLITE_PATIENCE} if url.get_backend_name() == "sqlite" else {}
+    try:
+        return sa.create_engine(url, poolclass=sa.NullPool, connect_args=patience)
+    except Exception as error:
+        msg = f"{role}: no driver for {url.get_backend_name()!r} is installed"
+        raise SettingsError(msg) from error
+
+
+def from_sqlalchemy(given: Any, role: str) -> Opener:
+    """Return an opener over one of SQLAlchemy's things."""
+    from sqlalchemy import URL, Connection, Engine, Pool
+
+    if isinstance(given, URL):
+        return from_url(given, role)
+    if isinstance(given, Engine):
+        return from_engine(given, role)
+    if isinstance(given, Connection):
+        return _from_connection(given, role)
+    if isinstance(given, Pool):
+        return _from_sqlalchemy_pool(given, given.connect, role)
+    msg = f"{role} is a SQLAlchemy {type(given).__name__}: give {ACCEPTED}"
+    raise SettingsError(msg)
+
+
+def _from_connection(given: Any, role: str) -> Opener:
+    if given.closed:
+        msg = f"{role} is closed: give an open connection"
+        raise SettingsError(msg)
+    live = given.connection.driver_connection
+    if _is_single(given.engine.pool):
+        return from_live(live, role)
+    limit = _pool_limit(given.engine.pool)
+    if limit == 1:  # it has no connection but this one to give
+        return from_live(live, role)
+    opener = from_engine(given.engine, role)
+    if opener.dialect != "postgresql":
+        refuse_open_transaction(live, role)
+    return replace(
+        opener,
+        limit=None if limit is None else limit - 1,
+        given=live,
+        model=lambda: nullcontext(live),
+    )
+
+
+def from_engine(engine: Any, role: str) -> Opener:
+    """Return an opener over an engine's pool."""
+    driver = f"{engine.url.get_backend_name()}+{engine.dialect.driver}"
+    return _from_sqlalchemy_pool(engine.pool, engine.raw_connection, role, driver=driver)
+
+
+def _from_sqlalchemy_pool(
+    pool: Any, acquire: Callable[[], Any], role: str, *, driver: str | None = None
+) -> Opener:
+    if _is_single(pool):
+        return from_live(_single_connection(pool, acquire), role)
+    return from_calls(acquire, close, role, limit=_pool_limit(pool), driver=driver, pool=pool)
+
+
+def _is_single(pool: Any) -> bool:
+    """Whether a SQLAlchemy pool has one connection that all its users share."""
+    from sqlalchemy import SingletonThreadPool, StaticPool
+
+    return isinstance(pool, StaticPool | SingletonThreadPool)
+
+
+def _single_connection(pool: Any, acquire: Callable[[], Any]) -> Any:
+    from sqlalchemy import StaticPool
+
+    if isinstance(pool, StaticPool):
+        # Not checked out: giving it back would roll back what others do on it.
+        return pool.connection.driver_connection
+    wrapper = acquire()
+    live = unwrapped(wrapper)
+    wrapper.close()
+    return live
+
+
+def _pool_limit(pool: Any) -> int | None:
+    """Return how many connections a SQLAlchemy pool hands out at once, or None."""
+    from sqlalchemy import AssertionPool
+
+    if isinstance(pool, AssertionPool):
+        return 1
+    size = pool.size() if hasattr(pool, "size") else None
+    overflow = getattr(pool, "_max_overflow", 0)  # SQLAlchemy tells it nowhere else
+    return None if size is None or overflow < 0 or size == 0 else size + overflow
