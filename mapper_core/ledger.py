@@ -7,25 +7,13 @@ row a finished chunk, inserted before the chunk's rows and committed with them).
 finds the chunk finished or writes it.
 """
 
-import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from .errors import IncompleteLoadError, LedgerError, StaleLoadError
-from .model import (
-    Chunk,
-    ChunkKind,
-    ChunkResult,
-    ChunkStatus,
-    Column,
-    DataPath,
-    Mapping,
-    Plan,
-    Snapshot,
-)
+from .model import Chunk, ChunkResult, ChunkStatus, Mapping, Plan
 from .protocols import Target, Transaction
+from .stored import chunk_text, plan_from, plan_text, query_hash
 
 VERSION = 1
 """Raised with every change of the tables below."""
@@ -149,7 +137,7 @@ class Ledger:
             epoch,
             status == "published",
             query_hash,
-            _plan(load_id, epoch, plan, chunks),
+            plan_from(load_id, epoch, plan, chunks),
             _instant(created_at),
         )
 
@@ -190,7 +178,7 @@ class Ledger:
                 "epoch": plan.epoch,
                 "target": mapping.target_name,
                 "query_hash": query_hash(mapping),
-                "plan": _plan_text(plan),
+                "plan": plan_text(plan),
             },
         )
         for chunk in plan.chunks:
@@ -200,7 +188,7 @@ class Ledger:
                 {
                     "load_id": plan.load_id,
                     "chunk_id": chunk.id,
-                    "bounds": _chunk_text(chunk),
+                    "bounds": chunk_text(chunk),
                 },
             )
 
@@ -229,7 +217,7 @@ class Ledger:
     def _note(self, transaction: Transaction, plan: Plan) -> None:
         transaction.execute(
             f"update {self._load} set plan = :plan where load_id = :load_id",
-            {"load_id": plan.load_id, "plan": _plan_text(plan)},
+            {"load_id": plan.load_id, "plan": plan_text(plan)},
         )
 
     def claim(self, transaction: Transaction, plan: Plan, chunk: Chunk) -> None:
@@ -359,78 +347,6 @@ class Ledger:
             msg = f"the ledger has no load {load_id}: it was removed while it ran. Start a new load"
             raise StaleLoadError(msg)
         return rows[0][0], rows[0][1]
-
-
-def query_hash(mapping: Mapping) -> str:
-    """Return a fingerprint of what a load reads and where it writes; equal for a resumable one."""
-    window = mapping.window
-    parts = (
-        mapping.source_sql,
-        repr(sorted((mapping.bind_values or {}).items())),
-        mapping.target_name,
-        mapping.load_mode.value,
-        repr((window.column, window.start, window.end)) if window else "",
-    )
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _plan_text(plan: Plan) -> str:
-    """Write everything of a plan but its chunks as JSON."""
-    return json.dumps(
-        {
-            "strategy": plan.strategy,
-            "strategy_reason": plan.strategy_reason,
-            "chunk_key": plan.chunk_key,
-            "key_types": plan.key_types,
-            "columns": [[c.name, c.type, c.type_id] for c in plan.columns],
-            "data_path": plan.data_path.value,
-            "data_path_reason": plan.data_path_reason,
-            "workers": plan.workers,
-            "chunk_size": plan.chunk_size,
-            "stage_table": plan.stage_table,
-            "snapshot": list(astuple(plan.snapshot)),
-        }
-    )
-
-
-def _plan(load_id: str, epoch: int, text: str, chunks: Sequence[tuple[int, str]]) -> Plan:
-    found = json.loads(text)
-    return Plan(
-        load_id=load_id,
-        epoch=epoch,
-        chunks=tuple(_chunk_from(chunk_id, bounds) for chunk_id, bounds in chunks),
-        columns=tuple(Column(name, kind, number) for name, kind, number in found["columns"]),
-        snapshot=Snapshot(*found["snapshot"]),
-        data_path=DataPath(found["data_path"]),
-        chunk_key=tuple(found["chunk_key"]),
-        key_types=tuple(found["key_types"]),
-        **{
-            name: found[name]
-            for name in (
-                "strategy",
-                "strategy_reason",
-                "data_path_reason",
-                "workers",
-                "chunk_size",
-                "stage_table",
-            )
-        },
-    )
-
-
-def _chunk_text(chunk: Chunk) -> str:
-    return json.dumps([chunk.kind.value, chunk.low, chunk.high, chunk.expected_rows])
-
-
-def _chunk_from(chunk_id: int, bounds: str) -> Chunk:
-    kind, low, high, expected = json.loads(bounds)
-    return Chunk(
-        chunk_id,
-        ChunkKind(kind),
-        None if low is None else tuple(low),
-        None if high is None else tuple(high),
-        expected,
-    )
 
 
 def _instant(value: datetime | str) -> datetime:

@@ -19,12 +19,13 @@ from .errors import (
     SnapshotLostError,
     TargetError,
 )
-from .ledger import Ledger, LoadRecord, query_hash
+from .ledger import Ledger, LoadRecord
 from .model import Chunk, ChunkResult, Column, DataPath, Mapping, Plan, Snapshot
 from .protocols import Reader, Source, Target, Transaction
 from .query import Query
 from .retry import RetryHandler, first_line
 from .settings import Settings
+from .stored import query_hash
 from .tracker import ProgressTracker
 from .worker import Destination, Work
 
