@@ -36,7 +36,7 @@ from .model import (
     TransformScope,
 )
 from .opening import LoadOptions
-from .parallel_query_executor import execute_query_parallel
+from .parallel_query_executor import execute_query_parallel, plan
 from .processor import ParallelProcessor
 from .retry import RetryConfig, RetryHandler, create_retry_handler
 from .settings import Settings
@@ -79,4 +79,5 @@ __all__ = [
     "create_progress_callback",
     "create_retry_handler",
     "execute_query_parallel",
+    "plan",
 ]

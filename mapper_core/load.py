@@ -17,14 +17,14 @@ from .errors import (
     MapperError,
     SettingsError,
     SnapshotLostError,
-    TargetError,
 )
-from .ledger import Ledger, LoadRecord
+from .ledger import LoadRecord
 from .model import Chunk, ChunkResult, Column, DataPath, Mapping, Plan, Snapshot
-from .protocols import Reader, Source, Target, Transaction
+from .protocols import Reader, Source, Target
 from .query import Query
 from .retry import RetryHandler, first_line
 from .settings import Settings
+from .sink import Sink
 from .stored import query_hash
 from .tracker import ProgressTracker
 from .worker import Destination, Work
@@ -32,21 +32,6 @@ from .worker import Destination, Work
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Sink:
-    """The target's side of a load: the database, its ledger, the table."""
-
-    target: Target
-    ledger: Ledger
-    table: tuple[str, ...]
-
-    @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """Open one transaction on a session of its own."""
-        with self.target.open_writer() as writer, writer.begin() as transaction:
-            yield transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +75,15 @@ class Load:
             MapperError: a mistake that can be known beforehand; the message names the cure.
         """
         return self._outside_chunks("plan", lambda: self._plan(snapshot, load_group))
+
+    def preview(self, snapshot: Snapshot) -> Plan:
+        """Decide the load and store nothing; otherwise as `plan` for a load that is new."""
+
+        def decide() -> Plan:
+            with self.source.open_reader(snapshot) as reader:
+                return self._decide(reader, self._columns(reader), snapshot)
+
+        return self._outside_chunks("plan", decide)
 
     def run(self, plan: Plan, chunks: Sequence[Chunk]) -> list[ChunkResult]:
         """Run chunks of the plan, but those the ledger holds; return a result for every one."""
@@ -181,18 +175,22 @@ class Load:
 
     def _plan(self, snapshot: Snapshot, load_group: str | None) -> tuple[Plan, bool]:
         with self.source.open_reader(snapshot) as reader:
-            columns = reader.columns(self.query)
-            if self.sink or self.mapping.transform:
-                planner.check_columns(columns)
+            columns = self._columns(reader)
             record = self._find()
             if record is not None:
                 return self._take_up(record, columns, snapshot)
             plan = self._decide(reader, columns, snapshot)
         if self.sink:
             with self.sink.transaction() as transaction:
-                self._create_stage(transaction, plan)
+                self.sink.create_stage(transaction, plan)
                 self.sink.ledger.store(transaction, plan, self.mapping, load_group)
         return plan, False
+
+    def _columns(self, reader: Reader) -> tuple[Column, ...]:
+        columns = reader.columns(self.query)
+        if self.sink or self.mapping.transform:
+            planner.check_columns(columns)
+        return columns
 
     def _decide(self, reader: Reader, columns: Sequence[Column], snapshot: Snapshot) -> Plan:
         path, path_reason = self._data_path(columns)
@@ -227,6 +225,8 @@ class Load:
             chunk_key=strategy.key,
             key_types=strategy.key_types,
             stage_table=_stage_name(self.load_id) if self.mapping.staged else None,
+            target=self.mapping.target_name,
+            load_mode=self.mapping.load_mode,
         )
 
     def _take_up(
@@ -260,7 +260,7 @@ class Load:
             finished = sink.ledger.finished(transaction, self.load_id)
             if self.mapping.staged:
                 plan = sink.ledger.restart(transaction, replace(record.plan, snapshot=snapshot))
-                self._create_stage(transaction, plan)
+                sink.create_stage(transaction, plan)
                 logger.warning(
                     "load %s begins anew at %s: its earlier read point is gone, and nothing of it"
                     " was published",
@@ -280,69 +280,20 @@ class Load:
         return plan, False
 
     def _data_path(self, columns: Sequence[Column]) -> tuple[DataPath, str]:
-        """Choose how rows travel, having checked that they may and that they fit."""
-        if self.sink is None:
-            if self.mapping.transform or DataPath.COPY_BINARY not in self.source.paths:
-                return DataPath.ROWS, "rows are read as Python values"
-            return DataPath.COPY_BINARY, "rows are read and counted, not written"
-        mapping = self.mapping
-        with self.sink.transaction() as transaction:
-            table = transaction.columns(self.sink.table)
-            if not table:
-                msg = f"the target has no table {mapping.target_name}: create it, or mend the name"
-                raise TargetError(msg)
-            refusal = transaction.refusal(self.sink.table, replaces=mapping.staged)
-        if refusal:
-            msg = f"{mapping.target_name} may not be written: {refusal}"
-            raise TargetError(msg)
-        window = mapping.window
-        if window and window.column not in {column.name for column in table}:
-            msg = f"the window's column {window.column} is not a column of {mapping.target_name}"
-            raise TargetError(msg)
-        if mapping.transform:
-            return DataPath.ROWS, "the transform needs Python rows"
-        pairs = planner.match_columns(columns, table, mapping.target_name)
-        return self.sink.target.data_path(self.source.paths, pairs)
-
-    def _create_stage(self, transaction: Transaction, plan: Plan) -> None:
-        if self.sink is None or plan.stage_table is None:
-            return
-        table = transaction.columns(self.sink.table)
-        if self.mapping.transform:
-            # What a transform adds is not known yet.
-            names = [column.name for column in table if not column.generated]
-        else:
-            pairs = planner.match_columns(plan.columns, table, self.mapping.target_name)
-            names = [theirs.name for _, theirs in pairs]
-        stage = self.sink.ledger.table(plan.stage_table)
-        transaction.create_stage(stage, self.sink.table, names)
-
-    def _destination(self, plan: Plan) -> Destination | None:
-        if self.sink is None:
-            return None
-        with self.sink.transaction() as transaction:
-            columns = transaction.columns(self.sink.table)
-        stage = plan.stage_table
-        return Destination(
-            target=self.sink.target,
-            ledger=self.sink.ledger,
-            table=self.sink.table if stage is None else self.sink.ledger.table(stage),
-            columns=columns,
-            staged=stage is not None,
-        )
+        if self.sink:
+            return self.sink.data_path(columns, self.source.paths)
+        if self.mapping.transform or DataPath.COPY_BINARY not in self.source.paths:
+            return DataPath.ROWS, "rows are read as Python values"
+        return DataPath.COPY_BINARY, "rows are read and counted, not written"
 
     def _find(self) -> LoadRecord | None:
-        if self.sink is None:
-            return None
-        with self.sink.transaction() as transaction:
-            self.sink.ledger.prepare(transaction)
-            return self.sink.ledger.find(transaction, self.load_id)
+        return self.sink.find(self.load_id) if self.sink else None
 
     def _finished(self) -> dict[int, ChunkResult]:
-        if self.sink is None:
-            return {}
-        with self.sink.transaction() as transaction:
-            return self.sink.ledger.finished(transaction, self.load_id)
+        return self.sink.finished(self.load_id) if self.sink else {}
+
+    def _destination(self, plan: Plan) -> Destination | None:
+        return self.sink.destination(plan) if self.sink else None
 
     def _lone_source(self) -> str | None:
         """Return why the source has one connection only, or None."""

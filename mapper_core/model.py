@@ -4,14 +4,19 @@ Everything here is frozen, does no I/O, and can be printed, compared and pickled
 chunks, a chunk arrives as batches; the three words are never used for one another.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from collections.abc import Mapping as Dict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
 from .errors import ChunksFailedError, SettingsError
+
+_NO_TARGET = "none: rows are read and counted"
+
+# Chunks that a printed plan shows.
+_SHOWN_CHUNKS = 12
 
 Row = tuple[Any, ...]
 RowTransform = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
@@ -111,6 +116,16 @@ class Chunk:
     high: tuple[str, ...] | None = None
     expected_rows: int | None = None
 
+    def __str__(self) -> str:
+        """Return the chunk as people write a half-open range."""
+        if self.kind is not ChunkKind.RANGE:
+            what = "every row" if self.kind is ChunkKind.ALL else "rows with a NULL in the key"
+        else:
+            low, high = (", ".join(b) if b else "..." for b in (self.low, self.high))
+            what = f"[{low} to {high})"
+        rows = "" if self.expected_rows is None else f"  about {self.expected_rows:,} rows"
+        return f"{self.id:>5}  {what}{rows}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mapping:
@@ -204,6 +219,9 @@ class Plan:
     key_types: tuple[str, ...] = ()
     stage_table: str | None = None
     epoch: int = 0
+    target: str = ""
+    """The target as people write it; empty when nothing is written."""
+    load_mode: LoadMode = LoadMode.APPEND
 
     @property
     def expected_rows(self) -> int | None:
@@ -211,9 +229,26 @@ class Plan:
         expected = [chunk.expected_rows for chunk in self.chunks]
         return None if None in expected else sum(rows or 0 for rows in expected)
 
-    def with_chunks(self, chunks: Sequence[Chunk]) -> "Plan":
-        """Return the same plan over other chunks."""
-        return replace(self, chunks=tuple(chunks))
+    def __str__(self) -> str:
+        """Return everything decided, a line each; of many chunks the first and last few."""
+        many = len(self.chunks) > _SHOWN_CHUNKS
+        edge = _SHOWN_CHUNKS // 2
+        shown = [*self.chunks[:edge], None, *self.chunks[-edge:]] if many else self.chunks
+        expected = self.expected_rows
+        readers = self.workers + (self.snapshot.id is not None)  # one more holds the snapshot
+        writers = self.workers if self.target else 0
+        facts = {
+            "target": f"{self.target} ({self.load_mode})" if self.target else _NO_TARGET,
+            "strategy": f"{self.strategy}: {self.strategy_reason}",
+            "data path": f"{self.data_path}: {self.data_path_reason}",
+            "snapshot": str(self.snapshot),
+            "columns": ", ".join(f"{c.name} {c.type}".strip() for c in self.columns),
+            "workers": f"{self.workers}, with {readers} source and {writers} target connections",
+            "chunks": f"{len(self.chunks)} of about {self.chunk_size:,} rows"
+            + ("" if expected is None else f", {expected:,} expected in all"),
+        }
+        lines = [f"load {self.load_id}", *(f"  {name:<9}  {said}" for name, said in facts.items())]
+        return "\n".join([*lines, *(f"    {'...' if c is None else c}" for c in shown)])
 
 
 class ChunkStatus(Word):

@@ -10,12 +10,13 @@ from . import adapters
 from .connections import opener_of
 from .errors import SettingsError
 from .ledger import Ledger
-from .load import Load, Sink
+from .load import Load
 from .model import LoadMode, LoadWindow, Mapping, RowTransform, TransformScope, Word
 from .protocols import Source
 from .query import read_query
 from .retry import RetryConfig, RetryHandler
 from .settings import Settings, resolve
+from .sink import Sink
 from .tracker import ProgressCallback, ProgressTracker, create_progress_callback
 
 WordT = TypeVar("WordT", bound=Word)
@@ -95,7 +96,7 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
                 " writes at once: give a larger pool, or a URL"
             )
         target = adapters.database(opener, application=application, time_zone=mapping.time_zone)
-        sink = Sink(target, Ledger(target, settings.ledger_schema), mapping.target_parts)
+        sink = Sink(target, Ledger(target, settings.ledger_schema), mapping)
     return Load(
         load_id=load_id,
         mapping=mapping,

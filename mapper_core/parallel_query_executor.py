@@ -1,10 +1,10 @@
-"""The one call most people need, under the import path that existing jobs know."""
+"""The calls most people need, under the import path that existing jobs know."""
 
 from typing import Any
 
 from typing_extensions import Unpack
 
-from .model import ParallelProcessingResult
+from .model import ParallelProcessingResult, Plan
 from .opening import LoadOptions
 from .processor import ParallelProcessor
 
@@ -59,3 +59,14 @@ def execute_query_parallel(
             syntax error, no permission, a bad setting. The message names cause and cure.
     """
     return ParallelProcessor().process_mapper_job(source_conn, source_sql, **options)
+
+
+def plan(source_conn: Any, source_sql: str, **options: Unpack[LoadOptions]) -> Plan:
+    """Return what `execute_query_parallel` would do with the same arguments, and do nothing.
+
+    `print(plan(...))` shows strategy and why, chunks, workers, snapshot and data path.
+
+    Raises:
+        MapperError: a mistake that can be known before rows move.
+    """
+    return ParallelProcessor().plan(source_conn, source_sql, **options)

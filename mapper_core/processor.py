@@ -66,6 +66,18 @@ class ParallelProcessor:
             error=error,
         )
 
+    def plan(self, source_conn: Any, source_sql: str, **options: Unpack[LoadOptions]) -> Plan:
+        """Return what `process_mapper_job` would do with a new load, and do nothing.
+
+        `print(plan)` shows it: strategy and why, key, chunks with bounds and expected rows,
+        workers and the connections they need, snapshot, data path, target. Nothing is stored.
+
+        Raises:
+            MapperError: a mistake that can be known before rows move.
+        """
+        with self._opened(source_conn, source_sql, options) as load, load.read_point() as snapshot:
+            return load.preview(snapshot)
+
     def plan_load(
         self,
         source_conn: str,

@@ -1,0 +1,94 @@
+"""The target's side of a load: the table as it is found, the stage, the ledger's answers."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from . import planner
+from .errors import TargetError
+from .ledger import Ledger, LoadRecord
+from .model import ChunkResult, Column, DataPath, Mapping, Plan
+from .protocols import Target, Transaction
+from .worker import Destination
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """The database that a mapping writes to, its table there, and its ledger."""
+
+    target: Target
+    ledger: Ledger
+    mapping: Mapping
+
+    @property
+    def table(self) -> tuple[str, ...]:
+        """The parts of the target table's name."""
+        return self.mapping.target_parts
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open one transaction on a session of its own."""
+        with self.target.open_writer() as writer, writer.begin() as transaction:
+            yield transaction
+
+    def data_path(
+        self, columns: Sequence[Column], offered: frozenset[DataPath]
+    ) -> tuple[DataPath, str]:
+        """Choose how rows travel, having checked that they may and that they fit.
+
+        Raises TargetError when they may not, or do not.
+        """
+        name = self.mapping.target_name
+        with self.transaction() as transaction:
+            table = transaction.columns(self.table)
+            if not table:
+                msg = f"the target has no table {name}: create it, or mend the name"
+                raise TargetError(msg)
+            refusal = transaction.refusal(self.table, replaces=self.mapping.staged)
+        if refusal:
+            msg = f"{name} may not be written: {refusal}"
+            raise TargetError(msg)
+        window = self.mapping.window
+        if window and window.column not in {column.name for column in table}:
+            msg = f"the window's column {window.column} is not a column of {name}"
+            raise TargetError(msg)
+        if self.mapping.transform:
+            return DataPath.ROWS, "the transform needs Python rows"
+        return self.target.data_path(offered, planner.match_columns(columns, table, name))
+
+    def create_stage(self, transaction: Transaction, plan: Plan) -> None:
+        """Create the plan's stage, emptying an old one; nothing for a plan without one."""
+        if plan.stage_table is None:
+            return
+        table = transaction.columns(self.table)
+        if self.mapping.transform:
+            # What a transform adds is not known yet.
+            names = [column.name for column in table if not column.generated]
+        else:
+            pairs = planner.match_columns(plan.columns, table, self.mapping.target_name)
+            names = [theirs.name for _, theirs in pairs]
+        transaction.create_stage(self.ledger.table(plan.stage_table), self.table, names)
+
+    def destination(self, plan: Plan) -> Destination:
+        """Return where the plan's workers write: the table, or its stage."""
+        with self.transaction() as transaction:
+            columns = transaction.columns(self.table)
+        stage = plan.stage_table
+        return Destination(
+            target=self.target,
+            ledger=self.ledger,
+            table=self.table if stage is None else self.ledger.table(stage),
+            columns=columns,
+            staged=stage is not None,
+        )
+
+    def find(self, load_id: str) -> LoadRecord | None:
+        """Return what the ledger has of a load, or None; makes the ledger where it is missing."""
+        with self.transaction() as transaction:
+            self.ledger.prepare(transaction)
+            return self.ledger.find(transaction, load_id)
+
+    def finished(self, load_id: str) -> dict[int, ChunkResult]:
+        """Return the finished chunks of a load by their id."""
+        with self.transaction() as transaction:
+            return self.ledger.finished(transaction, load_id)

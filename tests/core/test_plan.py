@@ -1,0 +1,79 @@
+"""What a load would do can be printed before it runs, and moves nothing."""
+
+import pytest
+
+from mapper_core import MapperError, plan
+
+
+@pytest.fixture
+def orders(source, target, run):
+    """1,000 orders with an index, a target of the same shape."""
+    table = "create table orders (id int primary key, note text)"
+    run(
+        source, table, "insert into orders select i, 'n' from generate_series(1, 1000) i", "analyze"
+    )
+    run(target, table)
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_plan_says_what_would_happen_and_does_nothing(source, target, run):
+    """Strategy, reason, key, chunks, connections, snapshot, data path and target are all there."""
+    decided = plan(
+        source,
+        "SELECT * FROM orders ORDER BY id",
+        target_conn=target,
+        target_table="orders",
+        chunk_size=100,
+        min_rows_for_parallel=0,
+        max_workers=3,
+    )
+
+    words = str(decided)
+    for expected in (
+        "target     orders (append)",
+        "key: ranges of id (the query's ORDER BY)",
+        "binary copy: every column has the same built-in type",
+        "snapshot ",
+        "id integer, note text",
+        "3, with 4 source and 3 target connections",
+        "10 of about 100 rows",
+        "[... to 101)",
+        "[901 to ...)",
+    ):
+        assert expected in words
+    assert [(0,)] == run(target, "select count(*) from orders")
+    assert [(None,)] == run(target, "select to_regclass('mapper.chunk')")
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_plan_in_one_pass_says_why(source):
+    """Without a target rows are only read; the reason for one pass is the strategy's."""
+    words = str(plan(source, "SELECT * FROM orders LIMIT 10"))
+
+    assert "none: rows are read and counted" in words
+    assert "one pass: the query cannot be split: it has LIMIT" in words
+    assert "every row" in words
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_long_plan_shows_its_first_and_last_chunks(source):
+    """A plan of hundreds of chunks stays readable."""
+    words = str(
+        plan(source, "SELECT * FROM orders ORDER BY id", chunk_size=5, min_rows_for_parallel=0)
+    )
+
+    assert "200 of about 5 rows" in words
+    assert 12 == sum(" to " in line for line in words.splitlines())
+    assert "..." in words
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_mistake_is_found_by_planning(source, target):
+    """Planning checks what loading would check before rows move."""
+    with pytest.raises(MapperError, match="has no column extra"):
+        plan(
+            source,
+            "SELECT id, note, 1 AS extra FROM orders",
+            target_conn=target,
+            target_table="orders",
+        )
