@@ -2,7 +2,7 @@
 
 import pytest
 
-from mapper_core import execute_query_parallel
+from mapper_core import TargetError, execute_query_parallel
 
 ROWS = "select count(*), sum(hashtextextended(o::text, 0)) from {} o"
 
@@ -67,3 +67,32 @@ def test_all_chunks_share_one_present_moment(source, target, run):
     )
     assert (1, 1) == (moments, days)
     assert result.snapshot.instant == at
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("numeric(10,4)", "numeric(10,2)"),
+        ("numeric", "numeric(10,2)"),
+        ("double precision", "numeric(10,2)"),
+        ("timestamp", "timestamp(3)"),
+        ("timestamptz", "timestamp"),
+        ("timestamp", "timestamptz"),
+        ("numeric(8,2)[]", "numeric(8,1)[]"),
+        ("text", "name"),
+        ("text", "integer"),
+    ],
+)
+def test_a_type_that_would_change_values_is_refused_with_the_cast_to_write(
+    source, target, run, ours, theirs
+):
+    """PostgreSQL would round, cut or shift such values without a word."""
+    run(source, f"create table t (v {ours})", "insert into t values (null)")
+    run(target, f"create table t (v {theirs})")
+
+    with pytest.raises(TargetError, match='cast it in the query \\("v"::'):
+        execute_query_parallel(source, "select v from t", target_conn=target, target_table="t")
+
+    run(source, f"alter table t alter column v type {theirs} using null")
+    loaded = execute_query_parallel(source, "select v from t", target_conn=target, target_table="t")
+    assert loaded.status == "succeeded"

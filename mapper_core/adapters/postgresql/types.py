@@ -1,5 +1,7 @@
 """Which PostgreSQL values travel unchanged, and on which path."""
 
+import math
+import re
 from collections.abc import Sequence
 
 from ...errors import TargetError
@@ -35,7 +37,6 @@ _TEXT_FITS = {
     "text": {
         "character varying",
         "character",
-        "name",
         "citext",
         "json",
         "jsonb",
@@ -45,6 +46,9 @@ _TEXT_FITS = {
     "name": {"character varying", "character"},
     "uuid": set(),
 }
+# Digits of a second that a time keeps without a modifier.
+_MICROSECONDS = 6
+
 _ANYTHING_FITS = {"text", "character varying", "citext"}
 
 
@@ -70,10 +74,10 @@ def data_path(
             "a transform, or a source that is not PostgreSQL, needs Python rows",
         )
     for ours, theirs in pairs:
-        if not _fits(ours, theirs):
+        if not _fits(ours, theirs) or _rounds(ours.type, theirs.type):
             msg = (
                 f"column {theirs.name!r} is {theirs.type} in the target, but {ours.type} in the"
-                f" query, and not every value fits: cast it in the query"
+                " query, so not every value would arrive as it is: cast it in the query"
                 f' ("{ours.name}"::{theirs.type})'
             )
             raise TargetError(msg)
@@ -92,6 +96,33 @@ def _fits(ours: Column, theirs: Column) -> bool:
     # A type of the user's: the same one by another search path, or text that it must accept.
     same_name = source.rpartition(".")[2] == target.rpartition(".")[2]
     return same_name or source in {"text", "character varying"}
+
+
+def _rounds(source: str, target: str) -> bool:
+    """Whether the target's type keeps fewer digits behind the point, and would round silently.
+
+    >>> _rounds("numeric(10,4)", "numeric(10,2)"), _rounds("numeric", "numeric(10,2)")
+    (True, True)
+    >>> _rounds("integer", "numeric(10,2)"), _rounds("numeric(8,2)", "numeric")
+    (False, False)
+    """
+    kept, given = _digits(target), _digits(source)
+    return kept is not None and given is not None and given > kept
+
+
+def _digits(type_name: str) -> float | None:
+    """Return how many digits a type keeps behind the point; None for one without a point."""
+    name = base(type_name).removesuffix("[]")
+    modifier = re.search(r"\((?:\d+,)?(-?\d+)\)", type_name)
+    if name in {"smallint", "integer", "bigint", "date"}:
+        return 0
+    if name in {"real", "double precision"}:
+        return math.inf
+    if name == "numeric":
+        return int(modifier[1]) if modifier else math.inf
+    if name.startswith(("timestamp", "time ", "interval")):
+        return int(modifier[1]) if modifier else _MICROSECONDS
+    return None
 
 
 def _why_not_binary(ours: Column, theirs: Column) -> str | None:
