@@ -58,6 +58,11 @@ def choose_strategy(
         )
     if sequential is None and query.blocker:
         sequential = f"the query cannot be split: {query.blocker}"
+    if sequential is None and query.functions and (name := reader.volatile(query.functions)):
+        sequential = (
+            f"the query cannot be split: {name}() is volatile; declare it STABLE if it gives the"
+            " same value throughout a transaction"
+        )
     if sequential is not None:
         return _one_pass(sequential)
     threshold = settings.min_rows_for_parallel

@@ -52,6 +52,12 @@ class Reader(Protocol):
     def primary_key(self, table: Sequence[str]) -> tuple[str, ...]:
         """Return the columns of the table's primary key; empty when it has none or is no table."""
 
+    def volatile(self, functions: Sequence[str]) -> str | None:
+        """Return one of these functions that gives another value each time; None without one.
+
+        None also when the database cannot tell.
+        """
+
     def key_cuts(self, query: Query, key: Sequence[str], chunk_size: int) -> KeyCuts:
         """Find the cuts of a key in about one pass over it."""
 

@@ -175,6 +175,10 @@ class GenericReader:
             return ()
         return tuple(found["constrained_columns"])
 
+    def volatile(self, functions: Sequence[str]) -> str | None:
+        del functions
+        return None
+
     def key_cuts(self, query: Query, key: Sequence[str], chunk_size: int) -> KeyCuts:
         source = _subquery(query, key)
         keys = [source.c[name] for name in key]

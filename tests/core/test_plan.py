@@ -77,3 +77,17 @@ def test_a_mistake_is_found_by_planning(source, target):
             target_conn=target,
             target_table="orders",
         )
+
+
+@pytest.mark.usefixtures("orders")
+@pytest.mark.parametrize(("volatility", "strategy"), [("volatile", "one pass"), ("stable", "key")])
+def test_a_volatile_function_of_the_users_is_called_in_one_pass(source, run, volatility, strategy):
+    """Reading a query in ranges calls its functions in other rows' company, and more often."""
+    run(source, f"create function noise() returns int {volatility} language sql as 'select 1'")
+
+    decided = plan(
+        source, "SELECT id, noise() AS n FROM orders ORDER BY id", min_rows_for_parallel=0
+    )
+
+    assert strategy == decided.strategy
+    assert ("noise() is volatile" in decided.strategy_reason) == (volatility == "volatile")

@@ -79,6 +79,14 @@ class PostgreSQLReader:
         )
         return tuple(str(name) for (name,) in found.fetchall())
 
+    def volatile(self, functions: Sequence[str]) -> str | None:
+        found = self._run(
+            "select min(proname) from pg_proc where provolatile = 'v' and lower(proname) = any(%s)",
+            (list(functions),),
+        )
+        name = found.fetchone()[0]
+        return None if name is None else str(name)
+
     def key_cuts(self, query: Query, key: Sequence[str], chunk_size: int) -> KeyCuts:
         return find_cuts(self._connection, self._render(query), key, chunk_size)
 
