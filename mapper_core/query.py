@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from .clock import clock_blocker, clock_spans
 from .errors import QueryError
 
 # Each call gives another value, so a second reading of the query is not the same query.
@@ -20,13 +21,6 @@ _VOLATILE = frozenset(
         *("uuid", "gen_random_uuid", "uuidv4", "uuidv7", "uuid_generate_v1", "uuid_generate_v4"),
     }
 )
-
-# What asks for the moment at which the transaction began.
-_CLOCK_WORDS = frozenset(
-    {"CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP"}
-)
-_CLOCK_FUNCTIONS = frozenset({"now", "transaction_timestamp", "statement_timestamp"})
-_CLOCK_STRINGS = frozenset({"now", "today", "tomorrow", "yesterday"})
 
 # Marks a piece of a query as a question for the time; no name of a value looks like this.
 _CLOCK = "="
@@ -112,7 +106,7 @@ def read_query(sql: str, params: Mapping[str, Any] | None, *, dialect: str) -> Q
     facts = _facts(sql[:end], dialect)
     cut = _order_by_start(tokens) if facts.pop("order_is_idle") else None
     kept = [t for t in tokens if cut is None or t.start < cut]
-    facts["blocker"] = facts["blocker"] or _clock_blocker(kept)
+    facts["blocker"] = facts["blocker"] or clock_blocker(kept)
     pieces, used = _split(sql[: kept[-1].end + 1], kept, params)
     return Query(pieces, {name: (params or {})[name] for name in used}, **facts)
 
@@ -130,7 +124,7 @@ def _split(
 
     Strings, comments, `::casts` and `[1:2]` are other tokens.
     """
-    cuts = [(start, end, f"{_CLOCK}{sql[start:end]}") for start, end in _clock_spans(tokens)]
+    cuts = [(start, end, f"{_CLOCK}{sql[start:end]}") for start, end in clock_spans(tokens)]
     names = _params(sql, tokens, params) if params is not None else []
     cuts += names
     pieces, begin = [], 0
@@ -138,32 +132,6 @@ def _split(
         pieces += [sql[begin:start], what]
         begin = end
     return (*pieces, sql[begin:]), [name for _, _, name in names]
-
-
-def _clock_spans(tokens: list[Any]) -> list[tuple[int, int]]:
-    """Return where the SQL asks for the present moment: a word, or a call without arguments."""
-    spans = []
-    for place, token in enumerate(tokens):
-        after = [t.token_type.name for t in tokens[place + 1 : place + 3]]
-        qualified = place > 0 and tokens[place - 1].token_type.name == "DOT"
-        if token.token_type.name in _CLOCK_WORDS and after[:1] != ["L_PAREN"]:
-            spans.append((token.start, token.end + 1))
-        called = after == ["L_PAREN", "R_PAREN"] and token.token_type.name == "VAR"
-        if called and token.text.lower() in _CLOCK_FUNCTIONS and not qualified:
-            spans.append((token.start, tokens[place + 2].end + 1))
-    return spans
-
-
-def _clock_blocker(tokens: list[Any]) -> str | None:
-    """Return why a query that asks for the time in another way is read in one go, or None."""
-    for token, after in pairwise([*tokens, None]):
-        kind, text = token.token_type.name, token.text.lower()
-        if kind == "STRING" and text in _CLOCK_STRINGS:
-            return f"it has the string '{text}', which may mean another moment each time"
-        called = after is not None and after.token_type.name == "L_PAREN"
-        if called and (kind in _CLOCK_WORDS or text == "age"):
-            return f"it calls {text}(), which may mean another moment each time"
-    return None
 
 
 def _params(sql: str, tokens: list[Any], params: Mapping[str, Any]) -> list[tuple[int, int, str]]:

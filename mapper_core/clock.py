@@ -1,0 +1,80 @@
+"""Where a SQL asks for the present moment, told from its tokens.
+
+Sessions of one load begin at different moments; what the SQL calls "now" is written as one of them.
+Wherever that cannot be done without changing what the query says, there is a reason to read it in
+one go.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+# What asks for the moment at which the transaction began.
+_WORDS = frozenset(
+    {"CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP"}
+)
+_FUNCTIONS = frozenset({"now", "transaction_timestamp", "statement_timestamp"})
+_STRINGS = frozenset({"now", "today", "tomorrow", "yesterday"})
+
+# What stands around a whole item of a select list, which gives its column its name.
+_BEFORE_ITEM = frozenset({"SELECT", "DISTINCT", "ALL", "COMMA"})
+_AFTER_ITEM = frozenset({"COMMA", "FROM", "UNION", "EXCEPT", "INTERSECT", "R_PAREN", ""})
+
+
+def clock_spans(tokens: Sequence[Any]) -> list[tuple[int, int]]:
+    """Return where the SQL asks for the present moment: a word, or a call without arguments."""
+    return [(tokens[a].start, tokens[b].end + 1) for a, b in _questions(tokens)]
+
+
+def clock_blocker(tokens: Sequence[Any]) -> str | None:
+    """Return why a query that asks for the time must be read in one go, or None."""
+    kinds = _kinds(tokens)
+    for first, last in _questions(tokens):
+        before = kinds[first - 1] if first else ""
+        after = kinds[last + 1] if last + 1 < len(kinds) else ""
+        named_by_it = before in _BEFORE_ITEM and after in _AFTER_ITEM
+        if named_by_it and not _in_call(kinds, first):
+            text = tokens[first].text.lower()
+            return f"a column is named by {text} alone; give it a name with AS"
+    for place, (token, after) in enumerate(pairwise([*tokens, None])):
+        text = token.text.lower()
+        if kinds[place] == "STRING" and text in _STRINGS:
+            return f"it has the string '{text}', which may mean another moment each time"
+        called = after is not None and after.token_type.name == "L_PAREN"
+        qualified = place > 0 and kinds[place - 1] == "DOT"
+        if called and (kinds[place] in _WORDS or text == "age" or (qualified and _asks(token))):
+            return f"it calls {text}() in a way that may mean another moment each time"
+    return None
+
+
+def _questions(tokens: Sequence[Any]) -> list[tuple[int, int]]:
+    """Return the first and last token of each question for the moment."""
+    kinds, found = _kinds(tokens), []
+    for place, token in enumerate(tokens):
+        # Behind a dot or AS it is a name.
+        if place and kinds[place - 1] in {"DOT", "ALIAS"}:
+            continue
+        after = kinds[place + 1 : place + 3]
+        if kinds[place] in _WORDS and after[:1] != ["L_PAREN"]:
+            found.append((place, place))
+        elif _asks(token) and kinds[place] == "VAR" and after == ["L_PAREN", "R_PAREN"]:
+            found.append((place, place + 2))
+    return found
+
+
+def _asks(token: Any) -> bool:
+    return token.text.lower() in _FUNCTIONS
+
+
+def _kinds(tokens: Sequence[Any]) -> list[str]:
+    return [token.token_type.name for token in tokens]
+
+
+def _in_call(kinds: Sequence[str], place: int) -> bool:
+    """Whether a token is an argument of a function, and not an item of a select list."""
+    depth = 0
+    for before in range(place - 1, -1, -1):
+        depth += (kinds[before] == "R_PAREN") - (kinds[before] == "L_PAREN")
+        if depth < 0:
+            return kinds[before + 1] not in {"SELECT", "WITH"}
+    return False
