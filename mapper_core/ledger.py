@@ -7,7 +7,7 @@ row a finished chunk, inserted before the chunk's rows and committed with them).
 finds the chunk finished or writes it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from .errors import IncompleteLoadError, LedgerError, StaleLoadError
@@ -192,29 +192,30 @@ class Ledger:
                 },
             )
 
-    def continue_at(self, transaction: Transaction, plan: Plan) -> None:
-        """Note the read point at which an unfinished load goes on; its claims stay."""
-        self._hold(transaction, plan.load_id, self._facts.update_lock)
-        self._note(transaction, plan)
+    def take_over(self, transaction: Transaction, load_id: str) -> int | None:
+        """Raise the epoch of an unfinished load and return it; finished chunks stay finished.
 
-    def restart(self, transaction: Transaction, plan: Plan) -> Plan:
-        """Begin an unfinished load anew: drop its claims, raise its epoch; return the plan to run.
-
-        Waits for transactions that still write chunks of it; what they commit later is refused.
+        Waits for transactions that still write chunks of it; what others of it begin later is
+        refused, so that a run at an older read point adds nothing unseen. None when the load has
+        been published meanwhile.
         """
-        epoch = self._hold(transaction, plan.load_id, self._facts.update_lock)[0] + 1
-        transaction.execute(
-            f"delete from {self._claim} where load_id = :load_id",
-            {"load_id": plan.load_id},
-        )
+        epoch, status = self._hold(transaction, load_id, self._facts.update_lock)
+        if status == "published":
+            return None
         transaction.execute(
             f"update {self._load} set epoch = :epoch where load_id = :load_id",
-            {"load_id": plan.load_id, "epoch": epoch},
+            {"load_id": load_id, "epoch": epoch + 1},
         )
-        self._note(transaction, plan)
-        return replace(plan, epoch=epoch)
+        return epoch + 1
 
-    def _note(self, transaction: Transaction, plan: Plan) -> None:
+    def forget_chunks(self, transaction: Transaction, load_id: str) -> None:
+        """Drop the claims of a load that begins anew."""
+        transaction.execute(
+            f"delete from {self._claim} where load_id = :load_id", {"load_id": load_id}
+        )
+
+    def note(self, transaction: Transaction, plan: Plan) -> None:
+        """Note the plan, with its read point, at which a load goes on."""
         transaction.execute(
             f"update {self._load} set plan = :plan where load_id = :load_id",
             {"load_id": plan.load_id, "plan": plan_text(plan)},
@@ -310,7 +311,8 @@ class Ledger:
             StaleLoadError: another run has taken the load over.
         """
         epoch, status = self._hold(transaction, plan.load_id, self._facts.update_lock)
-        if status == "published" and epoch == plan.epoch + 1:
+        # The plan is from before the publishing raised the epoch, or was read back after it.
+        if status == "published" and epoch in {plan.epoch, plan.epoch + 1}:
             return False
         if epoch != plan.epoch:
             msg = f"load {plan.load_id} was taken over by another run; nothing was published here"

@@ -182,8 +182,14 @@ class Load:
             plan = self._decide(reader, columns, snapshot)
         if self.sink:
             with self.sink.transaction() as transaction:
-                self.sink.create_stage(transaction, plan)
-                self.sink.ledger.store(transaction, plan, self.mapping, load_group)
+                # Another call under the same load id may have planned it since it was looked for.
+                transaction.lock(f"plan {self.load_id}")
+                record = self.sink.ledger.find(transaction, self.load_id)
+                if record is None:
+                    self.sink.create_stage(transaction, plan)
+                    self.sink.ledger.store(transaction, plan, self.mapping, load_group)
+            if record is not None:
+                return self._take_up(record, columns, snapshot)
         return plan, False
 
     def _columns(self, reader: Reader) -> tuple[Column, ...]:
@@ -257,9 +263,13 @@ class Load:
         if snapshot.id is not None and snapshot.id == record.plan.snapshot.id:
             return record.plan, False
         with sink.transaction() as transaction:
-            finished = sink.ledger.finished(transaction, self.load_id)
+            epoch = sink.ledger.take_over(transaction, self.load_id)
+            if epoch is None:
+                return record.plan, True
             if self.mapping.staged:
-                plan = sink.ledger.restart(transaction, replace(record.plan, snapshot=snapshot))
+                plan = replace(record.plan, snapshot=snapshot, epoch=epoch)
+                sink.ledger.forget_chunks(transaction, self.load_id)
+                sink.ledger.note(transaction, plan)
                 sink.create_stage(transaction, plan)
                 logger.warning(
                     "load %s begins anew at %s: its earlier read point is gone, and nothing of it"
@@ -268,15 +278,18 @@ class Load:
                     snapshot.description,
                 )
                 return plan, False
-            if finished:
-                snapshot = replace(snapshot, resumed_from=record.plan.snapshot.description)
+            if sink.ledger.finished(transaction, self.load_id):
+                before = record.plan.snapshot
+                earlier = [before.resumed_from] if before.resumed_from else []
+                earlier.append(before.description)
+                snapshot = replace(snapshot, resumed_from=" and ".join(earlier))
                 logger.warning(
                     "load %s continues at another read point: %s",
                     self.load_id,
                     snapshot,
                 )
-            plan = replace(record.plan, snapshot=snapshot)
-            sink.ledger.continue_at(transaction, plan)
+            plan = replace(record.plan, snapshot=snapshot, epoch=epoch)
+            sink.ledger.note(transaction, plan)
         return plan, False
 
     def _data_path(self, columns: Sequence[Column]) -> tuple[DataPath, str]:

@@ -158,6 +158,10 @@ def match_columns(
     if computed := [theirs.name for _, theirs in pairs if theirs.generated]:
         msg = f"{target} computes {', '.join(computed)} itself: leave it out of the query"
         raise TargetError(msg)
+    if twice := [n for n, count in Counter(t.name for _, t in pairs).items() if count > 1]:
+        both = ", ".join(ours.name for ours, theirs in pairs if theirs.name in twice)
+        msg = f"columns {both} of the query go to the same column of {target}: leave one out"
+        raise TargetError(msg)
     written = {theirs.name for _, theirs in pairs}
     missing = [c.name for c in table if c.required and c.name not in written]
     if complete and missing:

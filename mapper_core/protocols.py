@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .model import Chunk, Column, DataPath, Plan, Row, Snapshot
+from .model import Chunk, Column, DataPath, LoadWindow, Plan, Row, Snapshot
 from .query import Query
 
 Batch = bytes | list[Row]
@@ -89,6 +89,8 @@ class Source(Protocol):
     """Whether several sessions can read at one snapshot."""
     sole: str | None
     """Why there is only one connection; None when there can be more."""
+    json_is_text: bool
+    """Whether JSON comes as text, and not as the Python value that it stands for."""
 
     def for_query(self, query: Query) -> "Source":
         """Return the source to read the query from.
@@ -133,6 +135,9 @@ class Transaction(Protocol):
     def lock(self, name: str) -> None:
         """Wait for a lock of that name and hold it to the transaction's end."""
 
+    def lock_table(self, table: Sequence[str]) -> None:
+        """As `lock`, by the table itself: two names of one table are one lock."""
+
     def write(
         self,
         batches: Iterable[Batch],
@@ -141,8 +146,11 @@ class Transaction(Protocol):
         path: DataPath,
         *,
         staged_chunk: int | None = None,
+        json_is_text: bool = False,
     ) -> int:
         """Add rows to a table; return how many. Rows of a stage carry their chunk's id.
+
+        With `json_is_text` a string for a JSON column is JSON, else it is a string within JSON.
 
         Takes all batches before it tells the database that the rows are complete: when reading
         raises, nothing of this call stays.
@@ -216,6 +224,9 @@ class Target(Protocol):
 
     def explain(self, error: BaseException) -> str | None:
         """Return the database's own words for one of its errors; None for any other error."""
+
+    def window_bounds(self, window: LoadWindow) -> tuple[Any, Any]:
+        """Return the window's bounds as values that compare rightly with its column's."""
 
     def is_duplicate(self, error: BaseException) -> bool:
         """Whether a unique key refused a row."""

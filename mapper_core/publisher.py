@@ -21,7 +21,7 @@ def publish(
         TargetError: the stage holds rows that do not belong into the window.
     """
     # Two loads of one window would each delete what they see and insert their own rows.
-    transaction.lock(f"publish {mapping.target_name}")
+    transaction.lock_table(mapping.target_parts)
     if not ledger.seal(transaction, plan):
         return
     if plan.stage_table is not None:
@@ -42,7 +42,7 @@ def _replace_window(  # noqa: PLR0917 - the stage, the table, and who counts
     table, stage = target.quote(*mapping.target_parts), target.quote(*ledger.table(stage_table))
     column = target.quote(window.column)
     inside = f"{column} >= :window_start and {column} < :window_end"
-    bounds = {"window_start": window.start, "window_end": window.end}
+    bounds = dict(zip(("window_start", "window_end"), target.window_bounds(window), strict=True))
 
     staged = transaction.execute(f"select count(*) from {stage}")[0][0]
     claimed = ledger.rows_written(transaction, load_id)

@@ -54,7 +54,14 @@ class Sink:
             raise TargetError(msg)
         if self.mapping.transform:
             return DataPath.ROWS, "the transform needs Python rows"
-        return self.target.data_path(offered, planner.match_columns(columns, table, name))
+        pairs = planner.match_columns(columns, table, name)
+        if window and window.column not in {theirs.name for _, theirs in pairs}:
+            msg = (
+                f"the query does not select {window.column}, so nobody can tell whether its rows"
+                " lie in the window: select it"
+            )
+            raise TargetError(msg)
+        return self.target.data_path(offered, pairs)
 
     def create_stage(self, transaction: Transaction, plan: Plan) -> None:
         """Create the plan's stage, emptying an old one; nothing for a plan without one."""

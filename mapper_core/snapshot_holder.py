@@ -129,13 +129,17 @@ def _watch(watch: Watch, target: adapters.Database, snapshot: Snapshot) -> None:
     ledger = Ledger(target, watch.ledger_schema)
     last_active = time.monotonic()
     last_finished = 0
+    planned = False
     with target.open_writer() as writer:
         while time.monotonic() - last_active < watch.idle_seconds:
             time.sleep(POLL_SECONDS)
             with writer.begin() as transaction:
                 record = ledger.find(transaction, watch.load_id)
-                if record is None:
-                    continue  # it is still being planned
+                if record is None or (
+                    not planned and record.plan.snapshot.id != snapshot.id and not record.published
+                ):
+                    continue  # it is still being planned, or taken up from another read point
+                planned = True
                 if record.published or record.plan.snapshot.id != snapshot.id:
                     return
                 finished = len(ledger.finished(transaction, watch.load_id))

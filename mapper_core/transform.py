@@ -55,7 +55,19 @@ def _checked(rows: Any) -> list[dict[str, Any]]:
 
 
 def as_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[Row]:
-    """Return the dicts as tuples in the order of `columns`; a missing key is NULL."""
+    """Return the dicts as tuples in the order of `columns`; a missing key is NULL.
+
+    Raises TransformError for a key that is not among `columns`: it would be lost.
+    """
+    known = set(columns)
+    for row in rows:
+        if not known.issuperset(row):
+            extra = ", ".join(str(name) for name in row if name not in known)
+            msg = (
+                f"transformation_func returned a row with {extra}, which no row of the first batch"
+                " of the chunk has: give every row the same keys, None where there is no value"
+            )
+            raise TransformError(msg)
     return [tuple(map(row.get, columns)) for row in rows]
 
 

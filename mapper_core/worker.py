@@ -15,7 +15,7 @@ from threading import Event
 from typing import cast
 
 from . import transform as transforms
-from .errors import SnapshotLostError, StaleLoadError, TransferError
+from .errors import SnapshotLostError, StaleLoadError, TransferError, TransformError
 from .ledger import ChunkIsFinished, Ledger
 from .model import (
     Chunk,
@@ -125,6 +125,8 @@ class Worker:
         except (SnapshotLostError, StaleLoadError):
             raise
         except Exception as error:
+            if work.is_transient(error) and (found := self._committed_after_all(chunk)):
+                return self._signed(found, begun, started_at)
             words = work.words(error)
             logger.error("load %s: chunk %d failed: %s", work.plan.load_id, chunk.id, words)  # noqa: TRY400 - traceback below
             logger.debug("the error in full", exc_info=True)
@@ -149,7 +151,8 @@ class Worker:
                 self._destination.ledger.finish(transaction, self._work.plan, result)
             return result
         except ChunkIsFinished:
-            return self._found_finished(chunk)
+            # By another process, or by an attempt of ours that got no answer to its COMMIT.
+            return self._found_finished(chunk, ours=self._attempts > 1)
         except BaseException:
             # Whatever state the sessions are in, the next attempt starts with new ones.
             self._close()
@@ -167,6 +170,8 @@ class Worker:
         with closing(reader.read(work.query, work.plan, chunk)) as batches:
             written = self._write(meter.over(batches), chunk, transaction)
         self._rows_read = reader.rows_read
+        if reader.rows_read is None:
+            raise TransferError("the source did not say that it sent all rows of the chunk")
         if work.mapping.transform is None and written != reader.rows_read:
             msg = (
                 f"the source sent {reader.rows_read} rows and the target took {written}: a trigger"
@@ -188,15 +193,25 @@ class Worker:
             names = _target_names(work.plan.columns, destination, work.mapping)
             path = work.plan.data_path
         else:
-            groups = self._transformed(batches, chunk)
-            first = next(groups, [])
-            columns = transforms.names_in(first)
-            if not first:
+            # A transform may filter whole groups away; those after them are written all the same.
+            groups = (rows for rows in self._transformed(batches, chunk) if rows)
+            first = next(groups, None)
+            if first is None:
                 return 0
+            columns = transforms.names_in(first)
+            if not columns:
+                raise TransformError("transformation_func returned rows without a single key")
             names = _target_names([Column(name) for name in columns], destination, work.mapping)
             batches = (transforms.as_rows(rows, columns) for rows in chain([first], groups))
             path = DataPath.ROWS
-        return transaction.write(batches, destination.table, names, path, staged_chunk=staged_chunk)
+        return transaction.write(
+            batches,
+            destination.table,
+            names,
+            path,
+            staged_chunk=staged_chunk,
+            json_is_text=work.source.json_is_text,
+        )
 
     def _read_only(self, chunk: Chunk, reader: Reader) -> ChunkResult:
         """Read, and transform, a chunk of a load without target."""
@@ -226,11 +241,35 @@ class Worker:
             group_rows=work.plan.chunk_size if chunk.kind is ChunkKind.ALL else None,
         )
 
-    def _found_finished(self, chunk: Chunk) -> ChunkResult:
+    def _committed_after_all(self, chunk: Chunk) -> ChunkResult | None:
+        """Return the chunk's result if its last attempt committed without our hearing of it.
+
+        Only claiming the chunk tells; what is claimed here is rolled back.
+        """
+        if self._work.destination is None:
+            return None
+        try:
+            return self._claimed_by_its_last_attempt(chunk)
+        except Exception as error:  # noqa: BLE001 - the chunk's own error is the one to report
+            logger.debug("chunk %d did not commit, or cannot be asked: %r", chunk.id, error)
+            return None
+        finally:
+            self._close()
+
+    def _claimed_by_its_last_attempt(self, chunk: Chunk) -> ChunkResult:
+        _, writer = self._open()
+        assert writer is not None  # noqa: S101 - for the type checker
+        try:
+            with writer.begin() as transaction:
+                self._destination.ledger.claim(transaction, self._work.plan, chunk)
+                raise _NotCommittedError
+        except ChunkIsFinished:
+            return self._found_finished(chunk, ours=True)
+
+    def _found_finished(self, chunk: Chunk, *, ours: bool) -> ChunkResult:
         """Return what the ledger says of a chunk that it already holds.
 
-        Another process finished it, or an attempt of ours whose COMMIT was never answered; ours
-        counts as this call's work.
+        `ours` says that this call committed it, so that it counts as this call's work.
         """
         reader, writer = self._open()
         del reader
@@ -238,7 +277,6 @@ class Worker:
         with writer.begin() as transaction:
             found = self._destination.ledger.finished(transaction, self._work.plan.load_id)
         result = found[chunk.id]
-        ours = self._attempts > 1
         return replace(
             result,
             status=ChunkStatus.SUCCEEDED if ours else ChunkStatus.SKIPPED,
@@ -288,6 +326,10 @@ class Worker:
             self._sessions.close()
         except Exception as error:  # noqa: BLE001 - it is being thrown away; what went wrong is already known
             logger.warning("a session did not close cleanly: %s", first_line(error))
+
+
+class _NotCommittedError(Exception):
+    """Rolls back a claim that was made only to learn whether the chunk is finished."""
 
 
 class _Meter:

@@ -10,7 +10,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timezone
 from decimal import Decimal
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from sqlalchemy import exc
 
 from ..connections import Opener
 from ..errors import QueryError, TargetError
-from ..model import Chunk, ChunkKind, Column, DataPath, Plan, Row, Snapshot
+from ..model import Chunk, ChunkKind, Column, DataPath, LoadWindow, Plan, Row, Snapshot
 from ..protocols import STAGE_CHUNK, Batch, KeyCuts, LedgerDialect, Source, Target
 from ..query import Query
 
@@ -61,6 +61,7 @@ class Generic:
 
     paths = frozenset({DataPath.ROWS})
     shares_snapshots = False
+    json_is_text = True
 
     def __init__(self, opener: Opener) -> None:
         self._opener = opener
@@ -109,6 +110,11 @@ class Generic:
         del offered, pairs
         return DataPath.ROWS, f"{self.kind} is written with INSERT statements"
 
+    def window_bounds(self, window: LoadWindow) -> tuple[Any, Any]:
+        if self.kind == "sqlite":
+            return _sqlite_bound(window.start), _sqlite_bound(window.end)
+        return window.start, window.end
+
     def is_transient(self, error: BaseException) -> bool:
         if isinstance(error, ConnectionError | TimeoutError):
             return True
@@ -152,7 +158,11 @@ class GenericReader:
         self.rows_read: int | None = None
 
     def columns(self, query: Query) -> tuple[Column, ...]:
-        asked = sa.select(sa.text("*")).select_from(_subquery(query)).where(sa.false())
+        asked = (
+            sa.select(sa.text("*"))
+            .select_from(_subquery(self._connection, query))
+            .where(sa.false())
+        )
         try:
             with self._connection.execute(asked) as result:
                 described = result.cursor.description
@@ -162,7 +172,12 @@ class GenericReader:
             raise QueryError(msg) from error
 
     def count_up_to(self, query: Query, limit: int) -> int:
-        some = sa.select(sa.literal(1)).select_from(_subquery(query)).limit(limit).subquery("r")
+        some = (
+            sa.select(sa.literal(1))
+            .select_from(_subquery(self._connection, query))
+            .limit(limit)
+            .subquery("r")
+        )
         return int(
             self._connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
         )
@@ -180,7 +195,7 @@ class GenericReader:
         return None
 
     def key_cuts(self, query: Query, key: Sequence[str], chunk_size: int) -> KeyCuts:
-        source = _subquery(query, key)
+        source = _subquery(self._connection, query, key)
         keys = [source.c[name] for name in key]
         rank = sa.func.row_number().over(order_by=keys).label("mapper_rank")
         ranked = sa.select(*keys, rank).where(*(k.is_not(None) for k in keys)).subquery("r")
@@ -205,14 +220,14 @@ class GenericReader:
         )
 
     def count(self, query: Query, plan: Plan, chunk: Chunk) -> int:
-        source = _subquery(query, plan.chunk_key)
+        source = _subquery(self._connection, query, plan.chunk_key)
         asked = sa.select(sa.func.count()).select_from(source).where(*_where(source, plan, chunk))
         return int(self._connection.execute(asked).scalar_one())
 
     def read(self, query: Query, plan: Plan, chunk: Chunk) -> Generator[Batch, None, None]:
         self.rows_read = None
         names = [column.name for column in plan.columns]
-        source = _subquery(query, names)
+        source = _subquery(self._connection, query, names)
         asked = sa.select(*(source.c[name] for name in names)).where(*_where(source, plan, chunk))
         read = 0
         with self._connection.execution_options(stream_results=True).execute(asked) as result:
@@ -272,6 +287,9 @@ class GenericTransaction:
     def lock(self, name: str) -> None:
         """Rely on the database's own locking; SQLite lets in one writer at a time anyway."""
 
+    def lock_table(self, table: Sequence[str]) -> None:
+        """As `lock`."""
+
     def columns(self, table: Sequence[str]) -> tuple[Column, ...]:
         schema, name = (None, table[0]) if len(table) == 1 else (table[0], table[1])
         try:
@@ -312,8 +330,9 @@ class GenericTransaction:
         path: DataPath,
         *,
         staged_chunk: int | None = None,
+        json_is_text: bool = False,
     ) -> int:
-        del path  # this adapter has one
+        del path, json_is_text  # this adapter has one path, and its databases take JSON as text
         into = self._table(table)
         names = [*columns] if staged_chunk is None else [*columns, STAGE_CHUNK]
         mine = () if staged_chunk is None else (staged_chunk,)
@@ -348,18 +367,44 @@ class GenericTransaction:
         if isinstance(value, Decimal | uuid.UUID | time):
             return str(value)
         if isinstance(value, datetime):
-            return value.isoformat(" ")
+            return _sqlite_instant(value)
         if isinstance(value, date):
             return value.isoformat()
         return json.dumps(value) if isinstance(value, dict | list) else value
 
 
-def _subquery(query: Query, names: Sequence[str] = ()) -> sa.Subquery:
+def _sqlite_instant(value: datetime) -> str:
+    """Return the text SQLite keeps of a datetime: an aware one in UTC, so that texts compare."""
+    return (value if value.tzinfo is None else value.astimezone(timezone.utc)).isoformat(" ")
+
+
+def _sqlite_bound(value: datetime) -> str:
+    """Return the bound of a window as the text that all texts from it on begin with, or exceed.
+
+    SQLite compares dates and times as text, and "2024-02-01" sorts before "2024-02-01 00:00:00".
+
+    >>> _sqlite_bound(datetime(2024, 2, 1)), _sqlite_bound(datetime(2024, 2, 1, 6, 30))
+    ('2024-02-01', '2024-02-01 06:30:00')
+    """
+    return _sqlite_instant(value).partition("+")[0].removesuffix(" 00:00:00")
+
+
+def _sqlite_parameter(name: str, value: Any) -> Any:
+    if not isinstance(value, datetime):
+        return value
+    # Left to SQLAlchemy, a datetime gets six decimals, and sorts after the same one without.
+    return (_sqlite_bound if name in {"window_start", "window_end"} else _sqlite_instant)(value)
+
+
+def _subquery(connection: sa.Connection, query: Query, names: Sequence[str] = ()) -> sa.Subquery:
     """Return the user's SQL as a subquery. Its colons are escaped; its bind values are bound."""
     written = query.render(
         lambda name, _: f":{name}", write_text=lambda text: text.replace(":", "\\:")
     )
-    text = sa.text(written).bindparams(**query.values)
+    values = dict(query.values)
+    if connection.dialect.name == "sqlite":
+        values = {name: _sqlite_parameter(name, value) for name, value in values.items()}
+    text = sa.text(written).bindparams(**values)
     return text.columns(*(sa.column(name) for name in names)).subquery("q")
 
 

@@ -35,7 +35,8 @@ def find_cuts(
         cuts = _walk(run, query, keys, present, chunk_size)
         nulls = run(f"select exists (select from (\n{query}\n) q where {any_null})")[0][0]
         return KeyCuts(cuts, types, nulls, None, "one ordered pass over an index")
-    if len(keys) == 1:
+    # Percentiles come as an array, and there are no arrays of arrays.
+    if len(keys) == 1 and not types[0].endswith("[]"):
         estimate = planned["Plan Rows"]
         return _percentiles(
             run, query, keys[0], types=types, estimate=estimate, chunk_size=chunk_size
@@ -79,15 +80,16 @@ def _walk(
 ) -> tuple[tuple[str, ...], ...]:
     """Step through the index, one chunk a step; each step begins where the last one ended."""
     listed = ", ".join(keys)
-    last = ", ".join(f"cut.{name}" for name in keys)
+    # The name hides tables of that name from the user's query, so it is one that nobody has.
+    last = ", ".join(f"mapper_cut.{name}" for name in keys)
     source = f"select {listed} from (\n{query}\n) q where {present}"
     found = run(
-        f"with recursive cut as ("
+        f"with recursive mapper_cut as ("
         f"(select * from ({source}) q order by {listed} offset {chunk_size:d} limit 1)"
-        f" union all select step.* from cut, lateral ("
+        f" union all select step.* from mapper_cut, lateral ("
         f"{source} and ({listed}) > ({last}) order by {listed}"
         f" offset {chunk_size - 1:d} limit 1) step"
-        f") select {_texts(keys)} from cut"
+        f") select {_texts(keys)} from mapper_cut"
     )
     return tuple(tuple(row) for row in found)
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 import psycopg
 
 from ...connections import Opener
 from ...errors import SettingsError, SnapshotLostError
-from ...model import Column, DataPath, Snapshot
+from ...model import Column, DataPath, LoadWindow, Snapshot
 from ...protocols import LedgerDialect, Source, Target
 from ...query import Query
 from . import errors, session, types
@@ -16,6 +17,13 @@ from .target import PostgreSQLWriter
 
 _IDLE = "idle_in_transaction_session_timeout"
 _READ = "isolation level repeatable read read only"
+
+# An unknown snapshot is a matter of its text before PostgreSQL 17, and an undefined object since.
+_SNAPSHOT_GONE = (
+    psycopg.DataError,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.ObjectNotInPrerequisiteState,
+)
 
 # Longer application names are cut with a notice. Source: PostgreSQL documentation, NAMEDATALEN.
 _NAME_BYTES = 63
@@ -44,6 +52,7 @@ class PostgreSQL:
     dialect = "postgres"
     paths = frozenset(DataPath)
     shares_snapshots = True
+    json_is_text = False
     has_schemas = True
     ledger_dialect = LedgerDialect(
         text="text",
@@ -111,6 +120,9 @@ class PostgreSQL:
     ) -> tuple[DataPath, str]:
         return types.data_path(offered, pairs)
 
+    def window_bounds(self, window: LoadWindow) -> tuple[datetime, datetime]:
+        return window.start, window.end
+
     def is_transient(self, error: BaseException) -> bool:
         return errors.is_transient(error)
 
@@ -125,7 +137,7 @@ def _join(connection: session.Connection, snapshot: Snapshot) -> None:
     quoted = session.literal(connection, snapshot.id)[1:-1]
     try:
         connection.execute(f"set transaction snapshot {quoted}".encode())
-    except (psycopg.DataError, psycopg.errors.ObjectNotInPrerequisiteState) as error:
+    except _SNAPSHOT_GONE as error:
         msg = (
             f"{snapshot.description} is gone ({errors.words(error)}): the session that held it has"
             " ended. Run the load again; it takes a new snapshot"

@@ -46,7 +46,11 @@ def is_transient(error: BaseException) -> bool:
         return isinstance(error, ConnectionError | TimeoutError)
     if error.sqlstate:
         return error.sqlstate in _TRANSIENT or error.sqlstate.startswith(_TRANSIENT_CLASSES)
-    if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+    # psycopg has no better class than DatabaseError for a result that came with a dead connection.
+    told_nothing = type(error) is psycopg.DatabaseError
+    if not told_nothing and not isinstance(
+        error, psycopg.OperationalError | psycopg.InterfaceError
+    ):
         return False
     return not any(words in str(error) for words in _REFUSED_FOR_GOOD)
 

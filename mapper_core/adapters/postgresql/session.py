@@ -1,13 +1,16 @@
 """One PostgreSQL connection in our hands: settings, transactions, values in statements."""
 
 import re
+import selectors
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import Buffer
 from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 
 from ...connections import Opener
@@ -181,13 +184,48 @@ def end_statement(connection: Connection) -> None:
     if pgconn.transaction_status != TransactionStatus.ACTIVE:
         return
     connection.cancel_safe(timeout=10)
-    while (result := pgconn.get_result()) is not None:
+    arrived = Arrivals(pgconn)
+    while (result := arrived.result()) is not None:
         if result.status == ExecStatus.COPY_IN:
             # Else the server waits for rows, and we for the server.
             pgconn.put_copy_end(b"the load was interrupted")
         # A COPY that is still sending: read it to its end.
-        while result.status == ExecStatus.COPY_OUT and pgconn.get_copy_data(0)[0] > 0:
+        while result.status == ExecStatus.COPY_OUT and arrived.copy_data():
             pass
+
+
+class Arrivals:
+    """What the server sends for a running statement, waited for outside libpq.
+
+    libpq's own waiting holds Python's lock: one stalled connection would stop every thread.
+    """
+
+    def __init__(self, pgconn: PGconn) -> None:
+        self._pgconn = pgconn
+
+    def copy_data(self) -> Buffer:
+        """Return the next piece of a COPY, usually a row; an empty one at its end."""
+        while True:
+            size, data = self._pgconn.get_copy_data(1)
+            if size > 0:
+                return data
+            if size < 0:
+                return b""
+            self.wait()
+
+    def result(self) -> PGresult | None:
+        """Return the next result, or None when the statement has ended."""
+        while self._pgconn.is_busy():
+            self.wait()
+        return self._pgconn.get_result()
+
+    def wait(self) -> None:
+        """Wait until the server has sent something, and take it in."""
+        # Registered anew each time: the socket is gone once the connection is found broken.
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._pgconn.socket, selectors.EVENT_READ)
+            selector.select()
+        self._pgconn.consume_input()
 
 
 def begin(connection: Connection, how: str) -> None:

@@ -1,12 +1,13 @@
 """Reading from PostgreSQL: one session at the load's snapshot, streaming chunks as COPY."""
 
-import selectors
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import psycopg
 from psycopg.pq import ExecStatus
+from psycopg.types.datetime import IntervalLoader
 
 from ...errors import QueryError
 from ...model import Chunk, ChunkKind, Column, DataPath, Plan, Row
@@ -114,26 +115,24 @@ class PostgreSQLReader:
         started = pgconn.exec_(statement.encode())
         if started.status != ExecStatus.COPY_OUT:
             raise psycopg.errors.error_from_result(started, "utf-8")
+        arrived = session.Arrivals(pgconn)
         block = bytearray()
         try:
-            with selectors.DefaultSelector() as selector:
-                selector.register(pgconn.socket, selectors.EVENT_READ)
-                # psycopg's own loop makes several Python calls a row; this one makes one.
-                take = pgconn.get_copy_data
-                while True:
-                    size, data = take(1)
-                    if size > 0:
-                        block += data
-                        if len(block) >= BLOCK_BYTES:
-                            yield bytes(block)
-                            block.clear()
-                    elif size == 0:
-                        selector.select()
-                        pgconn.consume_input()
-                    else:
-                        break
+            # One Python call a row; psycopg's own loop, or `arrived.copy_data`, makes several.
+            take = pgconn.get_copy_data
+            while True:
+                size, data = take(1)
+                if size > 0:
+                    block += data
+                    if len(block) >= BLOCK_BYTES:
+                        yield bytes(block)
+                        block.clear()
+                elif size == 0:
+                    arrived.wait()
+                else:
+                    break
             # The server's word that it sent everything; without it the stream was cut.
-            ended = pgconn.get_result()
+            ended = arrived.result()
             if ended is None or ended.status != ExecStatus.COMMAND_OK:
                 raise _failure(ended)
             if block:
@@ -145,6 +144,7 @@ class PostgreSQLReader:
     def _rows(self, statement: str, columns: Sequence[Column]) -> Generator[Batch, None, None]:
         self.rows_read = None
         cursor = psycopg.Cursor(self._connection)
+        cursor.adapters.register_loader("interval", _ExactIntervalLoader)
         rows: list[Row] = []
         read = 0
         with cursor.copy(statement.encode()) as copy:
@@ -193,6 +193,20 @@ class PostgreSQLReader:
         cursor = psycopg.Cursor(self._connection, row_factory=psycopg.rows.tuple_row)
         # The user's SQL may hold any number of `%`: without values psycopg reads none of them.
         return cursor.execute(statement.encode(), values)
+
+
+class _ExactIntervalLoader(IntervalLoader):
+    """Python's timedelta has no months; psycopg would call each of them thirty days."""
+
+    def load(self, data: Any) -> timedelta:
+        text = bytes(data)
+        if b"mon" in text or b"year" in text:
+            msg = (
+                f"the interval {text.decode()!r} has months, which have no Python value: cast the"
+                " column to text in the query, or leave out the transform"
+            )
+            raise psycopg.DataError(msg)
+        return super().load(data)
 
 
 def _failure(result: Any) -> psycopg.Error:

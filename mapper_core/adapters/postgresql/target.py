@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.types.json import Jsonb, JsonbDumper
@@ -16,14 +16,24 @@ from . import session
 _CHUNK_SETTING = "mapper.chunk"
 
 _COLUMNS = """
+with recursive kind as (
+    select a.attnum, a.atttypid as type, a.atttypmod as modifier
+    from pg_attribute a
+    where a.attrelid = to_regclass(:name) and a.attnum > 0 and not a.attisdropped
+    union all
+    -- A domain's values travel as those of the type below it; the domain checks them.
+    select kind.attnum, t.typbasetype, t.typtypmod
+    from kind join pg_type t on t.oid = kind.type
+    where t.typtype = 'd'
+)
 select a.attname,
-       format_type(a.atttypid, a.atttypmod),
-       coalesce(nullif(t.typbasetype, 0), t.oid),
+       format_type(kind.type, kind.modifier),
+       kind.type,
        a.attnotnull and not a.atthasdef and a.attidentity = '',
        a.attgenerated <> '' or a.attidentity = 'a'
-from pg_attribute a
-join pg_type t on t.oid = a.atttypid
-where a.attrelid = to_regclass(:name) and a.attnum > 0 and not a.attisdropped
+from kind
+join pg_type t on t.oid = kind.type and t.typtype <> 'd'
+join pg_attribute a on a.attrelid = to_regclass(:name) and a.attnum = kind.attnum
 order by a.attnum
 """
 
@@ -32,6 +42,10 @@ select a.attname, pg_get_expr(d.adbin, d.adrelid)
 from pg_attribute a
 join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
 where a.attrelid = to_regclass(:name) and a.attgenerated = ''
+union all
+select a.attname, format('nextval(%L::regclass)', pg_get_serial_sequence(:name, a.attname))
+from pg_attribute a
+where a.attrelid = to_regclass(:name) and a.attidentity = 'd'
 """
 
 
@@ -47,6 +61,10 @@ class PostgreSQLTransaction:
 
     def lock(self, name: str) -> None:
         self.execute("select pg_advisory_xact_lock(hashtextextended(:name, 0))", {"name": name})
+
+    def lock_table(self, table: Sequence[str]) -> None:
+        oid = "select to_regclass(:name)::oid::text"
+        self.lock(f"table {self.execute(oid, {'name': session.identifier(*table)})[0][0]}")
 
     def columns(self, table: Sequence[str]) -> tuple[Column, ...]:
         found = self.execute(_COLUMNS, {"name": session.identifier(*table)})
@@ -96,6 +114,7 @@ class PostgreSQLTransaction:
         path: DataPath,
         *,
         staged_chunk: int | None = None,
+        json_is_text: bool = False,
     ) -> int:
         if staged_chunk is not None:
             self.execute(
@@ -108,7 +127,9 @@ class PostgreSQLTransaction:
         )
         cursor = psycopg.Cursor(self._connection)
         if path is DataPath.ROWS:
-            return self._write_rows(cursor, statement, batches, self._json_places(table, columns))
+            places = self._json_places(table, columns)
+            kinds: tuple[type, ...] = (str,) if json_is_text else ()
+            return self._write_rows(cursor, statement, _with_json(batches, places, kinds))
         with cursor.copy(statement.encode()) as copy:
             for block in batches:
                 copy.write(block)  # type: ignore[arg-type]  # a copy path carries bytes
@@ -118,15 +139,13 @@ class PostgreSQLTransaction:
         self,
         cursor: "psycopg.Cursor[Any]",
         statement: str,
-        batches: Iterable[Batch],
-        json_places: Sequence[int],
+        rows: Iterable[Row],
     ) -> int:
         # Of this cursor alone: the connection may be the caller's.
         cursor.adapters.register_dumper(dict, JsonbDumper)
         with cursor.copy(statement.encode()) as copy:
-            for batch in batches:
-                for row in batch:
-                    copy.write_row(_with_json(row, json_places) if json_places else row)  # type: ignore[arg-type]
+            for row in rows:
+                copy.write_row(row)
         return cursor.rowcount
 
     def _json_places(self, table: Sequence[str], columns: Sequence[str]) -> list[int]:
@@ -134,13 +153,23 @@ class PostgreSQLTransaction:
         return [place for place, name in enumerate(columns) if kinds.get(name) in {"json", "jsonb"}]
 
 
-def _with_json(row: Row, places: Sequence[int]) -> Row:
-    """Mark a row's JSON values as such: a list is not an array there, a string not JSON text."""
-    values = list(row)
-    for place in places:
-        if values[place] is not None:
-            values[place] = Jsonb(values[place])
-    return tuple(values)
+def _with_json(
+    batches: Iterable[Batch], places: Sequence[int], as_they_are: tuple[type, ...]
+) -> Iterator[Row]:
+    """Yield rows, their JSON values marked as such: a list is not an array there.
+
+    Values of the types `as_they_are` are JSON already.
+    """
+    for batch in cast(Iterable[list[Row]], batches):
+        for row in batch:
+            if not places:
+                yield row
+                continue
+            values = list(row)
+            for place in places:
+                if values[place] is not None and not isinstance(values[place], as_they_are):
+                    values[place] = Jsonb(values[place])
+            yield tuple(values)
 
 
 class PostgreSQLWriter:

@@ -1,0 +1,492 @@
+"""Whatever dies in mid-load: every row exactly once, or named as failed; and nothing left over."""
+
+import random
+import threading
+from contextlib import closing
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from mapper_core import LoadWindow, RetryConfig, RetryHandler, execute_query_parallel
+
+from ..proxy import Proxy
+from . import loading
+from .waiting import assert_nothing_left, backends, wait_until
+
+ROWS = 4_000
+SUM = "select count(*), sum(hashtextextended(o::text, 0)) from {} o"
+PATIENT = RetryHandler(RetryConfig(max_retries=30, initial_delay=0.01, max_delay=0.05))
+HOLDER = "query like 'select pg_export_snapshot%'"
+
+
+@pytest.fixture
+def orders(source, target, run):
+    """4,000 orders in the source, an empty table of the same shape in the target."""
+    table = "create table orders (id int primary key, note text, version int not null)"
+    run(
+        source,
+        table,
+        f"insert into orders select i, 'n' || i, 1 from generate_series(1, {ROWS}) i",
+        # Blocks a chunk in the middle of its COPY while a test holds the lock.
+        "create function gate(i int) returns boolean language plpgsql stable as $$ begin"
+        " if i = 550 and current_query() like 'copy%' then"
+        "   perform pg_advisory_xact_lock_shared(42); end if;"
+        " return true; end $$",
+        # Makes a chunk last long enough to be met by an accident.
+        "create function slow(i int) returns boolean language plpgsql stable as $$ begin"
+        " if i % 50 = 0 and current_query() like 'copy%' then"
+        "   perform pg_sleep(0.005); end if;"
+        " return true; end $$",
+    )
+    # No key in the target: it would hide a row written twice.
+    run(target, table.replace(" primary key", ""))
+    yield
+    assert_nothing_left(source, target)
+
+
+def load(source, target, sql="select * from orders order by id", **options):
+    options = {"chunk_size": 250, "max_workers": 3, "retry_handler": PATIENT, **options}
+    return execute_query_parallel(
+        source,
+        sql,
+        target_conn=target,
+        target_table="orders",
+        min_rows_for_parallel=0,
+        enable_progress="progress_callback" in options,
+        **options,
+    )
+
+
+class Loading(threading.Thread):
+    """A load in the background; `result()` waits for it."""
+
+    def __init__(self, *args, **options):
+        super().__init__()
+        self._args, self._options = args, options
+        self._result = self._error = None
+        self.start()
+
+    def run(self):
+        try:
+            self._result = load(*self._args, **self._options)
+        except BaseException as error:  # noqa: BLE001 - told to whoever asks for the result
+            self._error = error
+
+    def result(self):
+        self.join(120)
+        assert not self.is_alive()
+        if self._error:
+            raise self._error
+        return self._result
+
+
+def assert_adds_up(result):
+    """The totals are those of the chunks."""
+    assert result.total_rows_processed == result.total_rows_successful + result.total_rows_failed
+    counted = [c.rows_read for c in result.chunk_results if c.rows_read is not None]
+    assert result.total_rows_processed + result.rows_skipped == sum(counted)
+
+
+def terminate(url, pids):
+    with psycopg.connect(url, autocommit=True) as connection:
+        for pid in pids:
+            connection.execute("select pg_terminate_backend(%s)", (pid,))
+
+
+def at_the_gate(source):
+    """Return the backends of readers that wait at the gate."""
+    return backends(source, extra="wait_event = 'advisory'")
+
+
+@pytest.mark.parametrize("victim", ["reader", "writer"])
+def test_a_chunk_whose_backend_dies_in_mid_copy_is_loaded_by_its_next_attempt(
+    orders, source, target, run, victim
+):
+    """The attempt's rows are gone with it, so the next one writes them once."""
+    with closing(psycopg.connect(source, autocommit=True)) as gate:
+        gate.execute("select pg_advisory_lock(42)")
+        sql = "select * from orders where gate(id) order by id"
+        running = Loading(source, target, sql=sql, max_workers=1)
+        waiting = wait_until(lambda: at_the_gate(source), "a reader at the gate")
+        if victim == "reader":
+            terminate(source, waiting)
+        else:
+            terminate(target, backends(target))
+            gate.execute("select pg_advisory_unlock(42)")
+    result = running.result()
+
+    assert "succeeded" == result.status
+    assert {3: 2} == {c.chunk_id: c.attempts for c in result.chunk_results if c.attempts > 1}
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_backends_killed_at_random_under_a_changing_source_end_with_the_snapshots_rows(
+    orders, source, target, run, seed
+):
+    """Readers and writers die all along, the source changes all along."""
+    dice = random.Random(seed)
+    sql = "select * from orders where slow(id) order by id"
+    running = Loading(source, target, sql=sql, load_id="storm")
+    plan = wait_until(
+        lambda: _asked(target, "select plan::json #>> '{snapshot,0}' from mapper.load"), "a plan"
+    )
+    with closing(psycopg.connect(source)) as still, closing(psycopg.connect(source)) as writing:
+        still.execute("set transaction isolation level repeatable read, read only")
+        still.execute(f"set transaction snapshot '{plan[0][0]}'")
+        writing.autocommit = True
+        killed = number = 0
+        while running.is_alive():
+            number += 1
+            writing.execute(
+                "update orders set version = version + 1 where id %% 7 = %s", (number % 7,)
+            )
+            writing.execute("delete from orders where id = %s", (dice.randrange(ROWS),))
+            writing.execute("insert into orders values (%s, 'late', 0)", (ROWS + number,))
+            url = dice.choice([source, target])
+            victims = backends(url, extra=f"not {HOLDER} and state <> 'idle'")
+            if victims and killed < 12:
+                terminate(url, [dice.choice(victims)])
+                killed += 1
+        result = running.result()
+        sent = still.execute(SUM.format("orders")).fetchall()
+
+    assert killed
+    assert "succeeded" == result.status, result
+    assert ROWS == result.total_rows_successful
+    assert sent == run(target, SUM.format("orders"))
+    assert sent != run(source, SUM.format("orders"))
+
+
+def _asked(url, sql):
+    with psycopg.connect(url, autocommit=True) as connection:
+        try:
+            return connection.execute(sql).fetchall()
+        except psycopg.errors.UndefinedTable:
+            return []
+
+
+def test_a_load_outlives_the_session_that_held_its_snapshot(orders, source, target, run):
+    """Sessions that read at it already go on, so that every row of it still arrives."""
+    with closing(psycopg.connect(source, autocommit=True)) as gate:
+        gate.execute("select pg_advisory_lock(42)")
+        sql = "select * from orders where gate(id) order by id"
+        running = Loading(source, target, sql=sql, max_workers=1)
+        wait_until(lambda: at_the_gate(source), "a reader at the gate")
+        terminate(source, backends(source, extra=HOLDER))
+        run(source, "update orders set version = 2")
+    result = running.result()
+
+    assert "succeeded" == result.status
+    assert [(ROWS,)] == run(target, "select count(*) from orders where version = 1")
+
+
+def test_chunks_that_no_session_can_read_at_the_snapshot_are_named(orders, source, target, run):
+    """Holder and reader dead: what is left is failed, in words; nothing comes from elsewhere."""
+    with closing(psycopg.connect(source, autocommit=True)) as gate:
+        gate.execute("select pg_advisory_lock(42)")
+        sql = "select * from orders where gate(id) order by id"
+        running = Loading(source, target, sql=sql, max_workers=1)
+        wait_until(lambda: at_the_gate(source), "a reader at the gate")
+        run(source, "update orders set version = 2")
+        terminate(source, backends(source))
+    result = running.result()
+
+    assert ("partial", False) == (result.status, result.published)
+    assert (16, 2, 14, 14) == (
+        result.chunks_total,
+        result.chunks_succeeded,
+        result.chunks_failed,
+        result.chunks_uncounted,
+    )
+    assert all("SnapshotLostError" in error["error"] for error in result.chunk_errors)
+    assert all("Run the load again" in error["error"] for error in result.chunk_errors)
+    assert_adds_up(result)
+    done = result.total_rows_successful
+    assert [(done, done, 1, 1)] == run(
+        target, "select count(*), max(id), min(version), max(version) from orders"
+    )
+
+
+PERMANENT = {
+    "check": ("alter table orders add check (id <> 777)", "violates check constraint"),
+    "overflow": ("alter table orders alter version type smallint", "out of range"),
+    "too-long": ("alter table orders alter note type varchar(5)", "too long"),
+    "not-null": ("alter table orders alter note set not null", "null value in column"),
+    "permission": (
+        "create function deny() returns trigger language plpgsql as $$ begin"
+        " raise insufficient_privilege using message = 'permission denied for row'; end $$;"
+        "create trigger deny before insert on orders for each row when (new.id = 777)"
+        " execute function deny()",
+        "permission denied",
+    ),
+    "dropped-rows": (
+        "create function skip() returns trigger language plpgsql as $$ begin"
+        " return null; end $$;"
+        "create trigger skip before insert on orders for each row when (new.id = 777)"
+        " execute function skip()",
+        "a trigger or rule on the target table drops or adds rows",
+    ),
+    "source": ("select", "division by zero"),
+}
+
+
+@pytest.mark.parametrize("error", PERMANENT)
+def test_a_permanent_error_fails_its_chunk_alone_and_is_not_retried(
+    orders, source, target, run, error
+):
+    """One attempt; the chunk's rows are counted at the snapshot; all others are loaded."""
+    change, words = PERMANENT[error]
+    run(target, *change.split(";create trigger")[:1])
+    if ";create trigger" in change:
+        run(target, "create trigger" + change.split(";create trigger")[1])
+    run(source, "alter table orders alter note type varchar(99)")
+    run(source, "update orders set version = 40000, note = 'a long one' where id = 777")
+    if error == "not-null":
+        run(source, "update orders set note = null where id = 777")
+    if error == "too-long":
+        run(source, "update orders set note = 'n' where id <> 777")
+    sql = "select * from orders order by id"
+    if error == "source":
+        sql = "select id, note, version + 0 / (id - 777) as version from orders order by id"
+
+    result = load(source, target, sql=sql)
+
+    assert ("partial", False) == (result.status, result.published)
+    assert (16, 15, 1, 0) == (
+        result.chunks_total,
+        result.chunks_succeeded,
+        result.chunks_failed,
+        result.chunks_uncounted,
+    )
+    (failure,) = result.chunk_errors
+    assert (4, 250, 1) == (failure["chunk_id"], failure["rows_in_chunk"], failure["attempts"])
+    assert words in failure["error"]
+    assert (ROWS, ROWS - 250, 250) == (
+        result.total_rows_processed,
+        result.total_rows_successful,
+        result.total_rows_failed,
+    )
+    assert [(ROWS - 250, 0)] == run(
+        target, "select count(*), count(*) filter (where id between 751 and 1000) from orders"
+    )
+
+
+@pytest.mark.parametrize("lost", ["reply", "request"])
+@pytest.mark.parametrize("mode", ["append", "replace_window"])
+def test_a_lost_commit_never_writes_a_chunk_twice(orders, source, target, run, lost, mode):
+    """Every third chunk's COMMIT, or the reply to it, is lost with its connection."""
+    window = {}
+    if mode == "replace_window":
+        for url in (source, target):
+            run(url, "alter table orders add at timestamp not null default '2024-01-01'")
+        span = LoadWindow(
+            "at", datetime.fromisoformat("2024-01-01"), datetime.fromisoformat("2024-01-02")
+        )
+        window = {"load_mode": mode, "window": span}
+    with Proxy(target, lose_commit=lambda n: lost if n % 3 == 0 else None) as proxy:
+        result = load(source, proxy.url, **window)
+
+    assert proxy.cuts > 3
+    assert "succeeded" == result.status
+    assert ROWS == result.total_rows_processed == result.total_rows_successful
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+    assert_adds_up(result)
+
+
+def test_a_chunk_whose_last_attempts_commit_got_no_reply_is_not_called_failed(
+    orders, source, target, run
+):
+    """Its rows are in the target, so asking the ledger once more says so."""
+    with Proxy(target, lose_commit=lambda _: "reply") as proxy:
+        result = load(source, proxy.url, enable_retry=False)
+
+    assert proxy.cuts == 16
+    assert "succeeded" == result.status
+    assert ROWS == result.total_rows_successful
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+def test_a_chunk_whose_only_commit_was_never_sent_is_failed(orders, source, target, run):
+    """What asking the ledger about it claims, it does not keep."""
+    with Proxy(target, lose_commit=lambda n: "request" if n == 2 else None) as proxy:
+        result = load(source, proxy.url, enable_retry=False, load_id="once", max_workers=1)
+
+    assert (ROWS - 250, 250) == (result.total_rows_successful, result.total_rows_failed)
+    assert [(ROWS - 250,)] == run(target, "select count(*) from orders")
+    assert [(15,)] == run(target, "select count(*) from mapper.claim")
+    assert "succeeded" == load(source, target, load_id="once").status
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+@pytest.mark.parametrize("lost", ["reply", "request"])
+def test_planning_and_publishing_survive_lost_commits(orders, source, target, run, lost):
+    """Every third COMMIT or so is lost: of the ledger's tables, the plan, the publishing."""
+    dice = random.Random(2)
+    with Proxy(
+        target, lose_commit=lambda _: lost if dice.random() < 0.3 else None, every_commit=True
+    ) as proxy:
+        result = load(source, proxy.url, chunk_size=2_000, load_id="lossy")
+
+    assert ("succeeded", True) == (result.status, result.published)
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+    assert [("published",)] == run(target, "select status from mapper.load")
+
+
+PATHS: dict[str, dict[str, Any]] = {
+    "binary copy": {},
+    "text copy": {"sql": "select id::bigint, note, version from orders order by id"},
+    "rows": {"transformation_func": lambda rows: rows},
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_stream_cut_between_two_rows_is_never_taken_for_its_end(
+    orders, source, target, run, path
+):
+    """The rows that came look whole; without the server's word that they are, none is kept."""
+    all_rows_but_no_word = 1_000_000
+    cut = {1: 3, 2: 150, 3: all_rows_but_no_word, 5: 1}
+    with Proxy(source, cut_copy=cut.get) as proxy:
+        failing = load(proxy.url, target, enable_retry=False, max_workers=1, **PATHS[path])
+
+    assert path == failing.data_path
+    assert 4 == failing.chunks_failed == proxy.cuts
+    assert 0 == failing.chunks_uncounted
+    assert ROWS == failing.total_rows_processed
+    assert [(failing.total_rows_successful,)] == run(target, "select count(*) from orders")
+
+    run(target, "truncate orders")
+    with Proxy(source, cut_copy=cut.get) as proxy:
+        result = load(proxy.url, target, max_workers=1, **PATHS[path])
+
+    assert "succeeded" == result.status
+    assert 4 == proxy.cuts
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+def test_a_killed_process_is_continued_under_its_load_id(orders, source, target, run):
+    """Killed again and again: each run begins where the ledger ends, and rows come once."""
+    keywords = {
+        "source_conn": source,
+        "source_sql": "select * from orders where slow(id) order by id",
+        "target_conn": target,
+        "target_table": "orders",
+        "load_id": "again",
+        "chunk_size": 250,
+        "max_workers": 2,
+        "min_rows_for_parallel": 0,
+    }
+    for wanted in (1, 4, 9):
+        process = loading.start(**keywords)
+        wait_until(
+            lambda n=wanted: (
+                (_asked(target, "select count(*) from mapper.claim") or [(0,)])[0][0] >= n
+            ),
+            f"{wanted} finished chunks",
+        )
+        loading.kill(process)
+        wait_until(lambda: not backends(target), "the dead process's sessions to end")
+
+    done = run(target, "select count(*) from mapper.claim")[0][0]
+    result = loading.result_of(loading.start(**keywords))
+
+    assert "succeeded" == result["status"]
+    assert 9 <= done <= result["skipped"]
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+    assert [("published",)] == run(target, "select status from mapper.load")
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_that_run_one_load_at_once_load_it_once(orders, source, target, run, processes):
+    """The one that planned or took it over last goes on; the others stop, in words."""
+    keywords = {
+        "source_conn": source,
+        "source_sql": "select * from orders where slow(id) order by id",
+        "target_conn": target,
+        "target_table": "orders",
+        "load_id": "shared",
+        "chunk_size": 250,
+        "max_workers": 2,
+        "min_rows_for_parallel": 0,
+    }
+    started = [loading.start(**keywords) for _ in range(processes)]
+    results = [loading.result_of(process) for process in started]
+
+    assert not [result["raised"] for result in results if "raised" in result]
+    assert "succeeded" in {result["status"] for result in results}
+    for result in results:
+        assert all("taken over" in e or "published by" in e for e in result["errors"]), result
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+    assert [(16, 16)] == run(
+        target, "select count(*), count(*) filter (where done = 1) from mapper.claim"
+    )
+
+
+BETWEEN_CHUNKS = {
+    "drop table orders": "does not exist",
+    "alter table orders drop column note": "does not exist",
+    "alter table orders add missing int not null default 1, alter version drop not null;"
+    "alter table orders alter missing drop default": "null value in column",
+    "alter table orders alter version type text": None,
+    "drop schema mapper cascade": "does not exist",
+    "delete from mapper.load": "it was removed while it ran",
+}
+
+
+@pytest.mark.parametrize("change", BETWEEN_CHUNKS)
+def test_a_target_that_changes_in_mid_load_fails_what_it_no_longer_fits(
+    orders, source, target, run, change
+):
+    """Finished chunks are told as such, the others fail in words, and the call returns."""
+    once = iter([change])
+
+    def disturb(_):
+        for statement in once:
+            run(target, statement)
+
+    result = load(source, target, max_workers=1, progress_callback=disturb)
+
+    assert_adds_up(result)
+    assert 16 == result.chunks_succeeded + result.chunks_failed
+    words = BETWEEN_CHUNKS[change]
+    if words:
+        assert "partial" == result.status
+        assert 1 == result.chunks_succeeded
+        assert all(words in error["error"] for error in result.chunk_errors)
+    else:
+        # Binary rows no longer fit the column; whatever happens, nothing false is written.
+        assert set(run(target, "select distinct version from orders")) == {("1",)}
+
+
+def test_a_transform_that_raises_fails_its_chunk_alone(orders, source, target, run):
+    """Its own words are in the result; it is not called again for the same rows."""
+    calls = []
+
+    def refuse(rows):
+        calls.append(rows[0]["id"])
+        if any(row["id"] == 777 for row in rows):
+            raise ValueError("id 777 is cursed")
+        return rows
+
+    result = load(source, target, transformation_func=refuse)
+
+    (failure,) = result.chunk_errors
+    assert "ValueError: id 777 is cursed" == failure["error"]
+    assert (250, 1) == (failure["rows_in_chunk"], failure["attempts"])
+    assert 16 == len(calls) == len(set(calls))
+    assert [(ROWS - 250,)] == run(target, "select count(*) from orders")
+
+
+def test_a_callback_that_raises_harms_nothing(orders, source, target, run):
+    """The load goes on and succeeds."""
+
+    def refuse(_):
+        raise RuntimeError("no interest")
+
+    result = load(source, target, progress_callback=refuse)
+
+    assert "succeeded" == result.status
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))

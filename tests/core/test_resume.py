@@ -1,0 +1,448 @@
+"""A load has a name: called again, it goes on where its ledger ends."""
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from mapper_core import (
+    LedgerError,
+    LoadWindow,
+    MapperError,
+    ParallelProcessor,
+    execute_query_parallel,
+)
+from mapper_core import snapshot_holder as holders
+
+from . import loading
+from .waiting import assert_nothing_left, backends, wait_until
+
+ROWS = 1_000
+SUM = "select count(*), sum(hashtextextended(o::text, 0)) from {} o"
+QUERY = "select * from orders order by id"
+WINDOW = LoadWindow(
+    "at", datetime.fromisoformat("2024-01-01"), datetime.fromisoformat("2024-01-02")
+)
+STAGED = {"load_mode": "replace_window", "window": WINDOW}
+BROKEN = "alter table orders add constraint broken check (id not between 301 and 500)"
+MENDED = "alter table orders drop constraint broken"
+
+
+@pytest.fixture
+def orders(source, target, run):
+    """1,000 orders of one day in the source, an empty table of the same shape in the target."""
+    table = "create table orders (id int, version int not null, at timestamp not null)"
+    run(
+        source,
+        table,
+        f"insert into orders select i, 1, '2024-01-01' from generate_series(1, {ROWS}) i",
+        # An index makes chunks of exactly a hundred ids.
+        "create unique index on orders (id)",
+        "analyze orders",
+    )
+    run(target, table)
+    yield
+    assert_nothing_left(source, target)
+
+
+def load(source, target, sql=QUERY, **options):
+    options = {"chunk_size": 100, "load_id": "nightly", **options}
+    return execute_query_parallel(
+        source,
+        sql,
+        target_conn=target,
+        target_table="orders",
+        max_workers=2,
+        min_rows_for_parallel=0,
+        enable_progress=False,
+        **options,
+    )
+
+
+def refuse_some(rows):
+    """A transform under which the chunks of ids 301 to 500 fail."""
+    if any(301 <= row["id"] <= 500 for row in rows):
+        raise ValueError("not today")
+    return rows
+
+
+def test_finished_chunks_are_skipped_and_counted_apart(orders, source, target, run):
+    """The totals of the second call are those of what it did."""
+    run(target, BROKEN)
+    first = load(source, target)
+    run(target, MENDED)
+    second = load(source, target)
+
+    assert ("partial", 8, 2, 800, 200) == (
+        first.status,
+        first.chunks_succeeded,
+        first.chunks_failed,
+        first.total_rows_successful,
+        first.total_rows_failed,
+    )
+    assert ("succeeded", 2, 8, 800) == (
+        second.status,
+        second.chunks_succeeded,
+        second.chunks_skipped,
+        second.rows_skipped,
+    )
+    assert 200 == second.total_rows_processed == second.total_rows_successful
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+def test_append_continues_at_a_new_snapshot_and_says_so(orders, source, target, run, caplog):
+    """A warning, and a result that names both read points; the chunks are those planned then."""
+    run(target, BROKEN)
+    first = load(source, target)
+    run(source, "update orders set version = 2", "insert into orders values (2000, 2, now())")
+    run(target, MENDED)
+    with caplog.at_level(logging.WARNING, logger="mapper_core"):
+        second = load(source, target)
+
+    assert first.snapshot.id != second.snapshot.id
+    assert first.snapshot.description == second.snapshot.resumed_from
+    assert first.snapshot.description in str(second.snapshot)
+    assert second.snapshot.description in str(second.snapshot)
+    assert any("continues at another read point" in r.message for r in caplog.records)
+    assert 10 == second.chunks_total
+    assert [(1, 800), (2, 200)] == run(
+        target, "select version, count(*) from orders group by version order by version"
+    )
+
+
+def test_a_published_load_repeated_does_nothing(orders, source, target, run):
+    """Not even new rows of the source are loaded: another load id is another load."""
+    load(source, target).raise_for_failures()
+    run(source, "insert into orders values (2000, 2, '2024-01-01')")
+
+    again = load(source, target)
+
+    assert ("succeeded", True, 0, 10) == (
+        again.status,
+        again.published,
+        again.total_rows_processed,
+        again.chunks_skipped,
+    )
+    assert [(ROWS,)] == run(target, "select count(*) from orders")
+
+
+def test_a_published_staged_load_repeated_does_nothing(orders, source, target, run):
+    """Its stage is gone, and the window's rows stay."""
+    load(source, target, **STAGED).raise_for_failures()
+
+    assert "succeeded" == load(source, target, **STAGED).status
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+OTHER: dict[str, dict[str, Any]] = {
+    "query": {"sql": "select * from orders where id > 5 order by id"},
+    "values": {"params": {"day": 2}},
+    "mode": STAGED,
+    "table": {"target_schema": "public"},
+}
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_a_load_id_belongs_to_one_query_and_target(orders, source, target, run, what):
+    """Anything else under it is refused, and nothing is written."""
+    load(source, target).raise_for_failures()
+
+    with pytest.raises(LedgerError, match="used for another query, target or window"):
+        load(source, target, **OTHER[what])
+
+    assert [(ROWS,)] == run(target, "select count(*) from orders")
+
+
+def test_an_unfinished_load_whose_columns_changed_is_refused(orders, source, target, run):
+    """Its finished chunks lack what the others would have."""
+    run(target, BROKEN)
+    load(source, target)
+    run(source, "alter table orders alter version type bigint")
+
+    with pytest.raises(LedgerError, match="columns of the query have changed"):
+        load(source, target)
+
+
+def test_a_staged_load_begins_anew_at_another_snapshot(orders, source, target, run, caplog):
+    """Nothing of it was published, so all of it comes from one read point."""
+    first = load(source, target, transformation_func=refuse_some, **STAGED)
+    run(source, "update orders set version = 2")
+    with caplog.at_level(logging.WARNING, logger="mapper_core"):
+        second = load(source, target, **STAGED)
+
+    assert ("failed", False, 8) == (first.status, first.published, first.chunks_succeeded)
+    assert ("succeeded", 10, 0) == (second.status, second.chunks_succeeded, second.chunks_skipped)
+    assert second.snapshot.resumed_from is None
+    assert any("begins anew" in record.message for record in caplog.records)
+    assert [(ROWS, 2, 2)] == run(target, "select count(*), min(version), max(version) from orders")
+
+
+@pytest.mark.parametrize("options", [{}, STAGED], ids=["append", "staged"])
+def test_a_run_that_was_taken_over_adds_nothing_any_more(orders, source, target, run, options):
+    """Whatever the elder run of a load still holds is refused; the younger one is complete."""
+    reached, go_on = threading.Event(), threading.Event()
+    elder = []
+
+    def wait_once(rows):
+        if rows[0]["id"] == 1:
+            reached.set()
+            go_on.wait(60)
+        return rows
+
+    def wait_before_the_third(_):
+        if not reached.is_set():
+            reached.set()
+            go_on.wait(60)
+
+    thread = threading.Thread(
+        target=lambda: elder.append(
+            execute_query_parallel(
+                source,
+                QUERY,
+                target_conn=target,
+                target_table="orders",
+                load_id="nightly",
+                chunk_size=100,
+                max_workers=1,
+                min_rows_for_parallel=0,
+                # Between two chunks: it holds no claim while it waits.
+                progress_callback=wait_before_the_third,
+                **options,
+            )
+        )
+    )
+    thread.start()
+    try:
+        assert reached.wait(60)
+        run(source, "update orders set version = 2")
+        younger = load(source, target, **options)
+    finally:
+        go_on.set()
+        thread.join()
+
+    assert "succeeded" == younger.status
+    assert not elder[0].published
+    assert 9 == elder[0].chunks_failed
+    assert all("StaleLoadError" in error["error"] for error in elder[0].chunk_errors)
+    versions = run(target, "select version, count(*) from orders group by 1 order by 1")
+    # What the elder had committed to the target itself stays; the younger names both snapshots.
+    assert versions == ([(2, ROWS)] if options else [(1, 100), (2, 900)])
+    assert (younger.snapshot.resumed_from is None) is bool(options)
+
+
+# Below: the steps of a load in several processes, as an orchestrator runs them.
+
+PROCESSOR: dict[str, Any] = {
+    "chunk_size": 100,
+    "min_rows_for_parallel": 0,
+    "enable_progress": False,
+}
+
+
+def take_step(name, lane, job, options):
+    """Take one step of a load; return its result, or the error's words, as text."""
+    processor = ParallelProcessor(**PROCESSOR)
+    if options.get("load_mode"):
+        options = {**options, "window": WINDOW}
+    try:
+        if name == "plan":
+            return str(processor.plan_load(*job, **options))
+        if name == "lane":
+            return str(processor.load_lane(*job, lane=lane, lanes=2, **options))
+        return str(processor.publish_load(*job, **options))
+    except MapperError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+PROGRAM = """
+import json, sys
+from tests.core.test_resume import take_step
+print(take_step(*json.loads(sys.stdin.read())))
+"""
+
+
+def take_step_elsewhere(*step):
+    """As `take_step`, in a process of its own that has ended when this returns."""
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=loading.ROOT,
+        input=json.dumps(step),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert 0 == ended.returncode, ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture
+def step(orders, source, target):
+    """Take a step of the load `run/orders`."""
+
+    def step(name, lane=0, sql=QUERY, take=take_step, **options):
+        options = {"target_conn": target, "target_table": "orders", **options}
+        return take(name, lane, [source, sql, "run/orders"], options)
+
+    return step
+
+
+def holder(source):
+    """Return the sessions that hold a snapshot for a load."""
+    return backends(source, like="mapper snapshot of%")
+
+
+@pytest.mark.parametrize("mode", [None, "replace_window"])
+def test_steps_in_several_processes_read_the_plans_snapshot(step, source, target, run, mode):
+    """The source changes between the steps; the target gets its rows as they were planned."""
+    apart = {"load_mode": mode, "take": take_step_elsewhere}
+    step("plan", **apart)
+    sent = run(source, SUM.format("orders"))
+    assert 1 == len(holder(source))
+    run(source, "update orders set version = 2", "delete from orders where id > 900")
+    assert 5 == step("lane", 0, **apart).count("SUCCEEDED")
+    assert 5 == step("lane", 1, **apart).count("SUCCEEDED")
+
+    said = step("publish", **apart)
+
+    assert f"total_rows_successful={ROWS}" in said
+    assert sent == run(target, SUM.format("orders"))
+    wait_until(lambda: not holder(source), "the snapshot's holder to end with the load")
+    # Twice is safe, and says the same.
+    assert f"total_rows_successful={ROWS}" in step("publish", load_mode=mode)
+    assert sent == run(target, SUM.format("orders"))
+
+
+def test_a_load_with_a_missing_chunk_is_not_published(step, source, target, run):
+    """The chunks are named; a lane run again, and only then, completes it."""
+    step("plan", load_mode="replace_window")
+    step("lane", 0, load_mode="replace_window")
+
+    said = step("publish", load_mode="replace_window")
+
+    assert said.startswith("IncompleteLoadError: load run/orders: 5 of 10 planned chunks")
+    assert "(2, 4, 6, 8, 10)" in said
+    assert [(0,)] == run(target, "select count(*) from orders")
+
+    # The lane that had ended finds its chunks finished.
+    assert 5 == step("lane", 0, load_mode="replace_window").count("SKIPPED")
+    step("lane", 1, load_mode="replace_window")
+    assert f"total_rows_successful={ROWS}" in step("publish", load_mode="replace_window")
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+    wait_until(lambda: not holder(source), "the holder to end")
+
+
+def test_planning_again_joins_the_snapshot_and_keeps_what_is_finished(step, source, target, run):
+    """While its read point is held, a load goes on at it, with the same holder."""
+    step("plan")
+    step("lane", 0)
+    before = holder(source)
+    sent = run(source, SUM.format("orders"))
+    run(source, "update orders set version = 2")
+
+    step("plan")
+    assert before == holder(source)
+    assert 5 == step("lane", 0).count("SKIPPED")
+    step("lane", 1)
+    step("publish")
+
+    assert sent == run(target, SUM.format("orders"))
+    wait_until(lambda: not holder(source), "the holder to end")
+
+
+@pytest.mark.parametrize("mode", [None, "replace_window"])
+def test_a_lost_holder_is_told_and_planning_again_takes_another(step, source, target, run, mode):
+    """Its lanes fail in words; planned again, append continues and a staged load begins anew."""
+    step("plan", load_mode=mode)
+    step("lane", 0, load_mode=mode)
+    (lost,) = holder(source)
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute("select pg_terminate_backend(%s)", (lost,))
+    wait_until(lambda: not holder(source), "the holder to die")
+    run(source, "update orders set version = 2")
+
+    assert 5 == step("lane", 1, load_mode=mode).count("SnapshotLostError")
+
+    step("plan", load_mode=mode)
+    for lane in (0, 1):
+        assert "FAILED" not in step("lane", lane, load_mode=mode)
+    step("publish", load_mode=mode)
+    wanted = [(2, ROWS)] if mode else [(1, 500), (2, 500)]
+    assert wanted == run(target, "select version, count(*) from orders group by 1 order by 1")
+    wait_until(lambda: not holder(source), "the second holder to end")
+
+
+def test_a_new_holder_waits_for_a_resumed_load_to_be_planned(step, source, target, run):
+    """However long that takes: the ledger still names the read point that was lost."""
+    step("plan")
+    for pid in holder(source):
+        run(source, f"select pg_terminate_backend({pid})")
+    wait_until(lambda: not holder(source), "the first holder to die")
+    planned = []
+    with psycopg.connect(target) as locking:
+        # Keeps the load's row from being taken over.
+        locking.execute("select 1 from mapper.load for update")
+        thread = threading.Thread(target=lambda: planned.append(step("plan")))
+        thread.start()
+        wait_until(lambda: holder(source), "the second holder")
+        wait_until(lambda: backends(target, extra="wait_event_type = 'Lock'"), "planning to wait")
+        # The holder asks the ledger in transactions of its own; two later ones have looked.
+        for _ in range(2):
+            seen = wait_until(lambda: _latest_poll(target), "the holder to look at the ledger")
+            wait_until(lambda s=seen: (_latest_poll(target) or s) > s, "it to look again")
+    thread.join()
+
+    assert planned
+    assert 1 == len(holder(source))
+    for lane in (0, 1):
+        assert "FAILED" not in step("lane", lane)
+    step("publish")
+    wait_until(lambda: not holder(source), "the holder to end")
+
+
+def _latest_poll(target):
+    """Return when the session last went idle that is neither the test's nor the planner's."""
+    with psycopg.connect(target, autocommit=True) as connection:
+        return connection.execute(
+            "select max(state_change) from pg_stat_activity"
+            " where datname = current_database() and state = 'idle'"
+        ).fetchall()[0][0]
+
+
+def test_no_holder_stays_behind_when_planning_fails(step, source, target, run):
+    """The read point goes with the plan that was not made."""
+    said = step("plan", sql="select id, version, at, 1 as colour from orders")
+
+    assert said.startswith("TargetError")
+    wait_until(lambda: not holder(source), "the holder to end")
+    assert [] == run(target, "select * from mapper.load")
+
+
+def test_a_holder_ends_when_its_load_is_abandoned(orders, source, target, run):
+    """Nobody plans, loads or publishes: an old snapshot must not stay for ever."""
+    watch = holders.Watch(source, target, "mapper", "abandoned", idle_seconds=1.0)
+    ParallelProcessor().process_mapper_job(source, QUERY, target_conn=target, target_table="orders")
+
+    with holders.started(watch) as snapshot:
+        assert snapshot.id
+        assert 1 == len(holder(source))
+
+    wait_until(lambda: not holder(source), "the holder to give up")
+
+
+def test_a_holder_outlives_the_process_that_planned(step, source, run, target):
+    """It is nobody's child, and a signal to the planner's group does not reach it."""
+    step("plan")
+    (pid,) = holder(source)
+
+    assert wait_until(
+        lambda: run(source, f"select 1 from pg_stat_activity where pid = {pid}"), "it"
+    )
+    run(target, "update mapper.load set status = 'published'")
+    wait_until(lambda: not holder(source), "the holder to end")
