@@ -4,6 +4,7 @@ PostgreSQL's protocol to know a COMMIT and a row of COPY when it passes.
 
 import socket
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -20,15 +21,17 @@ class Proxy:
         cut_copy: called with the number of each COPY that the server sends; says after how many of
             its rows the connection is cut (at the latest before the word that it is complete), or
             None.
+        stall: seconds that the server's word of a COPY's end is held back, its rows all sent.
     """
 
-    def __init__(self, url, *, lose_commit=None, every_commit=False, cut_copy=None):
+    def __init__(self, url, *, lose_commit=None, every_commit=False, cut_copy=None, stall=0.0):
         split = urlsplit(url)
         folder = Path(parse_qs(split.query)["host"][0])
         self._socket = str(folder / ".s.PGSQL.5432")
         self._lose_commit = lose_commit or (lambda _: None)
         self._every_commit = every_commit
         self._cut_copy = cut_copy or (lambda _: None)
+        self.stall = stall
         self._lock = threading.Lock()
         self.commits = self.copies = self.cuts = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -131,6 +134,8 @@ class _Link:
                         break
                     left -= kind == b"d"
                 self._client.sendall(message)
+                if kind == b"c" and self._proxy.stall:
+                    time.sleep(self._proxy.stall)
         self._cut()
 
     def _cut(self):

@@ -1,6 +1,8 @@
 """Whatever dies in mid-load: every row exactly once, or named as failed; and nothing left over."""
 
 import random
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from datetime import datetime
@@ -364,6 +366,30 @@ def test_a_stream_cut_between_two_rows_is_never_taken_for_its_end(
 
     assert "succeeded" == result.status
     assert 4 == proxy.cuts
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+STALLED = """
+from tests.core.test_faults import load
+from tests.proxy import Proxy
+with Proxy({source!r}, stall=0.1) as proxy:
+    print(load(proxy.url, {target!r}, chunk_size=2_000, max_workers=1).status)
+"""
+
+
+def test_a_stalled_server_stops_no_other_thread(orders, source, target, run):
+    """A reader that waits for a COPY's end leaves Python to others: here, to the stalling proxy."""
+    ended = subprocess.run(
+        # In a process of its own, because all threads of this one would stand still.
+        [sys.executable, "-c", STALLED.format(source=source, target=target)],
+        cwd=loading.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert "succeeded\n" == ended.stdout, ended.stderr
     assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
 
 
