@@ -79,7 +79,7 @@ class Ledger:
     def _create(self, transaction: Transaction) -> None:
         facts = self._facts
         if self._target.has_schemas:
-            transaction.execute(f"create schema if not exists {self._target.quote(self._schema)}")
+            transaction.create_schema(self._schema)
         transaction.execute(f"create table if not exists {self._version} (version integer)")
         transaction.execute(f"""create table if not exists {self._load} (
             load_id {_NAME} not null primary key,

@@ -56,7 +56,7 @@ class Load:
     def read_point(self) -> Iterator[Snapshot]:
         """Hold the load's read point until the block ends."""
         if not self.one_snapshot:
-            yield Snapshot(None, "none: each chunk is read at its own moment (snapshot=False)")
+            yield Snapshot(None, "none: each worker reads at its own moment (snapshot=False)")
         elif self._lone_source():
             yield Snapshot(None, "one statement reads everything")
         else:
@@ -194,8 +194,7 @@ class Load:
 
     def _columns(self, reader: Reader) -> tuple[Column, ...]:
         columns = reader.columns(self.query)
-        if self.sink or self.mapping.transform:
-            planner.check_columns(columns)
+        planner.check_columns(columns, named=bool(self.sink or self.mapping.transform))
         return columns
 
     def _decide(self, reader: Reader, columns: Sequence[Column], snapshot: Snapshot) -> Plan:
@@ -260,7 +259,7 @@ class Load:
                 " it cannot be continued: start a new load"
             )
             raise LedgerError(msg)
-        if snapshot.id is not None and snapshot.id == record.plan.snapshot.id:
+        if snapshot.is_same_point(record.plan.snapshot):
             return record.plan, False
         with sink.transaction() as transaction:
             epoch = sink.ledger.take_over(transaction, self.load_id)

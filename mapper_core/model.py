@@ -193,6 +193,12 @@ class Snapshot:
     """The read point of an earlier run of the load, when finished chunks were read there."""
     instant: str | None = None
     """The moment of the read point, with time zone, as its database writes it."""
+    server: str | None = None
+    """Which life of its server it belongs to; after a restart, ids begin anew."""
+
+    def is_same_point(self, other: "Snapshot") -> bool:
+        """Whether both are one read point that sessions can join."""
+        return self.id is not None and (self.id, self.server) == (other.id, other.server)
 
     def __str__(self) -> str:
         if self.resumed_from is None:

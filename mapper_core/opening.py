@@ -126,7 +126,21 @@ def _mapping(source_sql: str, options: LoadOptions) -> Mapping:
         chunk_key=(key,) if isinstance(key, str) else tuple(key) if key else None,
         transform=options.get("transformation_func"),
         transform_scope=_word(TransformScope, "transform_scope", scope, TransformScope.CHUNK),
-        time_zone=options.get("time_zone"),
+        time_zone=options.get("time_zone") or _zone_of(options.get("window")),
+    )
+
+
+def _zone_of(window: LoadWindow | None) -> str | None:
+    """Return the time zone in which both databases compare the window with their dates."""
+    if window is None or window.start.tzinfo is None:
+        return None
+    if key := getattr(window.start.tzinfo, "key", None):
+        return str(key)
+    if not window.start.utcoffset():
+        return "UTC"
+    raise SettingsError(
+        "the window's times have an offset, but no time zone by name: pass time_zone, the zone in"
+        " which both databases compare the window with dates and with times without zone"
     )
 
 

@@ -58,11 +58,8 @@ def choose_strategy(
         )
     if sequential is None and query.blocker:
         sequential = f"the query cannot be split: {query.blocker}"
-    if sequential is None and query.functions and (name := reader.volatile(query.functions)):
-        sequential = (
-            f"the query cannot be split: {name}() is volatile; declare it STABLE if it gives the"
-            " same value throughout a transaction"
-        )
+    if sequential is None and (blocker := reader.blocker(query)):
+        sequential = f"the query cannot be split: {blocker}"
     if sequential is not None:
         return _one_pass(sequential)
     threshold = settings.min_rows_for_parallel
@@ -109,10 +106,10 @@ def _chunk_key(
     return (), ""
 
 
-def check_columns(columns: Sequence[Column]) -> None:
-    """Raise QueryError when a column of the query has no name, or shares it with another."""
+def check_columns(columns: Sequence[Column], *, named: bool) -> None:
+    """Raise QueryError when columns share a name, or one has none although it must be `named`."""
     for place, column in enumerate(columns, start=1):
-        if column.name in _UNNAMED:
+        if named and column.name in _UNNAMED:
             msg = f"column {place} of the query has no name: give it one with AS"
             raise QueryError(msg)
     twice = [name for name, count in Counter(c.name for c in columns).items() if count > 1]

@@ -52,10 +52,11 @@ class Reader(Protocol):
     def primary_key(self, table: Sequence[str]) -> tuple[str, ...]:
         """Return the columns of the table's primary key; empty when it has none or is no table."""
 
-    def volatile(self, functions: Sequence[str]) -> str | None:
-        """Return one of these functions that gives another value each time; None without one.
+    def blocker(self, query: Query) -> str | None:
+        """Return why reading the query in ranges would not give its own rows, or None.
 
-        None also when the database cannot tell.
+        What the text does not show: functions of the user's, views. None also when the database
+        cannot tell.
         """
 
     def key_cuts(self, query: Query, key: Sequence[str], chunk_size: int) -> KeyCuts:
@@ -131,6 +132,12 @@ class Transaction(Protocol):
 
         None also when the database cannot tell beforehand.
         """
+
+    def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
+        """Run a statement that changes rows, its `:name`s bound; return how many it changed."""
+
+    def create_schema(self, name: str) -> None:
+        """Create a schema where it is missing."""
 
     def lock(self, name: str) -> None:
         """Wait for a lock of that name and hold it to the transaction's end."""

@@ -71,5 +71,11 @@ def _replace_window(  # noqa: PLR0917 - the stage, the table, and who counts
     ]
     listed = ", ".join(target.quote(name) for name in columns)
     transaction.execute(f"delete from {table} where {inside}", bounds)
-    transaction.execute(f"insert into {table} ({listed}) select {listed} from {stage}")
+    moved = transaction.change(f"insert into {table} ({listed}) select {listed} from {stage}")
+    if moved != staged:
+        msg = (
+            f"{staged} rows were staged and {mapping.target_name} took {moved}: a trigger or rule"
+            " on it drops or adds rows; disable it for the load"
+        )
+        raise TransferError(msg)
     transaction.execute(f"drop table {stage}")

@@ -45,8 +45,6 @@ class Query:
     """(table,) or (schema, table) when the query reads that one table and nothing else."""
     blocker: str | None = None
     """Why the query must be read in one go; None when it can be split by key."""
-    functions: tuple[str, ...] = ()
-    """Functions it calls that are not SQL's own; only the database knows what they do."""
 
     def render(
         self,
@@ -196,7 +194,6 @@ def _facts(sql: str, dialect: str) -> dict[str, Any]:
         "order_key": _plain_columns(ordered, exp),
         "table": _single_table(tree, exp),
         "blocker": blocker,
-        "functions": tuple({f.name.lower() for f in tree.find_all(exp.Anonymous)}),
         "order_is_idle": ordered is not None and not bounded and not distinct_on,
     }
 

@@ -5,7 +5,7 @@ read by several processes (one per Dagster step), none of them lasts long enough
 transaction's home. This process is: it ends by itself when the load is published, when the load has
 moved to another read point, or when nothing has happened for a while.
 
-Run as `python -m mapper_core.snapshot_holder`; it reads a `Watch` as JSON on standard input,
+The process runs `main`, which reads a `Watch` as JSON on standard input,
 because a URL holds a password and an argument list is everybody's to read.
 """
 
@@ -16,15 +16,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import TextIO
 
 from . import adapters
 from .connections import opener_of
-from .errors import MapperError, SnapshotLostError
+from .errors import DatabaseUnavailableError, MapperError, SnapshotLostError
 from .ledger import Ledger
 from .model import Snapshot
+from .retry import RetryHandler, first_line
 
 # How often the ledger is asked whether the load has ended.
 POLL_SECONDS = 1.0
@@ -32,6 +33,16 @@ POLL_SECONDS = 1.0
 # A load that nobody has worked on for this long is taken for abandoned: an old snapshot keeps the
 # source from cleaning up dead rows. Long enough for queued steps and a retry of the run.
 IDLE_SECONDS = 900.0
+
+
+# Seconds between two looks whether the snapshot can still be joined.
+JOIN_SECONDS = 15.0
+
+# Exit code for an error that trying again later may cure.
+_PASSING = 75  # EX_TEMPFAIL of sysexits.h
+
+# Not `-m`: importing the package has imported this module already, and Python would warn of it.
+_PROGRAM = "import sys; from mapper_core.snapshot_holder import main; sys.exit(main())"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +77,8 @@ def _start(watch: Watch) -> tuple[Snapshot, int]:
         raise SnapshotLostError(
             "loads in several processes share a snapshot on POSIX systems only: pass snapshot=False"
         )
-    answer = subprocess.run(
-        [sys.executable, "-m", "mapper_core.snapshot_holder"],
+    answer = subprocess.run(  # noqa: S603 - our own interpreter, our own words
+        [sys.executable, "-c", _PROGRAM],
         input=json.dumps(asdict(watch)),
         capture_output=True,
         text=True,
@@ -75,7 +86,8 @@ def _start(watch: Watch) -> tuple[Snapshot, int]:
     )
     if answer.returncode:
         msg = f"the snapshot holder did not start: {answer.stderr.strip() or answer.returncode}"
-        raise SnapshotLostError(msg)
+        passing = answer.returncode == _PASSING
+        raise DatabaseUnavailableError(msg) if passing else SnapshotLostError(msg)
     told = json.loads(answer.stdout)
     return Snapshot(**told["snapshot"]), told["pid"]
 
@@ -89,10 +101,12 @@ def main() -> int:
         os.close(write_end)
         with os.fdopen(read_end) as told:
             words = told.read()
-        error = json.loads(words).get("error") if words else "it ended without a word"
-        sys.stderr.write(error or "")
-        sys.stdout.write("" if error else words)
-        return 1 if error else 0
+        answer = json.loads(words) if words else {"error": "it ended without a word"}
+        if "error" not in answer:
+            sys.stdout.write(words)
+            return 0
+        sys.stderr.write(answer["error"])
+        return _PASSING if answer.get("passing") else 1
     os.close(read_end)
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
@@ -103,8 +117,6 @@ def main() -> int:
             _hold(watch, tell)
         except MapperError as error:
             _tell(tell, {"error": str(error)})
-        except Exception as error:  # noqa: BLE001 - the caller hears of it, or the load has ended anyway
-            _tell(tell, {"error": f"{type(error).__name__}: {error}"})
     return 0
 
 
@@ -112,9 +124,19 @@ def _hold(watch: Watch, tell: TextIO) -> None:
     name = f"mapper snapshot of {watch.load_id}"
     source = adapters.database(opener_of(watch.source_url, role="source_conn"), application=name)
     target = adapters.database(opener_of(watch.target_url, role="target_conn"), application=name)
-    with source.snapshot() as snapshot:
+    with ExitStack() as held:
+        try:
+            snapshot = RetryHandler().execute_with_retry(
+                lambda: held.enter_context(source.snapshot()), is_transient=source.is_transient
+            )
+        except MapperError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the caller hears of it, whatever it is
+            words = source.explain(error) or first_line(error)
+            _tell(tell, {"error": words, "passing": source.is_transient(error)})
+            return
         _tell(tell, {"snapshot": asdict(snapshot), "pid": os.getpid()})
-        _watch(watch, target, snapshot)
+        _watch(watch, source, target, snapshot)
 
 
 def _tell(tell: TextIO, words: dict[str, object]) -> None:
@@ -124,28 +146,40 @@ def _tell(tell: TextIO, words: dict[str, object]) -> None:
         tell.close()
 
 
-def _watch(watch: Watch, target: adapters.Database, snapshot: Snapshot) -> None:
-    """Return when the load needs the snapshot no longer."""
+def _watch(
+    watch: Watch, source: adapters.Database, target: adapters.Database, snapshot: Snapshot
+) -> None:
+    """Return when the load needs the snapshot no longer, or the snapshot is gone."""
     ledger = Ledger(target, watch.ledger_schema)
-    last_active = time.monotonic()
+    last_active = last_joined = time.monotonic()
     last_finished = 0
     planned = False
-    with target.open_writer() as writer:
-        while time.monotonic() - last_active < watch.idle_seconds:
-            time.sleep(POLL_SECONDS)
-            with writer.begin() as transaction:
+    while time.monotonic() - last_active < watch.idle_seconds:
+        time.sleep(POLL_SECONDS)
+        try:
+            # A session for each look: one that stayed would end with every hiccup of the target.
+            with target.open_writer() as writer, writer.begin() as transaction:
                 record = ledger.find(transaction, watch.load_id)
-                if record is None or (
-                    not planned and record.plan.snapshot.id != snapshot.id and not record.published
-                ):
-                    continue  # it is still being planned, or taken up from another read point
-                planned = True
-                if record.published or record.plan.snapshot.id != snapshot.id:
-                    return
                 finished = len(ledger.finished(transaction, watch.load_id))
-                if finished != last_finished or ledger.is_active(transaction, watch.load_id):
-                    last_active, last_finished = time.monotonic(), finished
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+                active = ledger.is_active(transaction, watch.load_id)
+            if time.monotonic() - last_joined > JOIN_SECONDS:
+                last_joined = time.monotonic()
+                with source.open_reader(snapshot):
+                    """It can be joined."""
+        except SnapshotLostError:
+            return
+        except Exception as error:
+            if target.is_transient(error) or source.is_transient(error):
+                continue
+            raise
+        if record is None or (
+            not planned
+            and not record.published
+            and not snapshot.is_same_point(record.plan.snapshot)
+        ):
+            continue  # it is still being planned, or taken up from another read point
+        planned = True
+        if record.published or not snapshot.is_same_point(record.plan.snapshot):
+            return
+        if finished != last_finished or active:
+            last_active, last_finished = time.monotonic(), finished

@@ -151,10 +151,14 @@ class Worker:
                 self._destination.ledger.finish(transaction, self._work.plan, result)
             return result
         except ChunkIsFinished:
-            # By another process, or by an attempt of ours that got no answer to its COMMIT.
-            return self._found_finished(chunk, ours=self._attempts > 1)
+            """By another process, or by an attempt of ours that got no answer to its COMMIT."""
         except BaseException:
             # Whatever state the sessions are in, the next attempt starts with new ones.
+            self._close()
+            raise
+        try:
+            return self._found_finished(chunk, ours=self._attempts > 1)
+        except BaseException:
             self._close()
             raise
 
@@ -173,10 +177,7 @@ class Worker:
         if reader.rows_read is None:
             raise TransferError("the source did not say that it sent all rows of the chunk")
         if work.mapping.transform is None and written != reader.rows_read:
-            msg = (
-                f"the source sent {reader.rows_read} rows and the target took {written}: a trigger"
-                " or rule on the target table drops or adds rows; disable it for the load"
-            )
+            msg = _TOOK.format(sent="the source sent", rows=reader.rows_read, took=written)
             raise TransferError(msg)
         return ChunkResult(
             chunk_id=chunk.id,
@@ -202,9 +203,12 @@ class Worker:
             if not columns:
                 raise TransformError("transformation_func returned rows without a single key")
             names = _target_names([Column(name) for name in columns], destination, work.mapping)
-            batches = (transforms.as_rows(rows, columns) for rows in chain([first], groups))
+            handed = _Counter()
+            batches = (
+                handed.counted(transforms.as_rows(rows, columns)) for rows in chain([first], groups)
+            )
             path = DataPath.ROWS
-        return transaction.write(
+        written = transaction.write(
             batches,
             destination.table,
             names,
@@ -212,6 +216,11 @@ class Worker:
             staged_chunk=staged_chunk,
             json_is_text=work.source.json_is_text,
         )
+        if work.mapping.transform is not None and written != handed.rows:
+            raise TransferError(
+                _TOOK.format(sent="the transform gave", rows=handed.rows, took=written)
+            )
+        return written
 
     def _read_only(self, chunk: Chunk, reader: Reader) -> ChunkResult:
         """Read, and transform, a chunk of a load without target."""
@@ -330,6 +339,23 @@ class Worker:
 
 class _NotCommittedError(Exception):
     """Rolls back a claim that was made only to learn whether the chunk is finished."""
+
+
+_TOOK = (
+    "{sent} {rows} rows and the target took {took}: a trigger or rule on the target table drops or"
+    " adds rows; disable it for the load"
+)
+
+
+class _Counter:
+    """Counts rows on their way."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def counted(self, rows: list[Row]) -> list[Row]:
+        self.rows += len(rows)
+        return rows
 
 
 class _Meter:

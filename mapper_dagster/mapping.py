@@ -64,6 +64,16 @@ class Mapping:
             )
         if self.partitions_def is None and self.window_column is not None:
             raise SettingsError(f"mapping {self.name}: window_column goes with partitions_def")
+        if self.partitions_def is not None and self.mode is not LoadMode.REPLACE_WINDOW:
+            raise SettingsError(
+                f"mapping {self.name}: load_mode {self.mode.value!r} would load a partition once"
+                " more each time it is materialized: with partitions use 'replace_window'"
+            )
+        if self.partitions_def is None and self.mode is LoadMode.REPLACE_WINDOW:
+            raise SettingsError(
+                f"mapping {self.name}: load_mode 'replace_window' needs partitions_def, whose"
+                " partitions are the windows"
+            )
         if self.lanes is not None and self.chunks_per_lane is not None:
             raise SettingsError(f"mapping {self.name}: give lanes or chunks_per_lane, not both")
         counts = (self.lanes, self.chunks_per_lane, self.workers_per_lane)
@@ -77,7 +87,12 @@ class Mapping:
         """The load mode in force."""
         if self.load_mode is None:
             return LoadMode.APPEND if self.partitions_def is None else LoadMode.REPLACE_WINDOW
-        return LoadMode(self.load_mode)
+        try:
+            return LoadMode(self.load_mode)
+        except ValueError:
+            known = ", ".join(repr(mode.value) for mode in LoadMode)
+            msg = f"mapping {self.name}: load_mode {self.load_mode!r} is none of {known}"
+            raise SettingsError(msg) from None
 
     @property
     def table_name(self) -> str:

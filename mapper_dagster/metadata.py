@@ -8,17 +8,19 @@ import dagster as dg
 
 from mapper_core import ChunkResult, ParallelProcessingResult, Plan
 
-ROW_COUNT = "dagster/row_count"
 PARTITION_ROW_COUNT = "dagster/partition_row_count"
 TABLE_NAME = "dagster/table_name"
 
 
 def of_result(result: ParallelProcessingResult, *, partitioned: bool) -> Dict[str, Any]:
-    """Return the metadata of a materialization. Counts are the ledger's, in source rows."""
+    """Return the metadata of a materialization. All counts are the ledger's."""
     seconds = result.processing_time
     rows = result.total_rows_successful
+    # What an append adds is not what the table holds; a window's rows are the partition's.
+    counts = {PARTITION_ROW_COUNT: result.rows_written} if partitioned else {}
     return {
-        PARTITION_ROW_COUNT if partitioned else ROW_COUNT: rows,
+        **counts,
+        "mapper/rows_read": rows,
         "mapper/rows_written": result.rows_written,
         "mapper/rejected": result.total_rows_failed,
         "mapper/bytes": sum(chunk.bytes for chunk in result.chunk_results),

@@ -145,8 +145,8 @@ def lane_op(mapping: Mapping) -> dg.OpDefinition:
             raise dg.Failure(
                 description=f"{len(failed)} of {len(results)} chunks failed: {failed[0].error}",
                 metadata=metadata.of_failed_chunks(failed),
-                # A chunk that failed at its first attempt failed for good.
-                allow_retries=any(chunk.attempts != 1 for chunk in failed),
+                # A chunk that failed at its first attempt, or was given up, failed for good.
+                allow_retries=any(chunk.attempts > 1 for chunk in failed),
             )
 
     return load_lane

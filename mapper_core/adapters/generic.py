@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.schema import CreateSchema
 
 from ..connections import Opener
 from ..errors import QueryError, TargetError
@@ -131,7 +132,9 @@ class Generic:
     def explain(self, error: BaseException) -> str | None:
         if isinstance(error, exc.DBAPIError):
             return str(error.orig)
-        return str(error) if isinstance(error, exc.SQLAlchemyError | sqlite3.Error) else None
+        # Every DB-API driver has a class of this name at the top of its errors (PEP 249).
+        of_a_driver = any(kind.__name__ == "Error" for kind in type(error).__mro__)
+        return str(error) if of_a_driver or isinstance(error, exc.SQLAlchemyError) else None
 
     @contextmanager
     def _connection(self) -> Iterator[sa.Connection]:
@@ -190,8 +193,8 @@ class GenericReader:
             return ()
         return tuple(found["constrained_columns"])
 
-    def volatile(self, functions: Sequence[str]) -> str | None:
-        del functions
+    def blocker(self, query: Query) -> str | None:
+        del query
         return None
 
     def key_cuts(self, query: Query, key: Sequence[str], chunk_size: int) -> KeyCuts:
@@ -283,6 +286,15 @@ class GenericTransaction:
     def refusal(self, table: Sequence[str], *, replaces: bool) -> str | None:
         del table, replaces
         return None
+
+    def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
+        plain = {name: self._plain(value) for name, value in (values or {}).items()}
+        with self._connection.execute(sa.text(sql), plain) as result:
+            return result.rowcount
+
+    def create_schema(self, name: str) -> None:
+        if not sa.inspect(self._connection).has_schema(name):
+            self._connection.execute(CreateSchema(name))
 
     def lock(self, name: str) -> None:
         """Rely on the database's own locking; SQLite lets in one writer at a time anyway."""

@@ -1,8 +1,10 @@
 """A load from PostgreSQL to PostgreSQL: every row of the query, once."""
 
+from datetime import datetime
+
 import pytest
 
-from mapper_core import TargetError, execute_query_parallel
+from mapper_core import LoadWindow, TargetError, execute_query_parallel
 
 ROWS = "select count(*), sum(hashtextextended(o::text, 0)) from {} o"
 
@@ -96,3 +98,61 @@ def test_a_type_that_would_change_values_is_refused_with_the_cast_to_write(
     run(source, f"alter table t alter column v type {theirs} using null")
     loaded = execute_query_parallel(source, "select v from t", target_conn=target, target_table="t")
     assert loaded.status == "succeeded"
+
+
+@pytest.mark.usefixtures("orders")
+@pytest.mark.parametrize("mode", ["append", "replace_window"])
+@pytest.mark.parametrize("transform", [None, lambda rows: rows], ids=["plain", "transform"])
+def test_a_trigger_that_drops_rows_is_noticed(source, target, run, mode, transform):
+    """What the target took is counted at every step; less than was given is an error."""
+    run(
+        target,
+        "alter table dw.orders add column day date not null default '2024-01-15'",
+        "create function odd_only() returns trigger language plpgsql as"
+        " 'begin if new.id % 2 = 0 then return null; end if; return new; end'",
+        "create trigger odd before insert on dw.orders for each row execute function odd_only()",
+    )
+    window = LoadWindow("day", datetime(2024, 1, 1), datetime(2024, 2, 1))  # noqa: DTZ001
+
+    result = execute_query_parallel(
+        source_conn=source,
+        source_sql="SELECT *, date '2024-01-15' AS day FROM orders",
+        target_conn=target,
+        target_schema="dw",
+        target_table="orders",
+        load_mode=mode,
+        window=window if mode == "replace_window" else None,
+        transformation_func=transform,
+    )
+
+    assert "failed" == result.status
+    assert "a trigger or rule" in (result.error or result.chunk_errors[0]["error"])
+    assert [(0,)] == run(target, "select count(*) from dw.orders")
+
+
+def test_a_row_value_with_a_null_in_it_is_a_key_like_any_other(source, target, run):
+    """To PostgreSQL such a value IS neither NULL nor NOT NULL; its row is read all the same."""
+    for url in (source, target):
+        run(url, "create type pt as (a int, b int)", "create table t (k pt, id int)")
+    run(
+        source,
+        "insert into t select row(i, case when i % 3 > 0 then i end)::pt, i"
+        " from generate_series(1, 3000) i",
+        "insert into t values (null, 0)",
+    )
+    for index in ("select 1", "create index on t (k)"):
+        run(source, index, "analyze t")
+        run(target, "truncate t")
+
+        result = execute_query_parallel(
+            source,
+            "SELECT * FROM t ORDER BY k",
+            target_conn=target,
+            target_table="t",
+            chunk_size=500,
+            min_rows_for_parallel=0,
+        )
+
+        result.raise_for_failures()
+        assert "key" == result.strategy
+        assert [(3001, 3001)] == run(target, "select count(*), count(distinct id) from t")

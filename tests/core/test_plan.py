@@ -2,7 +2,7 @@
 
 import pytest
 
-from mapper_core import MapperError, plan
+from mapper_core import MapperError, Snapshot, plan
 
 
 @pytest.fixture
@@ -83,7 +83,8 @@ def test_a_mistake_is_found_by_planning(source, target):
 @pytest.mark.parametrize(("volatility", "strategy"), [("volatile", "one pass"), ("stable", "key")])
 def test_a_volatile_function_of_the_users_is_called_in_one_pass(source, run, volatility, strategy):
     """Reading a query in ranges calls its functions in other rows' company, and more often."""
-    run(source, f"create function noise() returns int {volatility} language sql as 'select 1'")
+    body = "language plpgsql as 'begin return 1; end'"
+    run(source, f"create function noise() returns int {volatility} {body}")
 
     decided = plan(
         source, "SELECT id, noise() AS n FROM orders ORDER BY id", min_rows_for_parallel=0
@@ -91,3 +92,31 @@ def test_a_volatile_function_of_the_users_is_called_in_one_pass(source, run, vol
 
     assert strategy == decided.strategy
     assert ("noise() is volatile" in decided.strategy_reason) == (volatility == "volatile")
+
+
+@pytest.mark.usefixtures("orders")
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        ("select (random() * 1e6)::int as id from orders", "random() is volatile"),
+        ("select id, row_number() over (order by note) as n from orders", "a window function"),
+        ("select id from orders limit 500", "LIMIT"),
+    ],
+)
+def test_what_a_view_hides_is_found(source, run, view, words):
+    """Reading such a view in ranges would lose rows and read others twice."""
+    run(source, f"create view hidden as {view}")
+
+    decided = plan(source, "SELECT * FROM hidden ORDER BY id", min_rows_for_parallel=0)
+
+    assert "one pass" == decided.strategy
+    assert words in decided.strategy_reason
+
+
+def test_a_snapshot_of_a_server_that_was_restarted_is_another_one():
+    """Ids begin anew with every life of a server."""
+    before = Snapshot("00000003-2-1", "snapshot", server="1")
+
+    assert before.is_same_point(Snapshot("00000003-2-1", "the same, resumed", server="1"))
+    assert not before.is_same_point(Snapshot("00000003-2-1", "snapshot", server="2"))
+    assert not Snapshot(None, "none").is_same_point(Snapshot(None, "none"))

@@ -27,10 +27,10 @@ def find_cuts(
     run = _runner(connection)
     types = _types(run, query, keys)
     listed = ", ".join(keys)
-    present = " and ".join(f"{name} is not null" for name in keys)
+    present = " and ".join(f"{name} is distinct from null" for name in keys)
     ordered = f"select {listed} from (\n{query}\n) q where {present} order by {listed}"
     planned = run(f"explain (format json) {ordered}")[0][0][0]["Plan"]
-    any_null = " or ".join(f"{name} is null" for name in keys)
+    any_null = " or ".join(f"{name} is not distinct from null" for name in keys)
     if not _SORTS & set(_node_types(planned)):
         cuts = _walk(run, query, keys, present, chunk_size)
         nulls = run(f"select exists (select from (\n{query}\n) q where {any_null})")[0][0]
@@ -107,12 +107,13 @@ def _percentiles(
     pieces = max(2, _FINER * int(estimate) // chunk_size + 1)
     while True:
         rows, present, cuts = run(
-            f"with sorted as (select count(*) as n, count({key}) as k,"
+            f"with sorted as (select count(*) as n,"
+            f" count(*) filter (where {key} is distinct from null) as k,"
             f" percentile_disc(array(select i::float8 / {pieces:d}"
             f" from generate_series(1, {pieces - 1:d}) i)) within group (order by {key}) as cuts"
             f" from (\n{query}\n) q)"
-            f" select n, k, array(select cut::text from unnest(cuts) with ordinality c(cut, i)"
-            f" where cut is not null order by i) from sorted"
+            f" select n, k, array(select cuts[i]::text from generate_subscripts(cuts, 1) i"
+            f" where cuts[i] is distinct from null order by i) from sorted"
         )[0]
         wanted = max(1, -(-present // chunk_size))
         if wanted <= pieces:

@@ -25,6 +25,9 @@ _SNAPSHOT_GONE = (
     psycopg.errors.ObjectNotInPrerequisiteState,
 )
 
+# Snapshot ids are unique within one life of a server.
+_SERVER = "extract(epoch from pg_postmaster_start_time())::text"
+
 # Longer application names are cut with a notice. Source: PostgreSQL documentation, NAMEDATALEN.
 _NAME_BYTES = 63
 
@@ -88,15 +91,17 @@ class PostgreSQL:
             # Idle for as long as the load lasts: the server's own time-out must not end it.
             session.apply(connection, self._settings | {_IDLE: "0"})
             try:
-                asked = "select pg_export_snapshot(), now()::text"
+                asked = f"select pg_export_snapshot(), now()::text, {_SERVER}"
                 row = session.run(connection, asked).fetchone()
             except psycopg.Error as error:
+                if errors.is_transient(error):
+                    raise
                 msg = (
                     f"this server cannot share a snapshot between sessions ({errors.words(error)})."
                     " Pass snapshot=False to read each chunk at its own moment"
                 )
                 raise SnapshotLostError(msg) from error
-            yield Snapshot(row[0], f"snapshot {row[0]} of {row[1]}", instant=row[1])
+            yield Snapshot(row[0], f"snapshot {row[0]} of {row[1]}", instant=row[1], server=row[2])
 
     @contextmanager
     def open_reader(self, snapshot: Snapshot | None) -> Iterator[PostgreSQLReader]:
@@ -143,6 +148,13 @@ def _join(connection: session.Connection, snapshot: Snapshot) -> None:
             " ended. Run the load again; it takes a new snapshot"
         )
         raise SnapshotLostError(msg) from error
+    (server,) = session.run(connection, f"select {_SERVER}").fetchone()
+    if server != snapshot.server:
+        msg = (
+            f"{snapshot.description} is gone: the source server has been restarted since. Run the"
+            " load again; it takes a new snapshot"
+        )
+        raise SnapshotLostError(msg)
 
 
 # The type checker reads these lines as: this class keeps both promises.

@@ -30,7 +30,6 @@ _REFUSED_FOR_GOOD = (
     "no password supplied",
     "permission denied",
     "not permitted to log in",
-    "could not translate host name",
     "certificate",
 )
 

@@ -34,6 +34,9 @@ _FORMATS = {
     "extra_float_digits": "1",
 }
 
+# First version with the setting transaction_timeout.
+_TRANSACTION_TIMEOUT = 170_000
+
 # What a query's meaning depends on and a live connection may have changed.
 _COPIED = ("role", "search_path", "TimeZone")
 
@@ -240,6 +243,9 @@ def apply(connection: Connection, settings: Mapping[str, str]) -> None:
     Apart from `begin`, because a transaction joins a snapshot before its first query.
     """
     values = {**_FORMATS, **settings}
+    if connection.info.server_version >= _TRANSACTION_TIMEOUT:
+        # A role's limit on transactions would end the one that holds the snapshot.
+        values["transaction_timeout"] = "0"
     calls = sql.SQL(", ").join(
         sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in values.items()
     )

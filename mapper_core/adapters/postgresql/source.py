@@ -1,6 +1,7 @@
 """Reading from PostgreSQL: one session at the load's snapshot, streaming chunks as COPY."""
 
-from collections.abc import Generator, Sequence
+import re
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from datetime import timedelta
 from typing import Any
@@ -80,13 +81,24 @@ class PostgreSQLReader:
         )
         return tuple(str(name) for (name,) in found.fetchall())
 
-    def volatile(self, functions: Sequence[str]) -> str | None:
+    def blocker(self, query: Query) -> str | None:
+        rendered = self._render(query)
+        plan = self._run(f"explain (verbose, format json) {rendered}").fetchone()[0][0]["Plan"]
+        for node in _nodes(plan):
+            if words := _WHOLE.get(node["Node Type"]):
+                return f"it has {words}, perhaps in a view"
+        called = {name for node in _nodes(plan) for name in _CALL.findall(str(node))}
         found = self._run(
-            "select min(proname) from pg_proc where provolatile = 'v' and lower(proname) = any(%s)",
-            (list(functions),),
+            "select min(proname) from pg_proc where provolatile = 'v' and proname = any(%s)",
+            (sorted(called),),
         )
         name = found.fetchone()[0]
-        return None if name is None else str(name)
+        if name is None:
+            return None
+        return (
+            f"{name}() is volatile; declare it STABLE if it gives the same value throughout a"
+            " transaction"
+        )
 
     def key_cuts(self, query: Query, key: Sequence[str], chunk_size: int) -> KeyCuts:
         return find_cuts(self._connection, self._render(query), key, chunk_size)
@@ -112,12 +124,14 @@ class PostgreSQLReader:
         """Yield COPY's bytes, joined into blocks. Rows are never taken apart."""
         self.rows_read = None
         pgconn = self._connection.pgconn
-        started = pgconn.exec_(statement.encode())
-        if started.status != ExecStatus.COPY_OUT:
-            raise psycopg.errors.error_from_result(started, "utf-8")
         arrived = session.Arrivals(pgconn)
         block = bytearray()
         try:
+            # Waited for in Python: what waits in C, as long as a sort may take, hears no Ctrl-C.
+            pgconn.send_query(statement.encode())
+            started = arrived.result()
+            if started is None or started.status != ExecStatus.COPY_OUT:
+                raise _failure(started)
             # One Python call a row; psycopg's own loop, or `arrived.copy_data`, makes several.
             take = pgconn.get_copy_data
             while True:
@@ -167,8 +181,9 @@ class PostgreSQLReader:
             return ""
         keys = [f"q.{session.identifier(name)}" for name in plan.chunk_key]
         if chunk.kind is ChunkKind.NULLS:
-            return " where " + " or ".join(f"{key} is null" for key in keys)
-        terms = [f"{key} is not null" for key in keys]
+            return " where " + " or ".join(f"{key} is not distinct from null" for key in keys)
+        # Not IS NOT NULL: a row value with one NULL in it is neither null nor not null.
+        terms = [f"{key} is distinct from null" for key in keys]
         for bound, compare in ((chunk.low, ">="), (chunk.high, "<")):
             if bound is not None:
                 values = ", ".join(
@@ -193,6 +208,25 @@ class PostgreSQLReader:
         cursor = psycopg.Cursor(self._connection, row_factory=psycopg.rows.tuple_row)
         # The user's SQL may hold any number of `%`: without values psycopg reads none of them.
         return cursor.execute(statement.encode(), values)
+
+
+# Nodes of a plan whose rows depend on which others are read with them.
+_WHOLE = {
+    "Limit": "LIMIT",
+    "WindowAgg": "a window function",
+    "Sample Scan": "TABLESAMPLE",
+    "LockRows": "a locking clause",
+}
+
+# A call in an expression as EXPLAIN writes it; the name may be quoted or have a schema before it.
+_CALL = re.compile(r"([A-Za-z_][\w$]*)\"?\(")
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the nodes of a plan, each without those below it."""
+    yield {name: value for name, value in plan.items() if name != "Plans"}
+    for below in plan.get("Plans", ()):
+        yield from _nodes(below)
 
 
 class _ExactIntervalLoader(IntervalLoader):

@@ -59,6 +59,14 @@ class PostgreSQLTransaction:
         cursor = session.run(self._connection, sql, values)
         return list(cursor.fetchall()) if cursor.description else []
 
+    def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
+        return int(session.run(self._connection, sql, values).rowcount)
+
+    def create_schema(self, name: str) -> None:
+        # Looked for first: "if not exists" asks for the privilege to create all the same.
+        if not self.execute("select 1 from pg_namespace where nspname = :name", {"name": name}):
+            self.execute(f"create schema if not exists {session.identifier(name)}")
+
     def lock(self, name: str) -> None:
         self.execute("select pg_advisory_xact_lock(hashtextextended(:name, 0))", {"name": name})
 

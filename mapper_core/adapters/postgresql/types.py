@@ -31,7 +31,6 @@ _TEXT_FITS = {
     "real": {"double precision", "numeric"},
     "double precision": {"numeric"},
     "date": {"timestamp without time zone"},
-    "json": {"jsonb"},
     "jsonb": {"json"},
     "character varying": {"character"},
     "text": {
@@ -89,8 +88,11 @@ def data_path(
 
 def _fits(ours: Column, theirs: Column) -> bool:
     source, target = base(ours.type), base(theirs.type)
-    if source == target or target in _ANYTHING_FITS or target in _TEXT_FITS.get(source, set()):
+    if source == target or target in _TEXT_FITS.get(source, set()):
         return True
+    if target in _ANYTHING_FITS:
+        # A char(n) is padded with spaces that mean nothing there, and something elsewhere.
+        return source != "character"
     if (theirs.type_id or 0) < FIRST_USER_OID:
         return False
     # A type of the user's: the same one by another search path, or text that it must accept.
