@@ -517,6 +517,8 @@ UNFIT = {
     ("bytea", "uuid"),
     ("boolean", "integer"),
     ("int[]", "int"),
+    ("json", "jsonb"),
+    ("char(5)", "text"),
 }
 FIT = {
     ("smallint", "bigint"),
@@ -530,7 +532,6 @@ FIT = {
     ("timestamp(0)", "timestamp(3)"),
     ("uuid", "text"),
     ("numeric", "text"),
-    ("json", "jsonb"),
     ("varchar(5)", "text"),
     ("text", "varchar(5)"),
     ("integer", "posint"),
