@@ -451,6 +451,28 @@ def test_processes_that_run_one_load_at_once_load_it_once(orders, source, target
     )
 
 
+def test_calls_that_plan_one_load_at_the_same_moment_load_it_once(orders, source, target, run):
+    """Both find no such load and plan it; one stores its plan, the other takes that up."""
+    run(
+        source,
+        "create function planned(i int) returns boolean language plpgsql stable as $$ begin"
+        " if i = 1 and current_query() like '%percentile_disc%' then"
+        "   perform pg_advisory_xact_lock_shared(42); end if;"
+        " return true; end $$",
+    )
+    with closing(psycopg.connect(source, autocommit=True)) as gate:
+        gate.execute("select pg_advisory_lock(42)")
+        sql = "select * from orders where planned(id) order by id"
+        calls = [Loading(source, target, sql=sql, load_id="twice") for _ in range(2)]
+        wait_until(lambda: 2 == len(at_the_gate(source)), "both to plan")
+    results = [call.result() for call in calls]
+
+    assert "succeeded" in {result.status for result in results}
+    for result in results:
+        assert all("taken over" in e["error"] for e in result.chunk_errors)
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
 BETWEEN_CHUNKS = {
     "drop table orders": "does not exist",
     "alter table orders drop column note": "does not exist",

@@ -338,6 +338,27 @@ def test_a_load_with_a_missing_chunk_is_not_published(step, source, target, run)
     wait_until(lambda: not holder(source), "the holder to end")
 
 
+@pytest.mark.parametrize(
+    "change", ["delete from {} where id = 7", "insert into {} select * from {} where id = 7"]
+)
+def test_a_stage_that_something_else_wrote_to_is_not_published(step, source, target, run, change):
+    """Its rows are no longer those that the ledger counted; the target stays as it was."""
+    step("plan", load_mode="replace_window")
+    for lane in (0, 1):
+        step("lane", lane, load_mode="replace_window")
+    stages = "select tablename from pg_tables where schemaname = 'mapper' and tablename ~ 'stage'"
+    stage = f"mapper.{run(target, stages)[0][0]}"
+    run(target, change.format(stage, stage))
+
+    said = step("publish", load_mode="replace_window")
+
+    assert said.startswith("TransferError")
+    assert f"the ledger counts {ROWS}" in said
+    assert [(0,)] == run(target, "select count(*) from orders")
+    run(target, "update mapper.load set status = 'published'")
+    wait_until(lambda: not holder(source), "the holder to end")
+
+
 def test_planning_again_joins_the_snapshot_and_keeps_what_is_finished(step, source, target, run):
     """While its read point is held, a load goes on at it, with the same holder."""
     step("plan")
