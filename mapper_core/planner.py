@@ -45,7 +45,8 @@ def choose_strategy(
     `sequential` is a reason, known before the query was looked at, not to read in parallel.
     """
     names = {column.name for column in columns}
-    if mapping.chunk_key and (unknown := [k for k in mapping.chunk_key if k not in names]):
+    given = _spelled(mapping.chunk_key or (), names)
+    if unknown := [name for name in given if name not in names]:
         msg = (
             f"chunk_key {', '.join(unknown)} is not a column of the query, which has"
             f" {', '.join(sorted(names))}"
@@ -68,7 +69,7 @@ def choose_strategy(
         return _one_pass(
             f"the query has {rows:,} rows, fewer than the {threshold:,} that pay", rows
         )
-    key, origin = _chunk_key(mapping, query, reader, names)
+    key, origin = (given, "the chunk_key given") if given else _own_key(query, reader, names)
     if not key:
         return _one_pass(
             "the query names no key: add ORDER BY a column, pass chunk_key, or select from a table"
@@ -91,19 +92,26 @@ def _one_pass(reason: str, rows: int | None = None) -> Strategy:
     return Strategy("one pass", reason, chunker.one_chunk(rows))
 
 
-def _chunk_key(
-    mapping: Mapping, query: Query, reader: Reader, names: set[str]
-) -> tuple[tuple[str, ...], str]:
-    """Return the key to cut by and where it comes from; no key when there is none."""
-    if mapping.chunk_key:
-        return mapping.chunk_key, "the chunk_key given"
-    ordered = tuple(name for name in query.order_key if name in names)
-    if ordered and ordered[0] == query.order_key[0]:
-        return ordered[:1], "the query's ORDER BY"
-    primary = reader.primary_key(query.table) if query.table else ()
+def _own_key(query: Query, reader: Reader, names: set[str]) -> tuple[tuple[str, ...], str]:
+    """Return the key that the query names and where it comes from; no key when there is none."""
+    ordered = _spelled(query.order_key[:1], names)
+    if ordered and ordered[0] in names:
+        return ordered, "the query's ORDER BY"
+    primary = _spelled(reader.primary_key(query.table), names) if query.table else ()
     if primary and set(primary) <= names:
         return primary, "the table's primary key"
     return (), ""
+
+
+def _spelled(wanted: Sequence[str], names: set[str]) -> tuple[str, ...]:
+    """Return names as the query's columns spell them, where they differ in case only.
+
+    >>> _spelled(["id", "Day", "other"], {"ID", "Day", "day"})
+    ('ID', 'Day', 'other')
+    """
+    folded = Counter(name.lower() for name in names)
+    alike = {name.lower(): name for name in names if folded[name.lower()] == 1}
+    return tuple(name if name in names else alike.get(name.lower(), name) for name in wanted)
 
 
 def check_columns(columns: Sequence[Column], *, named: bool) -> None:

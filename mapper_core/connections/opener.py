@@ -123,8 +123,20 @@ def keep(connection: Any) -> None:
 
 def refuse_open_transaction(live: Any, role: str) -> None:
     """Raise SettingsError when the load would have to commit, or wait for, the caller's work."""
-    # sqlite3's word for it, and oracledb's.
-    if getattr(live, "in_transaction", False) or getattr(live, "transaction_in_progress", False):
+    try:  # sqlite3's word for it, and oracledb's, which raises once the connection is closed
+        words = ("in_transaction", "transaction_in_progress")
+        pending = any(getattr(live, word, False) for word in words)
+    except Exception as error:
+        msg = f"{role} cannot be used: {error}"
+        raise SettingsError(msg) from error
+    if pending and getattr(live, "autocommit", None) is False and hasattr(live, "in_transaction"):
+        # Python 3.12: the next transaction begins with the end of the last one.
+        msg = (
+            f"{role} is a sqlite3 connection with autocommit=False, which always has a transaction"
+            " open: give the file's URL, or set autocommit to sqlite3.LEGACY_TRANSACTION_CONTROL"
+        )
+        raise SettingsError(msg)
+    if pending:
         msg = (
             f"{role} has a transaction open, which the load would have to end: commit it or roll"
             " it back first, or give a URL"

@@ -1,0 +1,132 @@
+"""A database spoken to through SQLAlchemy, in both roles: sessions, and what it can do."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from ...connections import Opener
+from ...model import Column, DataPath, LoadWindow, Snapshot
+from ...protocols import LedgerDialect, Source, Target
+from ...query import Query
+from . import oracle
+from .reader import GenericReader
+from .sqlite import bound
+from .writer import GenericWriter
+
+# SQLAlchemy's dialect name -> sqlglot's, where they differ.
+_SQLGLOT = {"mssql": "tsql", "mariadb": "mysql"}
+
+_SQLITE_BUSY = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED (sqlite.org/rescode.html)
+
+
+def connect(opener: Opener, *, application: str, time_zone: str | None) -> "Generic":
+    """Return the database behind `opener`; see `adapters.database`."""
+    del application, time_zone  # nothing that all databases have a place for
+    return Generic(opener)
+
+
+class Generic:
+    """A database spoken to through SQLAlchemy."""
+
+    paths = frozenset({DataPath.ROWS})
+    shares_snapshots = False
+    json_is_text = True
+
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+        self.kind = opener.dialect
+        self.dialect = _SQLGLOT.get(opener.dialect, opener.dialect)
+        self.limit = opener.limit
+        self.sole = opener.sole
+        self.has_schemas = opener.dialect not in {"sqlite", "oracle"}
+        lock = "" if opener.dialect == "sqlite" else "for update"
+        oracle = opener.dialect == "oracle"
+        self.ledger_dialect = LedgerDialect(
+            text="clob" if oracle else "text",
+            bigint="number(19)" if oracle else "bigint",
+            timestamp="timestamp",
+            share_lock=lock,
+            update_lock=lock,
+            skip_locked=lock and "for update skip locked",
+        )
+        self._quote = sa.create_engine(f"{opener.driver}://").dialect.identifier_preparer.quote
+
+    def for_query(self, query: Query) -> "Generic":
+        del query  # what only the connection given sees is read there anyway, or refused
+        return self
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        yield Snapshot(None, "one statement reads everything")
+
+    @contextmanager
+    def open_reader(self, snapshot: Snapshot | None) -> Iterator[GenericReader]:
+        del snapshot
+        with self._connection() as connection:
+            yield GenericReader(connection)
+
+    @contextmanager
+    def open_writer(self) -> Iterator[GenericWriter]:
+        with self._connection() as connection:
+            yield GenericWriter(connection)
+
+    def quote(self, *names: str) -> str:
+        return ".".join(self._quote(name) for name in names)
+
+    def data_path(
+        self, offered: frozenset[DataPath], pairs: Sequence[tuple[Column, Column]]
+    ) -> tuple[DataPath, str]:
+        del offered, pairs
+        return DataPath.ROWS, f"{self.kind} is written with INSERT statements"
+
+    def window_bounds(self, window: LoadWindow) -> tuple[Any, Any]:
+        if self.kind == "sqlite":
+            return bound(window.start), bound(window.end)
+        return window.start, window.end
+
+    def is_transient(self, error: BaseException) -> bool:
+        if isinstance(error, ConnectionError | TimeoutError):
+            return True
+        if not isinstance(error, exc.DBAPIError):
+            return False
+        if isinstance(error.orig, sqlite3.OperationalError):
+            code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # Python 3.11 and later
+            return code in _SQLITE_BUSY or "is locked" in str(error.orig)
+        return error.connection_invalidated
+
+    def is_duplicate(self, error: BaseException) -> bool:
+        return isinstance(error, exc.IntegrityError)
+
+    def explain(self, error: BaseException) -> str | None:
+        if isinstance(error, exc.DBAPIError):
+            return str(error.orig)
+        # Every DB-API driver has a class of this name at the top of its errors (PEP 249).
+        of_a_driver = any(kind.__name__ == "Error" for kind in type(error).__mro__)
+        return str(error) if of_a_driver or isinstance(error, exc.SQLAlchemyError) else None
+
+    @contextmanager
+    def _connection(self) -> Iterator[sa.Connection]:
+        """Wrap one connection of the opener's for one session; the opener closes it."""
+        live = self._opener.open()
+        try:
+            engine = sa.create_engine(
+                f"{self._opener.driver}://",
+                creator=lambda: live,
+                poolclass=sa.StaticPool,
+                pool_reset_on_return=None,
+            )
+            with oracle.fetching_restored(live), engine.connect() as connection:
+                if self.kind == "oracle":
+                    live.outputtypehandler = oracle.fetch  # over what SQLAlchemy has just set
+                yield connection
+        finally:
+            self._opener.release(live)
+
+
+# The type checker reads these lines as: this class keeps both promises.
+_source: type[Source] = Generic
+_target: type[Target] = Generic

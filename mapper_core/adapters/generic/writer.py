@@ -1,0 +1,160 @@
+"""Writing through SQLAlchemy: transactions that take Python rows."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.schema import CreateSchema
+
+from ...errors import TargetError
+from ...model import Column, DataPath, Row
+from ...protocols import STAGE_CHUNK, Batch
+from . import sqlite
+
+
+class GenericWriter:
+    """One connection writing."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def begin(self) -> Iterator["GenericTransaction"]:
+        if self._connection.dialect.name == "sqlite":
+            if self._always_in_transaction():
+                self._end("rollback")  # of nothing: it is as it was opened, or just ended
+            # At once, not at the first INSERT: a lock taken midway can be refused for good.
+            self._connection.exec_driver_sql("begin immediate")
+        try:
+            yield GenericTransaction(self._connection)
+        except BaseException:
+            self._finish("rollback")
+            raise
+        self._finish("commit")
+
+    def _finish(self, how: str) -> None:
+        if not self._always_in_transaction():
+            # autocommit=True (Python 3.12) does nothing in commit().
+            self._end(how)
+        getattr(self._connection, how)()
+
+    def _always_in_transaction(self) -> bool:
+        """Whether SQLite's driver begins a transaction by itself: autocommit=False, Python 3.12."""
+        live = self._connection.connection.driver_connection
+        return (
+            self._connection.dialect.name == "sqlite" and getattr(live, "autocommit", None) is False
+        )
+
+    def _end(self, how: str) -> None:
+        """End a transaction of SQLite's in so many words, as it was begun."""
+        if self._connection.dialect.name == "sqlite":
+            live = self._connection.connection.driver_connection
+            if live is not None and live.in_transaction:
+                self._connection.exec_driver_sql(how)
+
+
+class GenericTransaction:
+    """One open transaction."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+        self._sqlite = connection.dialect.name == "sqlite"
+
+    def execute(self, sql: str, values: Mapping[str, Any] | None = None) -> list[Row]:
+        plain = {name: self._plain(value) for name, value in (values or {}).items()}
+        with self._connection.execute(sa.text(sql), plain) as result:
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    def refusal(self, table: Sequence[str], *, replaces: bool) -> str | None:
+        del table, replaces
+        return None
+
+    def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
+        plain = {name: self._plain(value) for name, value in (values or {}).items()}
+        with self._connection.execute(sa.text(sql), plain) as result:
+            return result.rowcount
+
+    def create_schema(self, name: str) -> None:
+        if not sa.inspect(self._connection).has_schema(name):
+            self._connection.execute(CreateSchema(name))
+
+    def lock(self, name: str) -> None:
+        """Rely on the database's own locking; SQLite lets in one writer at a time anyway."""
+
+    def lock_table(self, table: Sequence[str]) -> None:
+        """As `lock`."""
+
+    def columns(self, table: Sequence[str]) -> tuple[Column, ...]:
+        schema, name = (None, table[0]) if len(table) == 1 else (table[0], table[1])
+        try:
+            found = sa.inspect(self._connection).get_columns(name, schema=schema)
+            key = sa.inspect(self._connection).get_pk_constraint(name, schema=schema)
+        except exc.NoSuchTableError:
+            return ()
+        # A lone integer key numbers itself in SQLite and with AUTO_INCREMENT.
+        lone = key["constrained_columns"] if len(key["constrained_columns"]) == 1 else []
+        return tuple(
+            Column(
+                column["name"],
+                str(column["type"]),
+                required=not column["nullable"]
+                and column["default"] is None
+                and column["name"] not in lone,
+                generated="computed" in column,
+            )
+            for column in found
+        )
+
+    def create_stage(
+        self, stage: Sequence[str], target: Sequence[str], columns: Sequence[str]
+    ) -> None:
+        like = self._table(target)
+        copied = [sa.Column(name, like.c[name].type) for name in columns]
+        chunk = sa.Column(STAGE_CHUNK, sa.Integer)
+        schema = stage[0] if len(stage) > 1 else None
+        table = sa.Table(stage[-1], sa.MetaData(), *copied, chunk, schema=schema)
+        table.drop(self._connection, checkfirst=True)
+        table.create(self._connection)
+
+    def write(
+        self,
+        batches: Iterable[Batch],
+        table: Sequence[str],
+        columns: Sequence[str],
+        path: DataPath,
+        *,
+        staged_chunk: int | None = None,
+        json_is_text: bool = False,
+    ) -> int:
+        del path, json_is_text  # this adapter has one path, and its databases take JSON as text
+        into = self._table(table)
+        names = [*columns] if staged_chunk is None else [*columns, STAGE_CHUNK]
+        mine = () if staged_chunk is None else (staged_chunk,)
+        # Values go as they are: SQLite has no types for its columns to convert them to.
+        insert = (
+            sa.table(into.name, *(sa.column(n) for n in names), schema=into.schema).insert()
+            if self._sqlite
+            else into.insert()
+        )
+        written = 0
+        for batch in batches:
+            rows = [
+                dict(zip(names, map(self._plain, (*row, *mine)), strict=True))
+                for row in cast(list[Row], batch)
+            ]
+            self._connection.execute(insert, rows)
+            written += len(rows)
+        return written
+
+    def _table(self, name: Sequence[str]) -> sa.Table:
+        schema = name[0] if len(name) > 1 else None
+        try:
+            return sa.Table(name[-1], sa.MetaData(), schema=schema, autoload_with=self._connection)
+        except exc.NoSuchTableError as error:
+            msg = f"the target has no table {'.'.join(name)}"
+            raise TargetError(msg) from error
+
+    def _plain(self, value: Any) -> Any:
+        return sqlite.plain(value) if self._sqlite else value
