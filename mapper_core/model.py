@@ -80,6 +80,11 @@ class LoadWindow:
     end: datetime
 
     def __post_init__(self) -> None:
+        # Callers without a type checker reach this with dates, numbers and texts.
+        if not all(isinstance(end, datetime) for end in (self.start, self.end)):
+            raise SettingsError(
+                "window start and end must be datetimes, as in datetime(2024, 1, 1)"
+            )
         if (self.start.tzinfo is None) != (self.end.tzinfo is None):
             raise SettingsError("window start and end must both have a time zone, or neither")
         if not self.start < self.end:

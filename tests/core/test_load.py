@@ -112,7 +112,7 @@ def test_a_trigger_that_drops_rows_is_noticed(source, target, run, mode, transfo
         " 'begin if new.id % 2 = 0 then return null; end if; return new; end'",
         "create trigger odd before insert on dw.orders for each row execute function odd_only()",
     )
-    window = LoadWindow("day", datetime(2024, 1, 1), datetime(2024, 2, 1))  # noqa: DTZ001
+    window = LoadWindow("day", datetime(2024, 1, 1), datetime(2024, 2, 1))
 
     result = execute_query_parallel(
         source_conn=source,

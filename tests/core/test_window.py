@@ -343,3 +343,18 @@ def test_an_empty_window_of_the_source_empties_the_targets(events, source, targe
     assert [(24, date(2024, 1, 3))] == run(
         target, "select count(*), min((at at time zone 'UTC')::date) from ev"
     )
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "words"),
+    [
+        (0, 5000, "must be datetimes"),
+        (date(2024, 1, 1), date(2024, 2, 1), "must be datetimes"),
+        (datetime(2024, 1, 1), datetime(2024, 2, 1, tzinfo=timezone.utc), "or neither"),
+        (datetime(2024, 2, 1), datetime(2024, 2, 1), "is empty"),
+    ],
+)
+def test_a_window_that_makes_no_sense_is_refused_in_words(start, end, words):
+    """Before anything is opened."""
+    with pytest.raises(SettingsError, match=words):
+        LoadWindow("day", start, end)
