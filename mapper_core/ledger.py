@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from .errors import IncompleteLoadError, LedgerError, StaleLoadError
-from .model import Chunk, ChunkResult, ChunkStatus, Mapping, Plan
+from .model import Chunk, ChunkResult, ChunkStatus, Mapping, Plan, Snapshot
 from .protocols import Target, Transaction
-from .stored import chunk_text, plan_from, plan_text, query_hash
+from .stored import chunk_text, plan_from, plan_text, query_hash, snapshot_from
 
 VERSION = 1
 """Raised with every change of the tables below."""
@@ -35,6 +35,16 @@ class LoadRecord:
     query_hash: str
     plan: Plan
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LoadState:
+    """How far a load has come."""
+
+    published: bool
+    snapshot: Snapshot
+    finished: int
+    """Chunks that the ledger holds."""
 
 
 class ChunkIsFinished(Exception):  # noqa: N818 - an answer, not an error
@@ -140,6 +150,19 @@ class Ledger:
             plan_from(load_id, epoch, plan, chunks),
             _instant(created_at),
         )
+
+    def state(self, transaction: Transaction, load_id: str) -> LoadState | None:
+        """Return how far a load has come, without its chunks, for who looks often; or None."""
+        rows = transaction.execute(
+            f"select status, plan, (select count(*) from {self._claim} c"
+            f" where c.load_id = l.load_id and c.done = 1) from {self._load} l"
+            " where load_id = :load_id",
+            {"load_id": load_id},
+        )
+        if not rows:
+            return None
+        status, plan, finished = rows[0]
+        return LoadState(status == "published", snapshot_from(plan), finished)
 
     def group(self, transaction: Transaction, load_group: str) -> list[tuple[str, bool]]:
         """Return the loads of a group, newest first, each with whether it is published."""

@@ -3,11 +3,11 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from . import chunker
 from .errors import QueryError, TargetError
-from .model import Chunk, Column, DataPath, Mapping, Plan, Snapshot
+from .model import Chunk, Column, Mapping
 from .protocols import Reader, Source, Target
 from .query import Query
 from .settings import Settings
@@ -197,34 +197,3 @@ def worker_count(
     if target is not None and target.limit is not None and not shared:
         bounds.append(target.limit)
     return max(1, min(bounds))
-
-
-def assemble(
-    strategy: Strategy,
-    settings: Settings,
-    *,
-    load_id: str,
-    workers: int,
-    columns: Sequence[Column],
-    snapshot: Snapshot,
-    data_path: tuple[DataPath, str],
-    stage_table: str | None,
-) -> Plan:
-    """Put the decisions together."""
-    if len(strategy.chunks) == 1 and snapshot.id is None:
-        snapshot = replace(snapshot, description="one statement reads everything")
-    return Plan(
-        load_id=load_id,
-        chunks=strategy.chunks,
-        columns=tuple(columns),
-        strategy=strategy.name,
-        strategy_reason=strategy.reason,
-        workers=workers,
-        chunk_size=settings.chunk_size,
-        snapshot=snapshot,
-        data_path=data_path[0],
-        data_path_reason=data_path[1],
-        chunk_key=strategy.key,
-        key_types=strategy.key_types,
-        stage_table=stage_table,
-    )

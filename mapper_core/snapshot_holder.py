@@ -159,8 +159,7 @@ def _watch(
         try:
             # A session for each look: one that stayed would end with every hiccup of the target.
             with target.open_writer() as writer, writer.begin() as transaction:
-                record = ledger.find(transaction, watch.load_id)
-                finished = len(ledger.finished(transaction, watch.load_id))
+                load = ledger.state(transaction, watch.load_id)
                 active = ledger.is_active(transaction, watch.load_id)
             if time.monotonic() - last_joined > JOIN_SECONDS:
                 last_joined = time.monotonic()
@@ -172,14 +171,11 @@ def _watch(
             if target.is_transient(error) or source.is_transient(error):
                 continue
             raise
-        if record is None or (
-            not planned
-            and not record.published
-            and not snapshot.is_same_point(record.plan.snapshot)
-        ):
+        ours = load is not None and snapshot.is_same_point(load.snapshot)
+        if load is None or not (planned or load.published or ours):
             continue  # it is still being planned, or taken up from another read point
         planned = True
-        if record.published or not snapshot.is_same_point(record.plan.snapshot):
+        if load.published or not ours:
             return
-        if finished != last_finished or active:
-            last_active, last_finished = time.monotonic(), finished
+        if load.finished != last_finished or active:
+            last_active, last_finished = time.monotonic(), load.finished

@@ -48,7 +48,7 @@ def plan_from(load_id: str, epoch: int, text: str, chunks: Sequence[tuple[int, s
         epoch=epoch,
         chunks=tuple(_chunk_from(chunk_id, bounds) for chunk_id, bounds in chunks),
         columns=tuple(Column(name, kind, number) for name, kind, number in found["columns"]),
-        snapshot=Snapshot(*found["snapshot"]),
+        snapshot=snapshot_from(text),
         data_path=DataPath(found["data_path"]),
         chunk_key=tuple(found["chunk_key"]),
         key_types=tuple(found["key_types"]),
@@ -64,6 +64,11 @@ def plan_from(load_id: str, epoch: int, text: str, chunks: Sequence[tuple[int, s
             )
         },
     )
+
+
+def snapshot_from(text: str) -> Snapshot:
+    """Read back the read point alone of what `plan_text` wrote."""
+    return Snapshot(*json.loads(text)["snapshot"])
 
 
 def chunk_text(chunk: Chunk) -> str:

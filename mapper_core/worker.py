@@ -103,11 +103,7 @@ class Worker:
             SnapshotLostError: this worker cannot read at the load's snapshot any more.
             StaleLoadError: another run has taken the load over.
         """
-        work, begun, started_at = (
-            self._work,
-            time.monotonic(),
-            datetime.now(timezone.utc),
-        )
+        work, begun, started_at = self._work, time.monotonic(), datetime.now(timezone.utc)
         self._attempts = 0
 
         def attempt() -> ChunkResult:
@@ -145,20 +141,17 @@ class Worker:
             reader, writer = self._open()
             if writer is None:
                 return self._signed(self._read_only(chunk, reader), begun, started_at)
-            with writer.begin() as transaction:
-                result = self._load(chunk, reader, transaction)
-                result = self._signed(result, begun, started_at)
-                self._destination.ledger.finish(transaction, self._work.plan, result)
-            return result
-        except ChunkIsFinished:
-            """By another process, or by an attempt of ours that got no answer to its COMMIT."""
+            try:
+                with writer.begin() as transaction:
+                    result = self._load(chunk, reader, transaction)
+                    result = self._signed(result, begun, started_at)
+                    self._destination.ledger.finish(transaction, self._work.plan, result)
+                return result
+            except ChunkIsFinished:
+                # By another process, or by an attempt of ours that got no answer to its COMMIT.
+                return self._found_finished(chunk, ours=self._attempts > 1)
         except BaseException:
             # Whatever state the sessions are in, the next attempt starts with new ones.
-            self._close()
-            raise
-        try:
-            return self._found_finished(chunk, ours=self._attempts > 1)
-        except BaseException:
             self._close()
             raise
 
@@ -203,9 +196,9 @@ class Worker:
             if not columns:
                 raise TransformError("transformation_func returned rows without a single key")
             names = _target_names([Column(name) for name in columns], destination, work.mapping)
-            handed = _Counter()
-            batches = (
-                handed.counted(transforms.as_rows(rows, columns)) for rows in chain([first], groups)
+            handed = _Meter()
+            batches = handed.over(
+                transforms.as_rows(rows, columns) for rows in chain([first], groups)
             )
             path = DataPath.ROWS
         written = transaction.write(
@@ -347,27 +340,19 @@ _TOOK = (
 )
 
 
-class _Counter:
-    """Counts rows on their way."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-
-    def counted(self, rows: list[Row]) -> list[Row]:
-        self.rows += len(rows)
-        return rows
-
-
 class _Meter:
-    """Adds up the bytes of COPY blocks on their way."""
+    """Adds up what passes: the bytes of COPY blocks, or the number of rows."""
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.rows = 0
 
     def over(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
             if isinstance(batch, bytes):
                 self.bytes += len(batch)
+            else:
+                self.rows += len(batch)
             yield batch
 
 

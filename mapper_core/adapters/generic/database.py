@@ -44,10 +44,10 @@ class Generic:
         self.sole = opener.sole
         self.has_schemas = opener.dialect not in {"sqlite", "oracle"}
         lock = "" if opener.dialect == "sqlite" else "for update"
-        oracle = opener.dialect == "oracle"
+        on_oracle = opener.dialect == "oracle"
         self.ledger_dialect = LedgerDialect(
-            text="clob" if oracle else "text",
-            bigint="number(19)" if oracle else "bigint",
+            text="clob" if on_oracle else "text",
+            bigint="number(19)" if on_oracle else "bigint",
             timestamp="timestamp",
             share_lock=lock,
             update_lock=lock,

@@ -63,8 +63,7 @@ class GenericTransaction:
         self._sqlite = connection.dialect.name == "sqlite"
 
     def execute(self, sql: str, values: Mapping[str, Any] | None = None) -> list[Row]:
-        plain = {name: self._plain(value) for name, value in (values or {}).items()}
-        with self._connection.execute(sa.text(sql), plain) as result:
+        with self._run(sql, values) as result:
             return [tuple(row) for row in result] if result.returns_rows else []
 
     def refusal(self, table: Sequence[str], *, replaces: bool) -> str | None:
@@ -72,8 +71,7 @@ class GenericTransaction:
         return None
 
     def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
-        plain = {name: self._plain(value) for name, value in (values or {}).items()}
-        with self._connection.execute(sa.text(sql), plain) as result:
+        with self._run(sql, values) as result:
             return result.rowcount
 
     def create_schema(self, name: str) -> None:
@@ -155,6 +153,10 @@ class GenericTransaction:
         except exc.NoSuchTableError as error:
             msg = f"the target has no table {'.'.join(name)}"
             raise TargetError(msg) from error
+
+    def _run(self, sql: str, values: Mapping[str, Any] | None) -> sa.CursorResult[Any]:
+        plain = {name: self._plain(value) for name, value in (values or {}).items()}
+        return self._connection.execute(sa.text(sql), plain)
 
     def _plain(self, value: Any) -> Any:
         return sqlite.plain(value) if self._sqlite else value

@@ -35,9 +35,6 @@ _REFUSED_FOR_GOOD = (
 
 UNIQUE_VIOLATION = "23505"
 
-# SQLSTATE classes of errors that the query's or the table's own text causes.
-PERMISSION = "42501"
-
 
 def is_transient(error: BaseException) -> bool:
     """Whether trying again, on a new connection, may help."""
