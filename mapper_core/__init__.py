@@ -23,14 +23,10 @@ from .errors import (
 from .model import (
     Chunk,
     ChunkKind,
-    ChunkResult,
-    ChunkStatus,
     Column,
     DataPath,
     LoadMode,
-    LoadStatus,
     LoadWindow,
-    ParallelProcessingResult,
     Plan,
     Snapshot,
     TransformScope,
@@ -38,6 +34,7 @@ from .model import (
 from .opening import LoadOptions
 from .parallel_query_executor import execute_query_parallel, plan
 from .processor import ParallelProcessor
+from .results import ChunkResult, ChunkStatus, LoadStatus, ParallelProcessingResult
 from .retry import RetryConfig, RetryHandler, create_retry_handler
 from .settings import Settings
 from .tracker import ProgressSnapshot, ProgressTracker, create_progress_callback

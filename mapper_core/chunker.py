@@ -24,6 +24,7 @@ def key_chunks(
     has_nulls: bool,
     rows: int | None,
     chunk_size: int,
+    descending: bool = False,
 ) -> tuple[Chunk, ...]:
     """Tile the key with chunks between the cuts, the outer ones open.
 
@@ -32,16 +33,71 @@ def key_chunks(
         has_nulls: whether rows with a NULL in the key get a chunk of their own.
         rows: rows of the query, or None when nobody counted them.
         chunk_size: rows between two cuts.
+        descending: whether the first chunk is the one of the highest keys.
 
     >>> [(c.low, c.high) for c in key_chunks([("5",)], has_nulls=False, rows=None, chunk_size=4)]
     [(None, ('5',)), (('5',), None)]
     """
-    edges = pairwise([None, *cuts, None])
     expected = chunk_size if rows is None else -(-rows // (len(cuts) + 1))
-    chunks = [
-        Chunk(number, ChunkKind.RANGE, low, high, expected)
-        for number, (low, high) in enumerate(edges, start=1)
-    ]
+    chunks = list(_between(ChunkKind.RANGE, cuts, expected, descending=descending))
     if has_nulls:
         chunks.append(Chunk(len(chunks) + 1, ChunkKind.NULLS))
     return tuple(chunks)
+
+
+def block_chunks(cuts: Sequence[int], *, rows: int | None) -> tuple[Chunk, ...]:
+    """Tile a table's blocks with chunks between the cuts; the last one has no end.
+
+    >>> [(c.low, c.high) for c in block_chunks([8], rows=None)]
+    [(None, ('8',)), (('8',), None)]
+    """
+    expected = None if rows is None else -(-rows // (len(cuts) + 1))
+    return _between(ChunkKind.BLOCKS, [(str(cut),) for cut in cuts], expected)
+
+
+def pages(rows: int, chunk_size: int) -> tuple[Chunk, ...]:
+    """Divide an ordered query by row number; the last page has no end.
+
+    >>> [(c.low, c.high) for c in pages(25, 10)]
+    [(('0',), ('10',)), (('10',), ('20',)), (('20',), None)]
+    """
+    starts = range(0, max(rows, 1), chunk_size)
+    return tuple(
+        Chunk(
+            number,
+            ChunkKind.PAGE,
+            (str(start),),
+            (str(start + chunk_size),) if number < len(starts) else None,
+            min(chunk_size, rows - start),
+        )
+        for number, start in enumerate(starts, start=1)
+    )
+
+
+# The number of a stream's own chunk; its pieces are numbered from 1.
+STREAM = 0
+
+
+def one_stream(expected_rows: int | None = None) -> tuple[Chunk, ...]:
+    """Return the plan of a stream; its pieces are numbered from 1 as they are read.
+
+    >>> [(c.id, str(c.kind)) for c in one_stream()]
+    [(0, 'stream')]
+    """
+    return (Chunk(STREAM, ChunkKind.STREAM, expected_rows=expected_rows),)
+
+
+def _between(
+    kind: ChunkKind,
+    cuts: Sequence[tuple[str, ...]],
+    expected: int | None,
+    *,
+    descending: bool = False,
+) -> tuple[Chunk, ...]:
+    edges = list(pairwise([None, *cuts, None]))
+    if descending:
+        edges.reverse()
+    return tuple(
+        Chunk(number, kind, low, high, expected)
+        for number, (low, high) in enumerate(edges, start=1)
+    )

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 from .errors import SnapshotLostError, StaleLoadError
-from .model import Chunk, ChunkResult, ChunkStatus
+from .model import Chunk
+from .results import ChunkResult, ChunkStatus
 from .retry import first_line
-from .worker import Work, Worker
+from .work import Work
+from .worker import Worker
 
 
 def run_chunks(

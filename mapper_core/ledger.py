@@ -7,19 +7,20 @@ row a finished chunk, inserted before the chunk's rows and committed with them).
 finds the chunk finished or writes it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
+from . import ledger_tables
 from .errors import IncompleteLoadError, LedgerError, StaleLoadError
-from .model import Chunk, ChunkResult, ChunkStatus, Mapping, Plan, Snapshot
-from .protocols import Target, Transaction
+from .model import (
+    Chunk,
+    Mapping,
+    Plan,
+    Snapshot,
+)
+from .protocols import Target, Transaction, Writer
+from .results import ChunkResult, ChunkStatus
 from .stored import chunk_text, plan_from, plan_text, query_hash, snapshot_from
-
-VERSION = 1
-"""Raised with every change of the tables below."""
-
-# A varchar that every database can index; load ids hold run id, asset key and partition key.
-_NAME = "varchar(400)"
 
 # Missing chunks that an error lists by number.
 _NAMED = 10
@@ -58,9 +59,10 @@ class Ledger:
         self._target = target
         self._schema = schema
         self._facts = target.ledger_dialect
-        self._load, self._chunk, self._claim, self._version = (
-            target.quote(*self.table(name)) for name in ("load", "chunk", "claim", "version")
-        )
+        self._names = {
+            name: target.quote(*self.table(name)) for name in ("load", "chunk", "claim", "version")
+        }
+        self._load, self._chunk, self._claim, self._version = self._names.values()
 
     def table(self, name: str) -> tuple[str, ...]:
         """Return the parts of the name of a table that belongs to the ledger."""
@@ -76,56 +78,17 @@ class Ledger:
         if not transaction.columns(self.table("version")):
             # Two first loads at once must not both create them.
             transaction.lock(f"ledger {self._schema}")
-            self._create(transaction)
+            if self._target.has_schemas:
+                transaction.create_schema(self._schema)
+            ledger_tables.create(transaction, self._names, self._facts)
         found = transaction.execute(f"select max(version) from {self._version}")[0][0]
-        if found != VERSION:
+        if found != ledger_tables.VERSION:
             msg = (
                 f"the ledger in schema {self._schema!r} has version {found}, this release of mapper"
-                f" writes version {VERSION}: use the release that made it, or set"
+                f" writes version {ledger_tables.VERSION}: use the release that made it, or set"
                 " MAPPER_LEDGER_SCHEMA to start another ledger"
             )
             raise LedgerError(msg)
-
-    def _create(self, transaction: Transaction) -> None:
-        facts = self._facts
-        if self._target.has_schemas:
-            transaction.create_schema(self._schema)
-        transaction.execute(f"create table if not exists {self._version} (version integer)")
-        transaction.execute(f"""create table if not exists {self._load} (
-            load_id {_NAME} not null primary key,
-            load_group {_NAME},
-            generation integer not null,
-            epoch integer not null,
-            status varchar(20) not null,
-            target {_NAME},
-            query_hash varchar(64) not null,
-            plan {facts.text} not null,
-            created_at {facts.timestamp} not null,
-            published_at {facts.timestamp})""")
-        transaction.execute(f"""create table if not exists {self._chunk} (
-            load_id {_NAME} not null,
-            chunk_id integer not null,
-            bounds {facts.text} not null,
-            primary key (load_id, chunk_id))""")
-        transaction.execute(f"""create table if not exists {self._claim} (
-            load_id {_NAME} not null,
-            chunk_id integer not null,
-            epoch integer not null,
-            done integer not null,
-            rows_read {facts.bigint},
-            rows_written {facts.bigint},
-            bytes {facts.bigint},
-            attempts integer,
-            seconds double precision,
-            worker integer,
-            started_at {facts.timestamp},
-            finished_at {facts.timestamp},
-            primary key (load_id, chunk_id))""")
-        transaction.execute(
-            f"insert into {self._version} select :version"
-            f" where not exists (select 1 from {self._version})",
-            {"version": VERSION},
-        )
 
     def find(self, transaction: Transaction, load_id: str) -> LoadRecord | None:
         """Return the load with its plan, or None."""
@@ -222,7 +185,7 @@ class Ledger:
         refused, so that a run at an older read point adds nothing unseen. None when the load has
         been published meanwhile.
         """
-        epoch, status = self._hold(transaction, load_id, self._facts.update_lock)
+        epoch, status = self._hold_alone(transaction, load_id)
         if status == "published":
             return None
         transaction.execute(
@@ -230,6 +193,36 @@ class Ledger:
             {"load_id": load_id, "epoch": epoch + 1},
         )
         return epoch + 1
+
+    def begin_anew(self, transaction: Transaction, plan: Plan, reading: str) -> Plan:
+        """Drop the claims of a load whose rows are read again; return the plan under a new epoch.
+
+        Waits for transactions that still write rows of it. Twice for one `reading` is safe: the
+        reply to the first COMMIT may have been lost.
+
+        Raises StaleLoadError when another run has taken the load over.
+        """
+        epoch, status = self._hold_alone(transaction, plan.load_id)
+        begun = replace(plan, epoch=plan.epoch + 1, reading=reading)
+        if (epoch, status) == (begun.epoch, "loading") and self._reading(
+            transaction, plan
+        ) == reading:
+            return begun
+        if (epoch, status) != (plan.epoch, "loading"):
+            msg = f"load {plan.load_id} was taken over by another run; this one stops"
+            raise StaleLoadError(msg)
+        transaction.execute(
+            f"update {self._load} set epoch = :epoch, plan = :plan where load_id = :load_id",
+            {"load_id": plan.load_id, "epoch": begun.epoch, "plan": plan_text(begun)},
+        )
+        self.forget_chunks(transaction, plan.load_id)
+        return begun
+
+    def _reading(self, transaction: Transaction, plan: Plan) -> str:
+        stored = transaction.execute(
+            f"select plan from {self._load} where load_id = :load_id", {"load_id": plan.load_id}
+        )
+        return plan_from(plan.load_id, 0, stored[0][0], ()).reading
 
     def forget_chunks(self, transaction: Transaction, load_id: str) -> None:
         """Drop the claims of a load that begins anew."""
@@ -244,16 +237,25 @@ class Ledger:
             {"load_id": plan.load_id, "plan": plan_text(plan)},
         )
 
-    def claim(self, transaction: Transaction, plan: Plan, chunk: Chunk) -> None:
+    def claim(
+        self, transaction: Transaction, plan: Plan, chunk: Chunk, asker: Writer | None = None
+    ) -> None:
         """Claim a chunk for this transaction, before its rows.
 
-        Waits while another transaction holds the claim.
+        Waits while another transaction holds the claim. A transaction that reads at a snapshot
+        does not see the load as it is now: an `asker` on another connection does, while a lock
+        that knows no snapshot keeps the load as it is.
 
         Raises:
             ChunkIsFinished: the other one committed, or an attempt whose COMMIT got no reply did.
             StaleLoadError: the load has been taken over or published since the plan.
         """
-        epoch, status = self._hold(transaction, plan.load_id, self._facts.share_lock)
+        if asker is None:
+            epoch, status = self._hold(transaction, plan.load_id, self._facts.share_lock)
+        else:
+            transaction.lock_shared(_lock_name(plan.load_id))
+            with asker.begin() as asking:
+                epoch, status = self._hold(asking, plan.load_id, "")
         if epoch != plan.epoch or status != "loading":
             msg = (
                 f"load {plan.load_id} was {'published' if status == 'published' else 'taken over'}"
@@ -333,7 +335,7 @@ class Ledger:
             IncompleteLoadError: a planned chunk is not finished; nothing may be published.
             StaleLoadError: another run has taken the load over.
         """
-        epoch, status = self._hold(transaction, plan.load_id, self._facts.update_lock)
+        epoch, status = self._hold_alone(transaction, plan.load_id)
         # The plan is from before the publishing raised the epoch, or was read back after it.
         if status == "published" and epoch in {plan.epoch, plan.epoch + 1}:
             return False
@@ -363,6 +365,11 @@ class Ledger:
         )
         return True
 
+    def _hold_alone(self, transaction: Transaction, load_id: str) -> tuple[int, str]:
+        """Wait for whoever is writing chunks of the load, and keep others from beginning."""
+        transaction.lock(_lock_name(load_id))
+        return self._hold(transaction, load_id, self._facts.update_lock)
+
     def _hold(self, transaction: Transaction, load_id: str, lock: str) -> tuple[int, str]:
         rows = transaction.execute(
             f"select epoch, status from {self._load} where load_id = :load_id {lock}",
@@ -372,6 +379,10 @@ class Ledger:
             msg = f"the ledger has no load {load_id}: it was removed while it ran. Start a new load"
             raise StaleLoadError(msg)
         return rows[0][0], rows[0][1]
+
+
+def _lock_name(load_id: str) -> str:
+    return f"load {load_id}"
 
 
 def _instant(value: datetime | str) -> datetime:

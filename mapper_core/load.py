@@ -4,11 +4,10 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from threading import Event
 from typing import TypeVar
 
-from . import planner, publisher
+from . import chunker, planner, publisher, resumption
 from .crew import run_chunks
 from .errors import (
     DatabaseError,
@@ -19,15 +18,22 @@ from .errors import (
     SnapshotLostError,
 )
 from .ledger import LoadRecord
-from .model import Chunk, ChunkResult, Column, DataPath, Mapping, Plan, Snapshot
+from .model import (
+    Chunk,
+    Mapping,
+    Plan,
+    Snapshot,
+    StrategyName,
+)
 from .protocols import Reader, Source, Target
 from .query import Query
+from .results import ChunkResult
 from .retry import RetryHandler, first_line
 from .settings import Settings
 from .sink import Sink
-from .stored import query_hash
+from .stream import Stream
 from .tracker import ProgressTracker
-from .worker import Destination, Work
+from .work import Destination, Work
 
 logger = logging.getLogger(__name__)
 
@@ -51,18 +57,21 @@ class Load:
     """Whether every read must see one read point."""
     shared_pool: bool
     """Whether source and target connections come out of one pool."""
+    named: bool
+    """Whether a later call may continue it by its load id."""
 
     @contextmanager
     def read_point(self) -> Iterator[Snapshot]:
         """Hold the load's read point until the block ends."""
         if not self.one_snapshot:
             yield Snapshot(None, "none: each worker reads at its own moment (snapshot=False)")
-        elif self._lone_source():
+        elif planner.lone_source(self.source, shared_pool=self.shared_pool):
             yield Snapshot(None, "one statement reads everything")
         else:
             with ExitStack() as held:
                 yield self._outside_chunks(
-                    "take the read point of", lambda: held.enter_context(self.source.snapshot())
+                    "take the read point of",
+                    lambda: held.enter_context(self.source.snapshot(self.query, self._lost)),
                 )
 
     def plan(self, snapshot: Snapshot, *, load_group: str | None = None) -> tuple[Plan, bool]:
@@ -81,18 +90,17 @@ class Load:
 
         def decide() -> Plan:
             with self.source.open_reader(snapshot) as reader:
-                return self._decide(reader, self._columns(reader), snapshot)
+                return self._planning(reader, snapshot).decide()
 
         return self._outside_chunks("plan", decide)
 
-    def run(self, plan: Plan, chunks: Sequence[Chunk]) -> list[ChunkResult]:
-        """Run chunks of the plan, but those the ledger holds; return a result for every one."""
+    def run(self, plan: Plan, chunks: Sequence[Chunk]) -> tuple[Plan, list[ChunkResult]]:
+        """Run chunks of the plan, but those the ledger holds.
+
+        Returns the plan in force, which reading a stream renews, and a result for every chunk, or
+        for every piece of a stream.
+        """
         finished = self._outside_chunks("read the ledger of", self._finished)
-        skipped = [finished[chunk.id] for chunk in chunks if chunk.id in finished]
-        if self.tracker:
-            self.tracker.start(len(chunks))
-            for result in skipped:
-                self.tracker.record(result)
         work = Work(
             plan=plan,
             mapping=self.mapping,
@@ -102,9 +110,35 @@ class Load:
             retry=self.retry,
             stop=self.stop,
         )
+        if plan.strategy is StrategyName.STREAM_ONCE:
+            return self._run_stream(work, chunks[0], finished) if chunks else (plan, [])
+        skipped = [finished[chunk.id] for chunk in chunks if chunk.id in finished]
+        self._expect(len(chunks), skipped)
         todo = [chunk for chunk in chunks if chunk.id not in finished]
         results = run_chunks(work, todo, self.tracker.record if self.tracker else None)
-        return sorted([*skipped, *results], key=lambda result: result.chunk_id)
+        return plan, sorted([*skipped, *results], key=lambda result: result.chunk_id)
+
+    def _run_stream(
+        self, work: Work, stream: Chunk, finished: dict[int, ChunkResult]
+    ) -> tuple[Plan, list[ChunkResult]]:
+        sink, tracker = self.sink, self.tracker
+        assert sink is not None  # noqa: S101 - a stream is written
+        if stream.id in finished:
+            pieces = _pieces(finished)
+            self._expect(len(pieces), pieces)
+            return work.plan, pieces
+        self._expect(-(-(stream.expected_rows or 0) // work.plan.chunk_size), [])
+        running = Stream(work, stream, sink.begin_anew, tracker.record if tracker else None)
+        plan, results = running.run()
+        if tracker:
+            tracker.expect(len(results))
+        return plan, results
+
+    def _expect(self, chunks: int, skipped: Sequence[ChunkResult]) -> None:
+        if self.tracker:
+            self.tracker.start(chunks)
+            for result in skipped:
+                self.tracker.record(result)
 
     def publish(self, plan: Plan) -> None:
         """Publish the load; twice is safe.
@@ -141,7 +175,7 @@ class Load:
             newest, published = loads[0]
             return f"{load_group}#{len(loads) + 1}" if fresh and published else newest
 
-        named = replace(self, load_id=load_group)
+        named = replace(self, load_id=load_group, named=True)
         return replace(named, load_id=named._outside_chunks("find", resolve))
 
     def joinable(self) -> Snapshot | None:
@@ -169,134 +203,66 @@ class Load:
         return record
 
     def finished(self) -> list[ChunkResult]:
-        """Return the chunks the ledger holds of this load, by their id."""
+        """Return the chunks the ledger holds of this load, by their id; of a stream, its pieces."""
         found = self._outside_chunks("read the ledger of", self._finished)
+        if chunker.STREAM in found:
+            return _pieces(found)
         return [found[chunk_id] for chunk_id in sorted(found)]
 
     def _plan(self, snapshot: Snapshot, load_group: str | None) -> tuple[Plan, bool]:
         with self.source.open_reader(snapshot) as reader:
-            columns = self._columns(reader)
+            planning = self._planning(reader, snapshot)
             record = self._find()
             if record is not None:
-                return self._take_up(record, columns, snapshot)
-            plan = self._decide(reader, columns, snapshot)
-        if self.sink:
-            with self.sink.transaction() as transaction:
-                # Another call under the same load id may have planned it since it was looked for.
-                transaction.lock(f"plan {self.load_id}")
-                record = self.sink.ledger.find(transaction, self.load_id)
-                if record is None:
-                    self.sink.create_stage(transaction, plan)
-                    self.sink.ledger.store(transaction, plan, self.mapping, load_group)
-            if record is not None:
-                return self._take_up(record, columns, snapshot)
+                return self._take_up(record, planning)
+            plan = planning.decide()
+            if self.sink:
+                with self.sink.transaction() as transaction:
+                    # Another call under this load id may have planned it since it was looked for.
+                    transaction.lock(f"plan {self.load_id}")
+                    record = self.sink.ledger.find(transaction, self.load_id)
+                    if record is None:
+                        self.sink.create_stage(transaction, plan)
+                        self.sink.ledger.store(transaction, plan, self.mapping, load_group)
+                if record is not None:
+                    return self._take_up(record, planning)
         return plan, False
 
-    def _columns(self, reader: Reader) -> tuple[Column, ...]:
-        columns = reader.columns(self.query)
-        planner.check_columns(columns, named=bool(self.sink or self.mapping.transform))
-        return columns
-
-    def _decide(self, reader: Reader, columns: Sequence[Column], snapshot: Snapshot) -> Plan:
-        path, path_reason = self._data_path(columns)
-        strategy = planner.choose_strategy(
-            self.mapping,
-            self.query,
-            self.settings,
-            source=self.source,
-            reader=reader,
-            columns=columns,
-            one_snapshot=self.one_snapshot,
-            sequential=self._sequential(),
-        )
-        workers = planner.worker_count(
-            self.settings,
-            self.source,
-            self.sink.target if self.sink else None,
-            shared=self.shared_pool,
-            chunks=len(strategy.chunks),
-        )
-        return Plan(
+    def _planning(self, reader: Reader, snapshot: Snapshot) -> planner.Planning:
+        return planner.Planning(
             load_id=self.load_id,
-            chunks=strategy.chunks,
-            columns=tuple(columns),
-            strategy=strategy.name,
-            strategy_reason=strategy.reason,
-            workers=workers,
-            chunk_size=self.settings.chunk_size,
+            mapping=self.mapping,
+            query=self.query,
+            settings=self.settings,
+            source=self.source,
+            sink=self.sink,
+            one_snapshot=self.one_snapshot,
+            shared_pool=self.shared_pool,
+            named=self.named,
+            survey=reader.survey(self.query),
+            columns=planner.columns_of(reader, self.query, self.mapping),
             snapshot=snapshot,
-            data_path=path,
-            data_path_reason=path_reason,
-            chunk_key=strategy.key,
-            key_types=strategy.key_types,
-            stage_table=_stage_name(self.load_id) if self.mapping.staged else None,
-            target=self.mapping.target_name,
-            load_mode=self.mapping.load_mode,
         )
 
-    def _take_up(
-        self, record: LoadRecord, columns: Sequence[Column], snapshot: Snapshot
-    ) -> tuple[Plan, bool]:
-        """Go on with a load that the ledger has: finished chunks stay finished.
-
-        Its chunks are those planned then. At another read point than then, a staged load begins
-        anew, for nothing of it was published; any other continues and says so.
-        """
+    def _take_up(self, record: LoadRecord, planning: planner.Planning) -> tuple[Plan, bool]:
+        """Go on with a load that the ledger has; whether it is published already comes second."""
         sink = self.sink
         assert sink is not None  # noqa: S101 - a record comes from a ledger
-        if record.query_hash != query_hash(self.mapping):
-            msg = (
-                f"load id {self.load_id!r} was used for another query, target or window: take a new"
-                " load id, or repeat the load with what it had"
-            )
-            raise LedgerError(msg)
+        resumption.check_query(record, self.mapping)
         if record.published:
             return record.plan, True
-        shape = [(column.name, column.type) for column in columns]
-        if shape != [(column.name, column.type) for column in record.plan.columns]:
-            msg = (
-                f"the columns of the query have changed since load {self.load_id!r} was planned, so"
-                " it cannot be continued: start a new load"
-            )
-            raise LedgerError(msg)
-        if snapshot.is_same_point(record.plan.snapshot):
+        resumption.check_shapes(record.plan, planning.columns, sink.found())
+        if planning.snapshot.is_same_point(record.plan.snapshot):
             return record.plan, False
-        with sink.transaction() as transaction:
-            epoch = sink.ledger.take_over(transaction, self.load_id)
-            if epoch is None:
-                return record.plan, True
-            if self.mapping.staged:
-                plan = replace(record.plan, snapshot=snapshot, epoch=epoch)
-                sink.ledger.forget_chunks(transaction, self.load_id)
-                sink.ledger.note(transaction, plan)
-                sink.create_stage(transaction, plan)
-                logger.warning(
-                    "load %s begins anew at %s: its earlier read point is gone, and nothing of it"
-                    " was published",
-                    self.load_id,
-                    snapshot.description,
-                )
-                return plan, False
-            if sink.ledger.finished(transaction, self.load_id):
-                before = record.plan.snapshot
-                earlier = [before.resumed_from] if before.resumed_from else []
-                earlier.append(before.description)
-                snapshot = replace(snapshot, resumed_from=" and ".join(earlier))
-                logger.warning(
-                    "load %s continues at another read point: %s",
-                    self.load_id,
-                    snapshot,
-                )
-            plan = replace(record.plan, snapshot=snapshot, epoch=epoch)
-            sink.ledger.note(transaction, plan)
-        return plan, False
+        return resumption.at_another_point(record, sink, planning.snapshot, planning.survey)
 
-    def _data_path(self, columns: Sequence[Column]) -> tuple[DataPath, str]:
-        if self.sink:
-            return self.sink.data_path(columns, self.source.paths)
-        if self.mapping.transform or DataPath.COPY_BINARY not in self.source.paths:
-            return DataPath.ROWS, "rows are read as Python values"
-        return DataPath.COPY_BINARY, "rows are read and counted, not written"
+    def _lost(self, snapshot: str) -> None:
+        logger.warning(
+            "load %s: the session that holds %s has ended before its time; sessions that have"
+            " joined it go on reading there, no other one can join",
+            self.load_id,
+            snapshot,
+        )
 
     def _find(self) -> LoadRecord | None:
         return self.sink.find(self.load_id) if self.sink else None
@@ -306,22 +272,6 @@ class Load:
 
     def _destination(self, plan: Plan) -> Destination | None:
         return self.sink.destination(plan) if self.sink else None
-
-    def _lone_source(self) -> str | None:
-        """Return why the source has one connection only, or None."""
-        if self.source.sole:
-            return self.source.sole
-        if self.source.limit == 1:
-            return "the source's pool holds one connection"
-        if self.shared_pool and self.source.limit == 2:  # noqa: PLR2004 - one to read, one to write
-            return "source and target share a pool of two connections"
-        return None
-
-    def _sequential(self) -> str | None:
-        """Return a reason, known before the query is looked at, not to read in parallel."""
-        if not self.settings.enable_parallel:
-            return "enable_parallel is false"
-        return self._lone_source() or (self.sink.target.sole if self.sink else None)
 
     def _outside_chunks(self, purpose: str, work: Callable[[], T]) -> T:
         """Do work that belongs to no chunk: again after transient errors, in words if it fails."""
@@ -348,6 +298,7 @@ class Load:
             raise kind(msg) from error
 
 
-def _stage_name(load_id: str) -> str:
-    """Return the name of a load's stage: short enough for any database, one for each load."""
-    return f"stage_{sha256(load_id.encode()).hexdigest()[:16]}"
+def _pieces(finished: dict[int, ChunkResult]) -> list[ChunkResult]:
+    """Return the pieces of a finished stream; the mark that it is whole, if it had none."""
+    pieces = [finished[number] for number in sorted(finished) if number != chunker.STREAM]
+    return pieces or [finished[chunker.STREAM]]

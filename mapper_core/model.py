@@ -6,12 +6,12 @@ chunks, a chunk arrives as batches; the three words are never used for one anoth
 
 from collections.abc import Callable
 from collections.abc import Mapping as Dict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from .errors import ChunksFailedError, SettingsError
+from .errors import SettingsError
 
 _NO_TARGET = "none: rows are read and counted"
 
@@ -43,9 +43,22 @@ class TransformScope(Word):
     BATCH = "batch"  #: as many as are in memory together
 
 
+class StrategyName(Word):
+    """How a query's rows are divided. Each can be asked for by its name."""
+
+    SAME_DATABASE = "same_database"  #: INSERT ... SELECT inside the one database, chunk by chunk
+    PHYSICAL = "physical"  #: ranges of a table's blocks
+    KEY = "key"  #: ranges of one or several columns
+    STREAM_ONCE = "stream_once"  #: read once by one reader, written by many, published at the end
+    OFFSET = "offset"  #: pages of a totally ordered query; by name only, for it is quadratic
+    #: one reader, one writer, one transaction
+    ONE_PASS = "one_pass"  # noqa: S105 - no password
+
+
 class DataPath(Word):
     """How rows travel from source to target."""
 
+    IN_SERVER = "insert select"  #: inside the database that is both; nothing reaches Python
     COPY_BINARY = "binary copy"  #: PostgreSQL's binary COPY blocks, passed through unread
     COPY_TEXT = "text copy"  #: PostgreSQL's text COPY blocks; the target parses every value
     ROWS = "rows"  #: Python rows
@@ -57,15 +70,9 @@ class ChunkKind(Word):
     ALL = "all"  #: every row
     RANGE = "range"  #: rows whose key lies in `[low, high)`
     NULLS = "nulls"  #: rows with a NULL in the key
-
-
-class LoadStatus(Word):
-    """How a load ended."""
-
-    SUCCEEDED = "succeeded"  #: every row is in the target
-    PARTIAL = "partial"  #: some rows are in the target, some are named as failed
-    FAILED = "failed"  #: no row of this call is in the target
-    STOPPED = "stopped"  #: somebody asked it to stop before the end
+    BLOCKS = "blocks"  #: rows that lie in blocks `[low, high)` of the table's files
+    PAGE = "page"  #: rows `[low, high)` of the ordered query, counted from 0
+    STREAM = "stream"  #: every row, by one reader; its pieces are numbered as they come
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +130,36 @@ class Chunk:
 
     def __str__(self) -> str:
         """Return the chunk as people write a half-open range."""
-        if self.kind is not ChunkKind.RANGE:
-            what = "every row" if self.kind is ChunkKind.ALL else "rows with a NULL in the key"
-        else:
-            low, high = (", ".join(b) if b else "..." for b in (self.low, self.high))
-            what = f"[{low} to {high})"
+        low, high = (", ".join(b) if b else "..." for b in (self.low, self.high))
+        what = _CHUNK_WORDS[self.kind].format(range=f"[{low} to {high})")
         rows = "" if self.expected_rows is None else f"  about {self.expected_rows:,} rows"
         return f"{self.id:>5}  {what}{rows}"
+
+
+_CHUNK_WORDS = {
+    ChunkKind.ALL: "every row",
+    ChunkKind.RANGE: "{range}",
+    ChunkKind.NULLS: "rows with a NULL in the key",
+    ChunkKind.BLOCKS: "blocks {range}",
+    ChunkKind.PAGE: "rows {range}",
+    ChunkKind.STREAM: "every row, read once and numbered in pieces as they come",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why something cannot be done this way."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a database expects of a query, without running it; None where it cannot tell."""
+
+    rows: int | None = None
+    row_bytes: int | None = None
+    """Average width of a row as it is kept, in bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +176,8 @@ class Mapping:
     window: LoadWindow | None = None
     params: Dict[str, Any] | None = None
     chunk_key: tuple[str, ...] | None = None
+    strategy: StrategyName | None = None
+    """The one strategy wanted; None takes the first that can serve."""
     transform: RowTransform | None = None
     transform_scope: TransformScope = TransformScope.CHUNK
     time_zone: str | None = None
@@ -175,8 +207,8 @@ class Mapping:
         return tuple(part for part in (self.target_schema, self.target_table) if part)
 
     @property
-    def staged(self) -> bool:
-        """Whether rows are loaded aside and published at the end."""
+    def replaces(self) -> bool:
+        """Whether rows that are in the target already make way for the load's."""
         return self.load_mode is LoadMode.REPLACE_WINDOW
 
     @property
@@ -219,20 +251,42 @@ class Plan:
     chunks: tuple[Chunk, ...]
     columns: tuple[Column, ...]
     """Columns of the query, in its order."""
-    strategy: str
+    strategy: StrategyName
     strategy_reason: str
+    refused: tuple[tuple[StrategyName, str], ...] = ()
+    """The strategies that come before this one, each with why it cannot serve."""
     workers: int
     chunk_size: int
+    """Rows per chunk aimed at."""
+    chunk_size_reason: str = ""
+    """Where the size comes from, when it was chosen and not given."""
     snapshot: Snapshot
     data_path: DataPath
     data_path_reason: str
     chunk_key: tuple[str, ...] = ()
     key_types: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    """What must still be so for these chunks to mean the same rows at another read point."""
+    target_columns: tuple[Column, ...] = ()
+    """Columns of the target when it was planned; none without a target."""
     stage_table: str | None = None
+    """Where rows wait until they are published; None when chunks appear as they commit."""
     epoch: int = 0
+    reading: str = ""
+    """Which reading of a stream the stage holds; each is given a name of its own."""
     target: str = ""
     """The target as people write it; empty when nothing is written."""
     load_mode: LoadMode = LoadMode.APPEND
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """Source and target connections that the load holds at once."""
+        held = int(self.snapshot.id is not None)  # one more holds the snapshot
+        if self.data_path is DataPath.IN_SERVER:
+            # One transaction reads and writes; another asks the ledger.
+            return held, 2 * self.workers
+        readers = 1 if self.strategy is StrategyName.STREAM_ONCE else self.workers
+        return readers + held, self.workers if self.target else 0
 
     @property
     def expected_rows(self) -> int | None:
@@ -246,111 +300,30 @@ class Plan:
         edge = _SHOWN_CHUNKS // 2
         shown = [*self.chunks[:edge], None, *self.chunks[-edge:]] if many else self.chunks
         expected = self.expected_rows
-        readers = self.workers + (self.snapshot.id is not None)  # one more holds the snapshot
-        writers = self.workers if self.target else 0
-        facts = {
-            "target": f"{self.target} ({self.load_mode})" if self.target else _NO_TARGET,
-            "strategy": f"{self.strategy}: {self.strategy_reason}",
-            "data path": f"{self.data_path}: {self.data_path_reason}",
-            "snapshot": str(self.snapshot),
-            "columns": ", ".join(f"{c.name} {c.type}".strip() for c in self.columns),
-            "workers": f"{self.workers}, with {readers} source and {writers} target connections",
-            "chunks": f"{len(self.chunks)} of about {self.chunk_size:,} rows"
-            + ("" if expected is None else f", {expected:,} expected in all"),
-        }
-        lines = [f"load {self.load_id}", *(f"  {name:<9}  {said}" for name, said in facts.items())]
+        readers, writers = self.connections
+        staged = ", all at once, from a stage" if self.stage_table else ""
+        target = f"{self.target} ({self.load_mode}{staged})" if self.target else _NO_TARGET
+        size = f" ({self.chunk_size_reason})" if self.chunk_size_reason else ""
+        facts = [
+            ("target", target),
+            ("strategy", f"{self.strategy}: {self.strategy_reason}"),
+            *(("", f"not {names}: {why}") for why, names in self._refused_by_reason()),
+            ("data path", f"{self.data_path}: {self.data_path_reason}"),
+            ("snapshot", str(self.snapshot)),
+            ("columns", ", ".join(f"{c.name} {c.type}".strip() for c in self.columns)),
+            ("workers", f"{self.workers}, with {readers} source and {writers} target connections"),
+            (
+                "chunks",
+                f"{len(self.chunks)} of about {self.chunk_size:,} rows{size}"
+                + ("" if expected is None else f", {expected:,} expected in all"),
+            ),
+        ]
+        lines = [f"load {self.load_id}", *(f"  {name:<9}  {said}" for name, said in facts)]
         return "\n".join([*lines, *(f"    {'...' if c is None else c}" for c in shown)])
 
-
-class ChunkStatus(Word):
-    """How a chunk ended."""
-
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    SKIPPED = "skipped"  #: found finished in the ledger
-    UNSTARTED = "unstarted"  #: the load stopped before it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkResult:
-    """What one chunk came to. Counts are source rows, except `rows_written`."""
-
-    chunk_id: int
-    status: ChunkStatus
-    rows_read: int | None = None
-    """Rows of the query in the chunk; None when it could not be counted."""
-    rows_written: int = 0
-    bytes: int = 0
-    attempts: int = 0
-    error: str | None = None
-    duration: float = 0.0
-    """Seconds, all attempts together."""
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    """By the target's clock; None until the ledger has been read back."""
-    worker: int = 0
-
-    @property
-    def rows_are_in(self) -> bool:
-        """Whether the chunk's rows are committed, by this call or an earlier one."""
-        return self.status in {ChunkStatus.SUCCEEDED, ChunkStatus.SKIPPED}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParallelProcessingResult:
-    """What a load came to.
-
-    `total_rows_processed == total_rows_successful + total_rows_failed` for a one-to-one load. Rows
-    of failed chunks are counted at the load's read point; a chunk where even that was impossible
-    is in `chunks_uncounted` and in none of the totals. Chunks that the ledger already held are in
-    `chunks_skipped` / `rows_skipped` and in none of the totals.
-    """
-
-    load_id: str | None
-    status: LoadStatus
-    published: bool
-    total_rows_processed: int
-    total_rows_successful: int
-    total_rows_failed: int
-    rows_written: int
-    rows_skipped: int
-    chunks_total: int
-    chunks_succeeded: int
-    chunks_failed: int
-    chunks_skipped: int
-    chunks_uncounted: int
-    chunk_results: tuple[ChunkResult, ...] = field(repr=False)
-    processing_time: float
-    """Seconds, planning and publishing included."""
-    strategy: str
-    strategy_reason: str
-    data_path: DataPath
-    snapshot: Snapshot
-    workers: int
-    error: str | None = None
-    """Why the load as a whole did not end well (a failed publish, say); chunk errors apart."""
-
-    @property
-    def chunk_errors(self) -> list[dict[str, Any]]:
-        """One dict per failed chunk: `chunk_id`, `error`, `rows_in_chunk`, `attempts`."""
-        return [
-            {
-                "chunk_id": chunk.chunk_id,
-                "error": chunk.error,
-                "rows_in_chunk": chunk.rows_read,
-                "attempts": chunk.attempts,
-            }
-            for chunk in self.chunk_results
-            if chunk.status is ChunkStatus.FAILED
-        ]
-
-    def raise_for_failures(self) -> None:
-        """Raise `ChunksFailedError` unless the load succeeded as a whole."""
-        if self.status is LoadStatus.SUCCEEDED:
-            return
-        first = "; ".join(f"chunk {e['chunk_id']}: {e['error']}" for e in self.chunk_errors[:3])
-        msg = (
-            f"load {self.load_id} {self.status}: {self.chunks_failed} of {self.chunks_total} chunks"
-            f" failed. {self.error or first or 'It was stopped.'}"
-        )
-        raise ChunksFailedError(msg)
+    def _refused_by_reason(self) -> list[tuple[str, str]]:
+        """Return each reason with the strategies that it rules out, in the order of preference."""
+        names: dict[str, list[str]] = {}
+        for name, why in self.refused:
+            names.setdefault(why, []).append(name.value)
+        return [(why, ", ".join(together)) for why, together in names.items()]

@@ -11,7 +11,15 @@ from .connections import opener_of
 from .errors import SettingsError
 from .ledger import Ledger
 from .load import Load
-from .model import LoadMode, LoadWindow, Mapping, RowTransform, TransformScope, Word
+from .model import (
+    LoadMode,
+    LoadWindow,
+    Mapping,
+    RowTransform,
+    StrategyName,
+    TransformScope,
+    Word,
+)
 from .protocols import Source
 from .query import read_query
 from .retry import RetryConfig, RetryHandler
@@ -32,6 +40,7 @@ class LoadOptions(TypedDict, total=False):
     transform_scope: str | None
     params: Dict[str, Any] | None
     chunk_key: str | Sequence[str] | None
+    strategy: str | None
     load_mode: str | None
     window: LoadWindow | None
     load_id: str | None
@@ -39,7 +48,7 @@ class LoadOptions(TypedDict, total=False):
     time_zone: str | None
     enable_parallel: bool | None
     max_workers: int | None
-    chunk_size: int | None
+    chunk_size: int | str | None
     min_rows_for_parallel: int | None
     enable_retry: bool | None
     max_retries: int | None
@@ -77,6 +86,7 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
         raise SettingsError("target_conn is given without target_table: which table is it for?")
     if target_conn is None and load_id is not None:
         raise SettingsError("load_id needs a target: the ledger that knows it lives there")
+    named = load_id is not None
     load_id = load_id or uuid.uuid4().hex
 
     application = f"mapper {load_id}"
@@ -109,23 +119,27 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
         stop=stop,
         one_snapshot=options.get("snapshot", True) is not False,
         shared_pool=shared,
+        named=named,
     )
 
 
 def _mapping(source_sql: str, options: LoadOptions) -> Mapping:
     key = options.get("chunk_key")
-    mode = _word(LoadMode, "load_mode", options.get("load_mode"), LoadMode.APPEND)
-    scope = options.get("transform_scope")
     return Mapping(
         source_sql=source_sql,
         target_schema=options.get("target_schema"),
         target_table=options.get("target_table"),
-        load_mode=mode,
+        load_mode=_word(LoadMode, "load_mode", options.get("load_mode") or LoadMode.APPEND),
         window=options.get("window"),
         params=options.get("params"),
+        strategy=_optional_word(StrategyName, "strategy", options.get("strategy")),
         chunk_key=(key,) if isinstance(key, str) else tuple(key) if key else None,
         transform=options.get("transformation_func"),
-        transform_scope=_word(TransformScope, "transform_scope", scope, TransformScope.CHUNK),
+        transform_scope=_word(
+            TransformScope,
+            "transform_scope",
+            options.get("transform_scope") or TransformScope.CHUNK,
+        ),
         time_zone=options.get("time_zone") or _zone_of(options.get("window")),
     )
 
@@ -144,9 +158,11 @@ def _zone_of(window: LoadWindow | None) -> str | None:
     )
 
 
-def _word(kind: type[WordT], name: str, given: str | None, default: WordT) -> WordT:
-    if given is None:
-        return default
+def _optional_word(kind: type[WordT], name: str, given: str | None) -> WordT | None:
+    return None if given is None else _word(kind, name, given)
+
+
+def _word(kind: type[WordT], name: str, given: str) -> WordT:
     try:
         return kind(given)
     except ValueError:

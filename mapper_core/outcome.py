@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from .model import ChunkResult, ChunkStatus, LoadStatus, ParallelProcessingResult, Plan
+from .model import Plan
+from .results import ChunkResult, ChunkStatus, LoadStatus, ParallelProcessingResult
 
 
 def outcome(
@@ -10,7 +11,6 @@ def outcome(
     results: Sequence[ChunkResult],
     *,
     load_id: str | None,
-    staged: bool,
     published: bool,
     seconds: float,
     error: str | None,
@@ -24,7 +24,7 @@ def outcome(
     }
     read = {status: sum(r.rows_read or 0 for r in of[status]) for status in ChunkStatus}
     succeeded, failed = of[ChunkStatus.SUCCEEDED], of[ChunkStatus.FAILED]
-    hidden = staged and not published
+    hidden = plan.stage_table is not None and not published
     successful = 0 if hidden else read[ChunkStatus.SUCCEEDED]
     processed = read[ChunkStatus.SUCCEEDED] + read[ChunkStatus.FAILED]
     if of[ChunkStatus.UNSTARTED]:
@@ -44,7 +44,7 @@ def outcome(
         total_rows_failed=processed - successful,
         rows_written=0 if hidden else sum(result.rows_written for result in succeeded),
         rows_skipped=read[ChunkStatus.SKIPPED],
-        chunks_total=len(plan.chunks),
+        chunks_total=len(results),
         chunks_succeeded=len(succeeded),
         chunks_failed=len(failed),
         chunks_skipped=len(of[ChunkStatus.SKIPPED]),

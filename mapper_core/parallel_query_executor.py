@@ -4,9 +4,10 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from .model import ParallelProcessingResult, Plan
+from .model import Plan
 from .opening import LoadOptions
 from .processor import ParallelProcessor
+from .results import ParallelProcessingResult
 
 
 def execute_query_parallel(

@@ -1,181 +1,165 @@
-"""What a load will do, decided before a row moves: columns, data path, strategy, chunks."""
+"""What a load will do, decided before a row moves: data path, strategy, chunks, workers."""
 
-import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
-from . import chunker
-from .errors import QueryError, TargetError
-from .model import Chunk, Column, Mapping
-from .protocols import Reader, Source, Target
+from . import fitting, sizing
+from .model import (
+    Column,
+    DataPath,
+    Mapping,
+    Plan,
+    Snapshot,
+    StrategyName,
+)
+from .protocols import Reader, Source, Survey, Target
 from .query import Query
-from .settings import Settings
+from .settings import AUTO, Settings
+from .sink import Sink
+from .strategies import Case, choose
 
-logger = logging.getLogger(__name__)
-
-# What PostgreSQL and SQLite call an expression that the query gave no name.
-_UNNAMED = {"?column?", ""}
-
-
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """How the query's rows are divided, and why so."""
-
-    name: str
-    reason: str
-    chunks: tuple[Chunk, ...]
-    key: tuple[str, ...] = ()
-    key_types: tuple[str, ...] = ()
+# One connection reads, one writes; none is left to hold a snapshot.
+_ONE_PAIR = 2
 
 
-def choose_strategy(
-    mapping: Mapping,
-    query: Query,
-    settings: Settings,
-    *,
-    source: Source,
-    reader: Reader,
-    columns: Sequence[Column],
-    one_snapshot: bool,
-    sequential: str | None,
-) -> Strategy:
-    """Divide the query into chunks, or say why it is loaded in one pass.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planning:
+    """One load about to be planned, over an open session of its source."""
 
-    `sequential` is a reason, known before the query was looked at, not to read in parallel.
-    """
-    names = {column.name for column in columns}
-    given = _spelled(mapping.chunk_key or (), names)
-    if unknown := [name for name in given if name not in names]:
-        msg = (
-            f"chunk_key {', '.join(unknown)} is not a column of the query, which has"
-            f" {', '.join(sorted(names))}"
+    load_id: str
+    mapping: Mapping
+    query: Query
+    settings: Settings
+    source: Source
+    sink: Sink | None
+    one_snapshot: bool
+    shared_pool: bool
+    named: bool
+    survey: Survey
+    columns: tuple[Column, ...]
+    snapshot: Snapshot
+
+    def decide(self) -> Plan:
+        """Return the plan. Raises MapperError for what would not do; nothing is stored."""
+        fitting.check_key(self.mapping.chunk_key or (), self.columns)
+        table = self.sink.found() if self.sink else ()
+        path, path_reason = self._data_path(table)
+        size, size_reason = self._chunk_size()
+        division = choose(self._case(table, size))
+        if division.strategy is StrategyName.SAME_DATABASE:
+            path, path_reason = DataPath.IN_SERVER, "source and target are one database"
+        streamed = division.strategy is StrategyName.STREAM_ONCE
+        staged = self.mapping.replaces or streamed
+        workers = self._workers(division.strategy)
+        return Plan(
+            load_id=self.load_id,
+            chunks=division.chunks,
+            columns=self.columns,
+            strategy=division.strategy,
+            strategy_reason=division.reason,
+            refused=division.refused,
+            workers=workers if streamed else min(workers, len(division.chunks)),
+            chunk_size=size,
+            chunk_size_reason=size_reason,
+            snapshot=self.snapshot,
+            data_path=path,
+            data_path_reason=path_reason,
+            chunk_key=division.key,
+            key_types=division.key_types,
+            marks=division.marks,
+            target_columns=table,
+            stage_table=_stage_name(self.load_id) if staged else None,
+            target=self.mapping.target_name,
+            load_mode=self.mapping.load_mode,
         )
-        raise QueryError(msg)
-    if sequential is None and one_snapshot and not source.shares_snapshots:
-        sequential = (
-            f"{source.kind} sessions cannot share a snapshot; with snapshot=False each chunk is"
-            " read at its own moment"
+
+    def _data_path(self, table: Sequence[Column]) -> tuple[DataPath, str]:
+        if self.sink:
+            return self.sink.data_path(self.columns, table, self.source.paths)
+        if self.mapping.transform or DataPath.COPY_BINARY not in self.source.paths:
+            return DataPath.ROWS, "rows are read as Python values"
+        return DataPath.COPY_BINARY, "rows are read and counted, not written"
+
+    def _chunk_size(self) -> tuple[int, str]:
+        given = self.settings.chunk_size
+        if given == AUTO:
+            return sizing.auto_chunk_size(self.survey.estimate())
+        return int(given), ""
+
+    def _case(self, table: Sequence[Column], chunk_size: int) -> Case:
+        target = self.sink.target if self.sink else None
+        return Case(
+            mapping=self.mapping,
+            query=self.query,
+            survey=self.survey,
+            columns=self.columns,
+            chunk_size=chunk_size,
+            threshold=self.settings.min_rows_for_parallel,
+            workers=self._workers(StrategyName.STREAM_ONCE),
+            one_snapshot=self.one_snapshot,
+            continued=self.named and not self.mapping.replaces,
+            sequential=self._sequential(target),
+            one_reader=self._one_reader(),
+            one_writer=_one_writer(target),
+            in_server=lambda: self._why_not_in_server(table),
         )
-    if sequential is None and query.blocker:
-        sequential = f"the query cannot be split: {query.blocker}"
-    if sequential is None and (blocker := reader.blocker(query)):
-        sequential = f"the query cannot be split: {blocker}"
-    if sequential is not None:
-        return _one_pass(sequential)
-    threshold = settings.min_rows_for_parallel
-    rows = reader.count_up_to(query, threshold)
-    if rows < threshold:
-        return _one_pass(
-            f"the query has {rows:,} rows, fewer than the {threshold:,} that pay", rows
+
+    def _workers(self, strategy: StrategyName) -> int:
+        target = self.sink.target if self.sink else None
+        return worker_count(
+            self.settings, self.source, target, shared=self.shared_pool, strategy=strategy
         )
-    key, origin = (given, "the chunk_key given") if given else _own_key(query, reader, names)
-    if not key:
-        return _one_pass(
-            "the query names no key: add ORDER BY a column, pass chunk_key, or select from a table"
-            " together with its primary key"
-        )
-    found = reader.key_cuts(query, key, settings.chunk_size)
-    chunks = chunker.key_chunks(
-        found.cuts,
-        # Without one snapshot a NULL key may appear after the cuts were looked for.
-        has_nulls=found.has_nulls or not one_snapshot,
-        rows=found.rows,
-        chunk_size=settings.chunk_size,
-    )
-    reason = f"ranges of {', '.join(key)} ({origin}), cut by rank in {found.method}"
-    return Strategy("key", reason, chunks, tuple(key), found.types)
+
+    def _sequential(self, target: Target | None) -> str | None:
+        """Return a reason, known before the query is looked at, not to load in parallel."""
+        if not self.settings.enable_parallel:
+            return "enable_parallel is false"
+        if self.source.sole:
+            return self.source.sole
+        if self.shared_pool and self.source.limit == _ONE_PAIR:
+            return "source and target share a pool of two connections"
+        return target.sole if target else None
+
+    def _one_reader(self) -> str | None:
+        """Return a reason, known before the query is looked at, not to read in parallel."""
+        if self.source.limit == 1:
+            return "the source's pool holds one connection"
+        if self.one_snapshot and not self.source.shares_snapshots:
+            return (
+                f"{self.source.kind} sessions cannot share a snapshot; with snapshot=False each"
+                " chunk is read at its own moment"
+            )
+        return None
+
+    def _why_not_in_server(self, table: Sequence[Column]) -> str | None:
+        if self.sink is None:
+            return "nothing is written"
+        if self.source.sole:
+            return self.source.sole
+        pairs = fitting.match_columns(self.columns, table, self.mapping.target_name)
+        place = self.survey.place()
+        return self.sink.insert_select_blocker(self.query, self.snapshot, place, pairs)
 
 
-def _one_pass(reason: str, rows: int | None = None) -> Strategy:
-    logger.info("Parallel processing disabled: %s", reason)
-    return Strategy("one pass", reason, chunker.one_chunk(rows))
+def _one_writer(target: Target | None) -> str | None:
+    if target is None or target.parallel_writers:
+        return None
+    return f"{target.kind} lets one session write at a time"
 
 
-def _own_key(query: Query, reader: Reader, names: set[str]) -> tuple[tuple[str, ...], str]:
-    """Return the key that the query names and where it comes from; no key when there is none."""
-    ordered = _spelled(query.order_key[:1], names)
-    if ordered and ordered[0] in names:
-        return ordered, "the query's ORDER BY"
-    primary = _spelled(reader.primary_key(query.table), names) if query.table else ()
-    if primary and set(primary) <= names:
-        return primary, "the table's primary key"
-    return (), ""
+def columns_of(reader: Reader, query: Query, mapping: Mapping) -> tuple[Column, ...]:
+    """Return the query's columns. Raises QueryError for names that would not do."""
+    columns = reader.columns(query)
+    named = bool(mapping.target_table or mapping.transform)
+    fitting.check_columns(columns, named=named)
+    return columns
 
 
-def _spelled(wanted: Sequence[str], names: set[str]) -> tuple[str, ...]:
-    """Return names as the query's columns spell them, where they differ in case only.
-
-    >>> _spelled(["id", "Day", "other"], {"ID", "Day", "day"})
-    ('ID', 'Day', 'other')
-    """
-    folded = Counter(name.lower() for name in names)
-    alike = {name.lower(): name for name in names if folded[name.lower()] == 1}
-    return tuple(name if name in names else alike.get(name.lower(), name) for name in wanted)
-
-
-def check_columns(columns: Sequence[Column], *, named: bool) -> None:
-    """Raise QueryError when columns share a name, or one has none although it must be `named`."""
-    for place, column in enumerate(columns, start=1):
-        if named and column.name in _UNNAMED:
-            msg = f"column {place} of the query has no name: give it one with AS"
-            raise QueryError(msg)
-    twice = [name for name, count in Counter(c.name for c in columns).items() if count > 1]
-    if twice:
-        msg = f"the query has several columns named {', '.join(twice)}: rename them with AS"
-        raise QueryError(msg)
-
-
-def match_columns(
-    columns: Sequence[Column],
-    table: Sequence[Column],
-    target: str,
-    *,
-    complete: bool = True,
-) -> tuple[tuple[Column, Column], ...]:
-    """Pair each query column with the target's column of that name.
-
-    An exact name wins; else one that differs in case only. With `complete`, a column that the
-    target requires must be among them; a transform may still add it.
-
-    Raises:
-        TargetError: a name is not in the target, cannot be written, or is missing and required.
-    """
-    exact = {column.name: column for column in table}
-    folded: dict[str, Column | None] = {}
-    for column in table:
-        # A name that two columns share but for case says neither.
-        known = column.name.lower() in folded
-        folded[column.name.lower()] = None if known else column
-    pairs, unknown = [], []
-    for column in columns:
-        match = exact.get(column.name) or folded.get(column.name.lower())
-        if match is None:
-            unknown.append(column.name)
-        else:
-            pairs.append((column, match))
-    if unknown:
-        msg = (
-            f"{target} has no column {', '.join(unknown)}; it has {', '.join(exact)}. Rename with"
-            " AS in the query, leave the column out, or add it to the target"
-        )
-        raise TargetError(msg)
-    if computed := [theirs.name for _, theirs in pairs if theirs.generated]:
-        msg = f"{target} computes {', '.join(computed)} itself: leave it out of the query"
-        raise TargetError(msg)
-    if twice := [n for n, count in Counter(t.name for _, t in pairs).items() if count > 1]:
-        both = ", ".join(ours.name for ours, theirs in pairs if theirs.name in twice)
-        msg = f"columns {both} of the query go to the same column of {target}: leave one out"
-        raise TargetError(msg)
-    written = {theirs.name for _, theirs in pairs}
-    missing = [c.name for c in table if c.required and c.name not in written]
-    if complete and missing:
-        msg = (
-            f"{target} requires {', '.join(missing)} (NOT NULL without default), which the query"
-            " does not select"
-        )
-        raise TargetError(msg)
-    return tuple(pairs)
+def lone_source(source: Source, *, shared_pool: bool) -> bool:
+    """Whether one connection is all there is to read with, so that none can hold a snapshot."""
+    two_for_both = shared_pool and source.limit == _ONE_PAIR
+    return bool(source.sole) or source.limit == 1 or two_for_both
 
 
 def worker_count(
@@ -184,16 +168,29 @@ def worker_count(
     target: Target | None,
     *,
     shared: bool,
-    chunks: int,
+    strategy: StrategyName,
 ) -> int:
-    """Return how many chunks may be in flight, given what the pools can serve.
+    """Return how many workers may be at work at once, given what the pools can serve.
 
-    Each worker holds a source and a target connection, and one more source connection holds the
-    snapshot. `shared` says that both come out of one pool.
+    One source connection holds the snapshot. Besides, each worker holds a source and a target
+    connection; inside one database, two of the target; of a stream, one of the target, and one
+    source connection reads for all. `shared` says that both come out of one pool.
     """
-    bounds = [settings.max_workers, max(1, chunks)]
-    if source.limit is not None:
-        bounds.append((source.limit - 1) // (2 if shared and target else 1))
+    sources, targets, readers = {
+        StrategyName.SAME_DATABASE: (0, 2, 0),
+        StrategyName.STREAM_ONCE: (0, 1, 1),
+    }.get(strategy, (1, 1, 0))
+    if target is None:
+        targets = 0
+    bounds = [settings.max_workers]
+    each = sources + (targets if shared else 0)
+    if source.limit is not None and each:
+        bounds.append((source.limit - 1 - readers) // each)
     if target is not None and target.limit is not None and not shared:
-        bounds.append(target.limit)
+        bounds.append(target.limit // targets)
     return max(1, min(bounds))
+
+
+def _stage_name(load_id: str) -> str:
+    """Return the name of a load's stage: short enough for any database, one for each load."""
+    return f"stage_{sha256(load_id.encode()).hexdigest()[:16]}"

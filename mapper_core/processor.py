@@ -16,9 +16,10 @@ from typing_extensions import Unpack
 from . import snapshot_holder
 from .errors import MapperError
 from .load import Load
-from .model import ChunkResult, ChunkStatus, ParallelProcessingResult, Plan, Snapshot
+from .model import Plan, Snapshot, StrategyName
 from .opening import LoadOptions, merged, open_load
 from .outcome import outcome
+from .results import ChunkResult, ChunkStatus, ParallelProcessingResult
 
 
 class ParallelProcessor:
@@ -51,7 +52,7 @@ class ParallelProcessor:
             load.read_point() as snapshot,
         ):
             plan, published = load.plan(snapshot)
-            results = load.run(plan, plan.chunks)
+            plan, results = load.run(plan, plan.chunks)
             error = None
             if load.sink and not published and all(chunk.rows_are_in for chunk in results):
                 error = _published(load, plan)
@@ -60,7 +61,6 @@ class ParallelProcessor:
             plan,
             results,
             load_id=load.load_id if load.sink else None,
-            staged=load.mapping.staged,
             published=published,
             seconds=time.monotonic() - begun,
             error=error,
@@ -121,7 +121,10 @@ class ParallelProcessor:
         """
         with self._opened(source_conn, source_sql, options, load_group) as load:
             plan = load.find().plan
-            return load.run(replace(plan, workers=workers), plan.chunks[lane::lanes])
+            if plan.strategy is not StrategyName.STREAM_ONCE:
+                # The reader of a stream is in one lane, and all its writers are too.
+                plan = replace(plan, workers=workers)
+            return load.run(plan, plan.chunks[lane::lanes])[1]
 
     def publish_load(
         self,
@@ -147,7 +150,6 @@ class ParallelProcessor:
             record.plan,
             [replace(chunk, status=ChunkStatus.SUCCEEDED) for chunk in finished],
             load_id=record.load_id,
-            staged=load.mapping.staged,
             published=True,
             seconds=(max(ended) - record.created_at).total_seconds() if ended else 0.0,
             error=None,
@@ -164,6 +166,7 @@ class ParallelProcessor:
             snapshot_holder.Watch(
                 source_url=source_url,
                 target_url=given["target_conn"],
+                source_sql=load.source.written_out(load.query),
                 ledger_schema=load.settings.ledger_schema,
                 load_id=load.load_id,
             )

@@ -4,12 +4,22 @@ An adapter has one class that keeps `Source`, `Target` or both. Nothing has to b
 half the databases will only ever be sources.
 """
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .model import Chunk, Column, DataPath, LoadWindow, Plan, Row, Snapshot
+from .model import (
+    Chunk,
+    Column,
+    DataPath,
+    Estimate,
+    LoadWindow,
+    Plan,
+    Refused,
+    Row,
+    Snapshot,
+)
 from .query import Query
 
 Batch = bytes | list[Row]
@@ -21,12 +31,31 @@ STAGE_CHUNK = "_mapper_chunk"
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of a stream that can be written on their own, as often as it takes."""
+
+    batches: tuple[Batch, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """Why reading a query in ranges would not give the query's own rows."""
+
+    reason: str
+    volatile: bool = False
+    """Whether each run of the query may give other rows."""
+
+
+@dataclass(frozen=True, slots=True)
 class KeyCuts:
     """Where to cut an ordered key, by rank: the rows between two cuts are about one chunk.
 
     Cuts ascend strictly in the database's own order; each is one text per key column.
     """
 
+    key: tuple[str, ...]
+    """The columns cut by: those asked for, or the first of them when that was enough."""
     cuts: tuple[tuple[str, ...], ...]
     types: tuple[str, ...]
     """The database's name of each key column's type, for casting a cut back."""
@@ -35,6 +64,76 @@ class KeyCuts:
     """Rows of the query, NULL keys included, when the pass counted them."""
     method: str
     """How the cuts were found, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCuts:
+    """Where to cut a table's files: the blocks between two cuts hold about one chunk's rows."""
+
+    cuts: tuple[int, ...]
+    rows: int | None
+    """Rows of the query that the database expects."""
+    marks: tuple[str, ...]
+    """What `Survey.moved` needs to tell whether rows have moved since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a session is and what its SQL means there.
+
+    Two sessions at equal places run one query over the same tables, as the same user.
+    """
+
+    server: str
+    """The one life of the one server."""
+    database: str
+    user: str
+    search_path: str
+    time_zone: str
+
+
+class Survey(Protocol):
+    """What planning asks about one query, at the load's snapshot."""
+
+    def estimate(self) -> Estimate:
+        """Return what the database expects of the query, without running it."""
+
+    def count_up_to(self, limit: int) -> int:
+        """Count the query's rows, but never more than `limit`."""
+
+    def unique_keys(self) -> tuple[tuple[str, ...], ...]:
+        """Return the unique keys of the one table that the query reads, its primary key first."""
+
+    def blocker(self) -> Blocker | None:
+        """Return why reading the query in ranges would not give its own rows, or None.
+
+        What the text does not show: functions of the user's, views. None also when the database
+        cannot tell.
+        """
+
+    def is_unique(self, key: Sequence[str]) -> bool:
+        """Whether no two rows of the query share the key. Reads the query."""
+
+    def range_cost(self, key: Sequence[str]) -> float | None:
+        """Return what reading a narrow range of the key costs, as a share of the whole query.
+
+        None when the whole is cheap anyway, or the database cannot tell.
+        """
+
+    def key_cuts(self, key: Sequence[str], chunk_size: int, *, may_shorten: bool) -> KeyCuts:
+        """Find the cuts of a key in about one pass over it.
+
+        With `may_shorten` the first column alone will do where it tells enough rows apart.
+        """
+
+    def block_cuts(self, chunk_size: int) -> BlockCuts | Refused:
+        """Find where to cut the files of the one table that the query reads, or why not to."""
+
+    def moved(self, marks: Sequence[str]) -> str | None:
+        """Return why blocks hold other rows than when the marks were made, or None."""
+
+    def place(self) -> Place | None:
+        """Return where the session is; None where INSERT ... SELECT is not offered anyway."""
 
 
 class Reader(Protocol):
@@ -46,21 +145,8 @@ class Reader(Protocol):
         Raises QueryError (with the database's own message) when the database refuses the query.
         """
 
-    def count_up_to(self, query: Query, limit: int) -> int:
-        """Count the query's rows, but never more than `limit`."""
-
-    def primary_key(self, table: Sequence[str]) -> tuple[str, ...]:
-        """Return the columns of the table's primary key; empty when it has none or is no table."""
-
-    def blocker(self, query: Query) -> str | None:
-        """Return why reading the query in ranges would not give its own rows, or None.
-
-        What the text does not show: functions of the user's, views. None also when the database
-        cannot tell.
-        """
-
-    def key_cuts(self, query: Query, key: Sequence[str], chunk_size: int) -> KeyCuts:
-        """Find the cuts of a key in about one pass over it."""
+    def survey(self, query: Query) -> Survey:
+        """Return what answers planning's questions about the query."""
 
     def count(self, query: Query, plan: Plan, chunk: Chunk) -> int:
         """Count the rows of a chunk."""
@@ -70,6 +156,14 @@ class Reader(Protocol):
 
         Ends normally only after the database has said that it sent everything. Closing the
         generator early ends the statement; the session may then be used again.
+        """
+
+    def pieces(
+        self, query: Query, plan: Plan, *, rows: int, size: int
+    ) -> Generator[Piece, None, None]:
+        """Yield all rows of the query in pieces of at most `rows` rows, and about `size` bytes.
+
+        Otherwise as `read`.
         """
 
     rows_read: int | None
@@ -102,8 +196,17 @@ class Source(Protocol):
         Raises SettingsError when such a query cannot be read on the connection given.
         """
 
-    def snapshot(self) -> AbstractContextManager[Snapshot]:
-        """Hold a read point that sessions can join, until the block ends."""
+    def snapshot(
+        self, query: Query, on_lost: Callable[[str], None] | None = None
+    ) -> AbstractContextManager[Snapshot]:
+        """Hold a read point that sessions can join, until the block ends.
+
+        While it is held, the tables that the query reads are neither dropped, emptied at one blow
+        nor rewritten. `on_lost` hears at once when the session that holds it ends before its time.
+        """
+
+    def written_out(self, query: Query) -> str:
+        """Return the query as one text, its values in it, for a process that has only that."""
 
     def open_reader(self, snapshot: Snapshot | None) -> AbstractContextManager[Reader]:
         """Open a connection reading at `snapshot`; None reads at a point of its own.
@@ -142,6 +245,9 @@ class Transaction(Protocol):
     def lock(self, name: str) -> None:
         """Wait for a lock of that name and hold it to the transaction's end."""
 
+    def lock_shared(self, name: str) -> None:
+        """As `lock`, but any number may hold it so at once."""
+
     def lock_table(self, table: Sequence[str]) -> None:
         """As `lock`, by the table itself: two names of one table are one lock."""
 
@@ -163,6 +269,21 @@ class Transaction(Protocol):
         raises, nothing of this call stays.
         """
 
+    def insert_select(
+        self,
+        query: Query,
+        plan: Plan,
+        chunk: Chunk,
+        table: Sequence[str],
+        columns: Sequence[str],
+        *,
+        staged_chunk: int | None = None,
+    ) -> int:
+        """Add a chunk's rows to a table inside the database; return how many.
+
+        Only where `Target.insert_select_blocker` found nothing against it.
+        """
+
     def create_stage(
         self,
         stage: Sequence[str],
@@ -179,8 +300,10 @@ class Transaction(Protocol):
 class Writer(Protocol):
     """One connection to the target. Used by one thread at a time."""
 
-    def begin(self) -> AbstractContextManager[Transaction]:
+    def begin(self, snapshot: Snapshot | None = None) -> AbstractContextManager[Transaction]:
         """Open a transaction: commit on a clean exit, else roll back.
+
+        With a snapshot it reads there, and sees nothing that others have committed since.
 
         When the connection dies in COMMIT the error is transient and the outcome unknown; only
         claiming the chunk again tells.
@@ -211,6 +334,8 @@ class Target(Protocol):
     ledger_dialect: LedgerDialect
     has_schemas: bool
     """Whether the ledger can have a schema of its own; else its tables get a prefix."""
+    parallel_writers: bool
+    """Whether several sessions can write at once."""
 
     def open_writer(self) -> AbstractContextManager[Writer]:
         """Open a connection."""
@@ -224,6 +349,24 @@ class Target(Protocol):
         """Choose how rows travel for these (query column, table column) pairs, and say why.
 
         Raises TargetError when a value of a column could not arrive unchanged.
+        """
+
+    def insert_select_blocker(
+        self,
+        query: Query,
+        snapshot: Snapshot,
+        place: Place | None,
+        table: Sequence[str],
+        pairs: Sequence[tuple[Column, Column]],
+    ) -> str | None:
+        """Return why INSERT ... SELECT inside this database would not do, or None.
+
+        Args:
+            query: what would be inserted.
+            snapshot: where it would be read.
+            place: where the source's sessions are.
+            table: where the rows would go.
+            pairs: the (query column, table column) pairs.
         """
 
     def is_transient(self, error: BaseException) -> bool:

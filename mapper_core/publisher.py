@@ -1,8 +1,10 @@
 """Make a load's rows visible, in one transaction with the ledger's word that it is complete."""
 
+from collections.abc import Sequence
+
 from .errors import TargetError, TransferError
 from .ledger import Ledger
-from .model import Mapping, Plan
+from .model import LoadWindow, Mapping, Plan
 from .protocols import STAGE_CHUNK, Target, Transaction
 
 
@@ -25,35 +27,44 @@ def publish(
     if not ledger.seal(transaction, plan):
         return
     if plan.stage_table is not None:
-        _replace_window(transaction, target, ledger, mapping, plan.load_id, plan.stage_table)
+        stage = ledger.table(plan.stage_table)
+        staged = _count_staged(transaction, target, ledger, plan, stage)
+        if mapping.window is not None:
+            _clear(transaction, target, mapping, mapping.window, stage)
+        _move(transaction, target, mapping, stage, staged)
 
 
-def _replace_window(  # noqa: PLR0917 - the stage, the table, and who counts
-    transaction: Transaction,
-    target: Target,
-    ledger: Ledger,
-    mapping: Mapping,
-    load_id: str,
-    stage_table: str,
-) -> None:
-    """Replace the window's rows with the stage's. Readers see the old rows until the commit."""
-    window = mapping.window
-    assert window is not None  # noqa: S101 - a mapping without one has no stage
-    table, stage = target.quote(*mapping.target_parts), target.quote(*ledger.table(stage_table))
-    column = target.quote(window.column)
-    inside = f"{column} >= :window_start and {column} < :window_end"
-    bounds = dict(zip(("window_start", "window_end"), target.window_bounds(window), strict=True))
-
-    staged = transaction.execute(f"select count(*) from {stage}")[0][0]
-    claimed = ledger.rows_written(transaction, load_id)
+def _count_staged(
+    transaction: Transaction, target: Target, ledger: Ledger, plan: Plan, stage: Sequence[str]
+) -> int:
+    """Return how many rows wait. Raises TransferError when the ledger says another number."""
+    staged = transaction.execute(f"select count(*) from {target.quote(*stage)}")[0][0]
+    claimed = ledger.rows_written(transaction, plan.load_id)
     if staged != claimed:
         msg = (
-            f"the stage of load {load_id} holds {staged} rows, the ledger counts {claimed}:"
+            f"the stage of load {plan.load_id} holds {staged} rows, the ledger counts {claimed}:"
             " something else wrote to it. Start a new load"
         )
         raise TransferError(msg)
+    return int(staged)
+
+
+def _clear(
+    transaction: Transaction,
+    target: Target,
+    mapping: Mapping,
+    window: LoadWindow,
+    stage: Sequence[str],
+) -> None:
+    """Delete the window's rows. Readers see them until the commit.
+
+    Raises TargetError when a row of the stage lies outside the window.
+    """
+    column = target.quote(window.column)
+    inside = f"{column} >= :window_start and {column} < :window_end"
+    bounds = dict(zip(("window_start", "window_end"), target.window_bounds(window), strict=True))
     outside = transaction.execute(
-        f"select count(*), min({column}), max({column}) from {stage}"
+        f"select count(*), min({column}), max({column}) from {target.quote(*stage)}"
         f" where {column} is null or not ({inside})",
         bounds,
     )[0]
@@ -64,18 +75,22 @@ def _replace_window(  # noqa: PLR0917 - the stage, the table, and who counts
             " would add them again and again: filter the query by :window_start and :window_end"
         )
         raise TargetError(msg)
-    columns = [
-        column.name
-        for column in transaction.columns(ledger.table(stage_table))
-        if column.name != STAGE_CHUNK
-    ]
-    listed = ", ".join(target.quote(name) for name in columns)
+    table = target.quote(*mapping.target_parts)
     transaction.execute(f"delete from {table} where {inside}", bounds)
-    moved = transaction.change(f"insert into {table} ({listed}) select {listed} from {stage}")
+
+
+def _move(
+    transaction: Transaction, target: Target, mapping: Mapping, stage: Sequence[str], staged: int
+) -> None:
+    """Add the stage's rows to the target, and drop the stage."""
+    columns = [c.name for c in transaction.columns(stage) if c.name != STAGE_CHUNK]
+    listed = ", ".join(target.quote(name) for name in columns)
+    table, staged_in = target.quote(*mapping.target_parts), target.quote(*stage)
+    moved = transaction.change(f"insert into {table} ({listed}) select {listed} from {staged_in}")
     if moved != staged:
         msg = (
             f"{staged} rows were staged and {mapping.target_name} took {moved}: a trigger or rule"
             " on it drops or adds rows; disable it for the load"
         )
         raise TransferError(msg)
-    transaction.execute(f"drop table {stage}")
+    transaction.execute(f"drop table {staged_in}")

@@ -25,6 +25,9 @@ _VOLATILE = frozenset(
 # Marks a piece of a query as a question for the time; no name of a value looks like this.
 _CLOCK = "="
 
+# Pieces of `Query.with_slots` to be filled in: a TABLESAMPLE clause, and one more condition.
+_SAMPLE, _CONDITION = "~", "&"
+
 # The blocker of a query that the database alone can read.
 UNPARSED = "its SQL could not be parsed"
 
@@ -40,17 +43,26 @@ class Query:
     pieces: tuple[str, ...]
     values: Mapping[str, Any]
     order_key: tuple[str, ...] = ()
-    """Plain columns of the top-level ORDER BY, in order; empty without one."""
+    """Plain columns that the top-level ORDER BY begins with, all in the same direction."""
+    descending: bool = False
+    """Whether that direction is DESC."""
     table: tuple[str, ...] | None = None
-    """(table,) or (schema, table) when the query reads that one table and nothing else."""
+    """(table,) or (schema, table) when the query is a plain SELECT from that table alone."""
+    with_slots: tuple[str, ...] | None = None
+    """The pieces of a plain SELECT from one table, with room for a condition and a sample."""
     blocker: str | None = None
     """Why the query must be read in one go; None when it can be split by key."""
+    volatile: bool = False
+    """Whether it is known to give other rows each time it is run."""
 
     def render(
         self,
         write_value: Callable[[str, Any], str],
         write_moment: Callable[[str], str] | None = None,
         write_text: Callable[[str], str] = str,
+        *,
+        condition: str | None = None,
+        sample: str = "",
     ) -> str:
         """Return the SQL, written out.
 
@@ -59,17 +71,22 @@ class Query:
             write_moment: called with a lower-case word that asks for the present moment, such as
                 `current_date` or `now()`; without it the words stay as they are.
             write_text: called with the user's own text, to escape it where it needs that.
+            condition: one more condition that rows must meet; only for a query `with_slots`.
+            sample: a TABLESAMPLE clause behind the table; only together with a condition.
         """
+        slots = {_SAMPLE: sample, _CONDITION: condition}
+        pieces = self.pieces if condition is None else self.with_slots or ()
 
         def write(piece: str) -> str:
+            if (filled := slots.get(piece)) is not None:
+                return filled
             if not piece.startswith(_CLOCK):
                 return write_value(piece, self.values[piece])
             words = piece.removeprefix(_CLOCK)
             return write_moment(words.lower()) if write_moment else words
 
         return "".join(
-            write(piece) if number % 2 else write_text(piece)
-            for number, piece in enumerate(self.pieces)
+            write(piece) if number % 2 else write_text(piece) for number, piece in enumerate(pieces)
         )
 
 
@@ -102,11 +119,17 @@ def read_query(sql: str, params: Mapping[str, Any] | None, *, dialect: str) -> Q
 
     end = tokens[-1].end + 1
     facts = _facts(sql[:end], dialect)
-    cut = _order_by_start(tokens) if facts.pop("order_is_idle") else None
+    cut = _start_of("ORDER_BY", tokens) if facts.pop("order_is_idle") else None
     kept = [t for t in tokens if cut is None or t.start < cut]
     facts["blocker"] = facts["blocker"] or clock_blocker(kept)
-    pieces, used = _split(sql[: kept[-1].end + 1], kept, params)
-    return Query(pieces, {name: (params or {})[name] for name in used}, **facts)
+    text = sql[: kept[-1].end + 1]
+    names = _params(text, kept, params) if params is not None else []
+    spans = [*((start, end, f"{_CLOCK}{sql[start:end]}") for start, end in clock_spans(kept))]
+    spans += names
+    if facts["table"] is not None and kept[0].text.lower() == "select":
+        facts["with_slots"] = _with_slots(text, spans, _start_of("WHERE", kept))
+    values = {name: (params or {})[name] for _, _, name in names}
+    return Query(_split(text, spans), values, **facts)
 
 
 def _tokenize(sql: str, dialect: str) -> list[Any]:
@@ -115,21 +138,30 @@ def _tokenize(sql: str, dialect: str) -> list[Any]:
     return list(sqlglot.tokenize(sql, read=dialect))
 
 
-def _split(
-    sql: str, tokens: list[Any], params: Mapping[str, Any] | None
-) -> tuple[tuple[str, ...], list[str]]:
-    """Cut the SQL at every `:name` and at every question for the time.
-
-    Strings, comments, `::casts` and `[1:2]` are other tokens.
-    """
-    cuts = [(start, end, f"{_CLOCK}{sql[start:end]}") for start, end in clock_spans(tokens)]
-    names = _params(sql, tokens, params) if params is not None else []
-    cuts += names
+def _split(sql: str, spans: list[tuple[int, int, str]]) -> tuple[str, ...]:
+    """Cut the SQL at every span (start, end, what stands for it)."""
     pieces, begin = [], 0
-    for start, end, what in sorted(cuts):
+    for start, end, what in sorted(spans):
         pieces += [sql[begin:start], what]
         begin = end
-    return (*pieces, sql[begin:]), [name for _, _, name in names]
+    return (*pieces, sql[begin:])
+
+
+def _with_slots(sql: str, spans: list[tuple[int, int, str]], where: int | None) -> tuple[str, ...]:
+    """Return the pieces of a plain SELECT, with room for a sample and one more condition.
+
+    Nothing follows its FROM item but WHERE, so the sample goes before that, or at the end.
+    """
+    if where is None:
+        return (*_split(sql, spans), _SAMPLE, "\nWHERE ", _CONDITION, "")
+    after = where + len("where")
+    head = _split(sql[:where], [span for span in spans if span[0] < where])
+    tail = [(start - after, end - after, what) for start, end, what in spans if start >= after]
+    condition = list(_split(sql[after:], tail))
+    condition[0] = f"\nWHERE ({condition[0]}"
+    # On a line of its own: the condition may end in a comment.
+    condition[-1] += "\n) AND "
+    return (*head, _SAMPLE, *condition, _CONDITION, "")
 
 
 def _params(sql: str, tokens: list[Any], params: Mapping[str, Any]) -> list[tuple[int, int, str]]:
@@ -154,13 +186,13 @@ def _params(sql: str, tokens: list[Any], params: Mapping[str, Any]) -> list[tupl
     return found
 
 
-def _order_by_start(tokens: list[Any]) -> int | None:
-    """Return where the top-level ORDER BY begins, or None."""
+def _start_of(clause: str, tokens: list[Any]) -> int | None:
+    """Return where the top-level clause begins, e.g. its ORDER_BY, or None."""
     depth, found = 0, None
     for token in tokens:
         kind = token.token_type.name
         depth += (kind == "L_PAREN") - (kind == "R_PAREN")
-        if depth == 0 and kind == "ORDER_BY":
+        if depth == 0 and kind == clause:
             found = token.start
     return found
 
@@ -170,7 +202,7 @@ def _facts(sql: str, dialect: str) -> dict[str, Any]:
     import sqlglot  # see _tokenize
     from sqlglot import exp
 
-    unread = {"blocker": UNPARSED, "order_is_idle": False}
+    unread = {"blocker": UNPARSED, "order_is_idle": False, "table": None}
     try:
         tree = sqlglot.parse_one(sql, read=dialect)
     except Exception:  # noqa: BLE001 - a dialect's corner that sqlglot lacks: the database may well know it
@@ -185,57 +217,82 @@ def _facts(sql: str, dialect: str) -> dict[str, Any]:
     if tree.find(exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Into):
         raise QueryError("source_sql writes to the database: give a SELECT that only reads")
 
-    blocker = _blocker(tree, exp)
+    blocker, volatile = _blocker(tree, exp)
     ordered = tree.args.get("order")
     bounded = any(tree.args.get(part) for part in ("limit", "offset", "locks"))
     distinct = tree.args.get("distinct")  # a Distinct under a SELECT, a bool under a UNION
     distinct_on = isinstance(distinct, exp.Distinct) and distinct.args.get("on") is not None
+    order_key, descending = _plain_columns(ordered, exp)
     return {
-        "order_key": _plain_columns(ordered, exp),
+        "order_key": order_key,
+        "descending": descending,
         "table": _single_table(tree, exp),
         "blocker": blocker,
+        "volatile": volatile,
         "order_is_idle": ordered is not None and not bounded and not distinct_on,
     }
 
 
-def _plain_columns(ordered: Any, exp: Any) -> tuple[str, ...]:
-    """Return the leading plain columns of an ORDER BY, folded as the SQL wrote them."""
+def _plain_columns(ordered: Any, exp: Any) -> tuple[tuple[str, ...], bool]:
+    """Return the plain columns an ORDER BY begins with, and whether they descend.
+
+    Folded as the SQL wrote them; they end where the direction changes.
+    """
     names: list[str] = []
+    descending = False
     for term in ordered.expressions if ordered is not None else ():
-        column = term.this
+        column, down = term.this, bool(term.args.get("desc"))
         if not isinstance(column, exp.Column) or column.name in names:
+            break
+        if not names:
+            descending = down
+        elif down != descending:
             break
         quoted = column.this.args.get("quoted")
         names.append(column.name if quoted else column.name.lower())
-    return tuple(names)
+    return tuple(names), descending
+
+
+# Clauses that make a SELECT from one table more than a plain one.
+_COMPOUND = (
+    *("joins", "group", "having", "distinct", "with_", "with", "laterals", "limit", "offset"),
+    *("windows", "qualify", "locks", "connect", "match", "pivots"),
+)
 
 
 def _single_table(tree: Any, exp: Any) -> tuple[str, ...] | None:
-    """Return the one table a plain SELECT reads: no join, grouping, DISTINCT, set or CTE."""
-    if not isinstance(tree, exp.Select) or len(list(tree.find_all(exp.Table))) != 1:
+    """Return the one table a plain SELECT reads: no join, grouping, DISTINCT, set or CTE.
+
+    Its conditions may ask other tables; every row comes from this one.
+    """
+    if not isinstance(tree, exp.Select):
         return None
-    compound = (
-        "joins",
-        "group",
-        "having",
-        "distinct",
-        "with_",
-        "with",
-        "laterals",
-        "limit",
-    )
     source = tree.args.get("from_") or tree.args.get("from")
     table = source.this if source is not None else None
-    if any(tree.args.get(part) for part in compound) or not isinstance(table, exp.Table):
+    if any(tree.args.get(part) for part in _COMPOUND) or not isinstance(table, exp.Table):
         return None
     if not isinstance(table.this, exp.Identifier) or table.args.get("sample"):
+        return None
+    if any(table.args.get(part) for part in ("joins", "laterals", "pivots", "catalog")):
         return None
     parts = [part for part in (table.args.get("db"), table.this) if part is not None]
     return tuple(p.name if p.args.get("quoted") else p.name.lower() for p in parts)
 
 
-def _blocker(tree: Any, exp: Any) -> str | None:
-    """Return why reading the query in ranges would not give the query's own rows, or None."""
+def _blocker(tree: Any, exp: Any) -> tuple[str | None, bool]:
+    """Return why reading the query in ranges would not give the query's own rows, or None.
+
+    And whether that is because each run gives other rows.
+    """
+    for function in tree.find_all(exp.Func):
+        name = function.name if isinstance(function, exp.Anonymous) else function.sql_name()
+        if name.lower() in _VOLATILE or isinstance(function, exp.Rand | exp.Uuid):
+            return f"it calls {name.lower()}(), which gives another value each time", True
+    return _whole(tree, exp), False
+
+
+def _whole(tree: Any, exp: Any) -> str | None:
+    """Return what makes a row of the query depend on the others, or None."""
     top = [("limit", "LIMIT"), ("offset", "OFFSET"), ("locks", "a locking clause")]
     for part, words in top:
         if any(node.args.get(part) for node in tree.find_all(exp.Query)):
@@ -255,8 +312,4 @@ def _blocker(tree: Any, exp: Any) -> str | None:
             return f"it has {words}"
     if any(cte.recursive for cte in tree.find_all(exp.With)):
         return "it has a recursive CTE, which would be computed anew for every chunk"
-    for function in tree.find_all(exp.Func):
-        name = function.name if isinstance(function, exp.Anonymous) else function.sql_name()
-        if name.lower() in _VOLATILE or isinstance(function, exp.Rand | exp.Uuid):
-            return f"it calls {name.lower()}(), which gives another value each time"
     return None

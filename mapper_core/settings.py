@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dotenv import dotenv_values
 
@@ -24,8 +24,8 @@ class Settings:
     enable_parallel: bool = True
     max_workers: int = max(1, (os.cpu_count() or 2) - 1)
     """Chunks in flight at once; each holds one source and one target connection."""
-    chunk_size: int = 50_000
-    """Rows per chunk."""
+    chunk_size: int | Literal["auto"] = 50_000
+    """Rows per chunk; "auto" chooses by the size of the query and of its rows."""
     min_rows_for_parallel: int = 100_000
     """A query with fewer rows is loaded in one pass."""
     enable_retry: bool = True
@@ -61,6 +61,8 @@ _ENVIRONMENT = {
     "enable_progress": "MAPPER_PARALLEL_PROGRESS_ENABLED",
     "ledger_schema": "MAPPER_LEDGER_SCHEMA",
 }
+
+AUTO = "auto"
 
 _KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
     "bool": (_boolean, "true or false (also Y/N, yes/no, 1/0)"),
@@ -106,6 +108,8 @@ def resolve(
 
 
 def _checked(name: str, origin: str, value: Any, kind: str) -> Any:
+    if name == "chunk_size" and str(value).strip().lower() == AUTO:
+        return AUTO
     parse, wanted = _KINDS[kind]
     right_type = isinstance(value, {"bool": bool, "int": int, "str": str}[kind])
     try:

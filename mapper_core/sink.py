@@ -4,12 +4,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from . import planner
 from .errors import TargetError
+from .fitting import match_columns
 from .ledger import Ledger, LoadRecord
-from .model import ChunkResult, Column, DataPath, Mapping, Plan
-from .protocols import Target, Transaction
-from .worker import Destination
+from .model import (
+    Column,
+    DataPath,
+    Mapping,
+    Plan,
+    Snapshot,
+)
+from .protocols import Place, Target, Transaction
+from .query import Query
+from .results import ChunkResult
+from .work import Destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,30 +39,37 @@ class Sink:
         with self.target.open_writer() as writer, writer.begin() as transaction:
             yield transaction
 
-    def data_path(
-        self, columns: Sequence[Column], offered: frozenset[DataPath]
-    ) -> tuple[DataPath, str]:
-        """Choose how rows travel, having checked that they may and that they fit.
-
-        Raises TargetError when they may not, or do not.
-        """
+    def found(self) -> tuple[Column, ...]:
+        """Return the target's columns. Raises TargetError when it is not there or not ours."""
         name = self.mapping.target_name
         with self.transaction() as transaction:
             table = transaction.columns(self.table)
             if not table:
                 msg = f"the target has no table {name}: create it, or mend the name"
                 raise TargetError(msg)
-            refusal = transaction.refusal(self.table, replaces=self.mapping.staged)
+            refusal = transaction.refusal(self.table, replaces=self.mapping.replaces)
         if refusal:
             msg = f"{name} may not be written: {refusal}"
             raise TargetError(msg)
-        window = self.mapping.window
+        return table
+
+    def data_path(
+        self,
+        columns: Sequence[Column],
+        table: Sequence[Column],
+        offered: frozenset[DataPath],
+    ) -> tuple[DataPath, str]:
+        """Choose how rows travel into a table of these columns, having checked that they fit.
+
+        Raises TargetError when they do not.
+        """
+        name, window = self.mapping.target_name, self.mapping.window
         if window and window.column not in {column.name for column in table}:
             msg = f"the window's column {window.column} is not a column of {name}"
             raise TargetError(msg)
         if self.mapping.transform:
             return DataPath.ROWS, "the transform needs Python rows"
-        pairs = planner.match_columns(columns, table, name)
+        pairs = match_columns(columns, table, name)
         if window and window.column not in {theirs.name for _, theirs in pairs}:
             msg = (
                 f"the query does not select {window.column}, so nobody can tell whether its rows"
@@ -62,6 +77,26 @@ class Sink:
             )
             raise TargetError(msg)
         return self.target.data_path(offered, pairs)
+
+    def insert_select_blocker(
+        self,
+        query: Query,
+        snapshot: Snapshot,
+        place: Place | None,
+        pairs: Sequence[tuple[Column, Column]],
+    ) -> str | None:
+        """Return why INSERT ... SELECT inside the target's database would not do, or None."""
+        limit = self.target.limit
+        if self.target.sole or limit == 1:
+            return "the ledger is asked on a second connection, and the target has but one"
+        return self.target.insert_select_blocker(query, snapshot, place, self.table, pairs)
+
+    def begin_anew(self, plan: Plan, reading: str) -> Plan:
+        """Empty the stage of a load and forget its chunks; return the plan under a new epoch."""
+        with self.transaction() as transaction:
+            begun = self.ledger.begin_anew(transaction, plan, reading)
+            self.create_stage(transaction, begun)
+        return begun
 
     def create_stage(self, transaction: Transaction, plan: Plan) -> None:
         """Create the plan's stage, emptying an old one; nothing for a plan without one."""
@@ -72,7 +107,7 @@ class Sink:
             # What a transform adds is not known yet.
             names = [column.name for column in table if not column.generated]
         else:
-            pairs = planner.match_columns(plan.columns, table, self.mapping.target_name)
+            pairs = match_columns(plan.columns, table, self.mapping.target_name)
             names = [theirs.name for _, theirs in pairs]
         transaction.create_stage(self.ledger.table(plan.stage_table), self.table, names)
 

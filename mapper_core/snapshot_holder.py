@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from threading import Event
 from typing import TextIO
 
 from . import adapters
@@ -25,6 +26,7 @@ from .connections import opener_of
 from .errors import DatabaseUnavailableError, MapperError, SnapshotLostError
 from .ledger import Ledger
 from .model import Snapshot
+from .query import Query
 from .retry import RetryHandler, first_line
 
 # How often the ledger is asked whether the load has ended.
@@ -33,10 +35,6 @@ POLL_SECONDS = 1.0
 # A load that nobody has worked on for this long is taken for abandoned: an old snapshot keeps the
 # source from cleaning up dead rows. Long enough for queued steps and a retry of the run.
 IDLE_SECONDS = 900.0
-
-
-# Seconds between two looks whether the snapshot can still be joined.
-JOIN_SECONDS = 15.0
 
 # Exit code for an error that trying again later may cure.
 _PASSING = 75  # EX_TEMPFAIL of sysexits.h
@@ -51,6 +49,8 @@ class Watch:
 
     source_url: str = field(repr=False)
     target_url: str = field(repr=False)
+    source_sql: str = field(repr=False)
+    """The query, its values in it: its tables are kept as they are while the read point is held."""
     ledger_schema: str
     load_id: str
     idle_seconds: float = IDLE_SECONDS
@@ -124,10 +124,13 @@ def _hold(watch: Watch, tell: TextIO) -> None:
     name = f"mapper snapshot of {watch.load_id}"
     source = adapters.database(opener_of(watch.source_url, role="source_conn"), application=name)
     target = adapters.database(opener_of(watch.target_url, role="target_conn"), application=name)
+    query = Query((watch.source_sql,), {})
+    lost = Event()
     with ExitStack() as held:
         try:
             snapshot = RetryHandler().execute_with_retry(
-                lambda: held.enter_context(source.snapshot()), is_transient=source.is_transient
+                lambda: held.enter_context(source.snapshot(query, lambda _: lost.set())),
+                is_transient=source.is_transient,
             )
         except MapperError:
             raise
@@ -136,7 +139,7 @@ def _hold(watch: Watch, tell: TextIO) -> None:
             _tell(tell, {"error": words, "passing": source.is_transient(error)})
             return
         _tell(tell, {"snapshot": asdict(snapshot), "pid": os.getpid()})
-        _watch(watch, source, target, snapshot)
+        _watch(watch, target, snapshot, lost)
 
 
 def _tell(tell: TextIO, words: dict[str, object]) -> None:
@@ -146,29 +149,22 @@ def _tell(tell: TextIO, words: dict[str, object]) -> None:
         tell.close()
 
 
-def _watch(
-    watch: Watch, source: adapters.Database, target: adapters.Database, snapshot: Snapshot
-) -> None:
+def _watch(watch: Watch, target: adapters.Database, snapshot: Snapshot, lost: Event) -> None:
     """Return when the load needs the snapshot no longer, or the snapshot is gone."""
     ledger = Ledger(target, watch.ledger_schema)
-    last_active = last_joined = time.monotonic()
+    last_active = time.monotonic()
     last_finished = 0
     planned = False
     while time.monotonic() - last_active < watch.idle_seconds:
-        time.sleep(POLL_SECONDS)
+        if lost.wait(POLL_SECONDS):
+            return
         try:
             # A session for each look: one that stayed would end with every hiccup of the target.
             with target.open_writer() as writer, writer.begin() as transaction:
                 load = ledger.state(transaction, watch.load_id)
                 active = ledger.is_active(transaction, watch.load_id)
-            if time.monotonic() - last_joined > JOIN_SECONDS:
-                last_joined = time.monotonic()
-                with source.open_reader(snapshot):
-                    """It can be joined."""
-        except SnapshotLostError:
-            return
         except Exception as error:
-            if target.is_transient(error) or source.is_transient(error):
+            if target.is_transient(error):
                 continue
             raise
         ours = load is not None and snapshot.is_same_point(load.snapshot)

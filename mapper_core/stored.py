@@ -4,8 +4,19 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import astuple
+from typing import Any
 
-from .model import Chunk, ChunkKind, Column, DataPath, Mapping, Plan, Snapshot
+from .model import (
+    Chunk,
+    ChunkKind,
+    Column,
+    DataPath,
+    LoadMode,
+    Mapping,
+    Plan,
+    Snapshot,
+    StrategyName,
+)
 
 
 def query_hash(mapping: Mapping) -> str:
@@ -25,16 +36,23 @@ def plan_text(plan: Plan) -> str:
     """Write everything of a plan but its chunks as JSON."""
     return json.dumps(
         {
-            "strategy": plan.strategy,
+            "strategy": plan.strategy.value,
             "strategy_reason": plan.strategy_reason,
+            "refused": [[name.value, why] for name, why in plan.refused],
             "chunk_key": plan.chunk_key,
             "key_types": plan.key_types,
+            "marks": plan.marks,
             "columns": [[c.name, c.type, c.type_id] for c in plan.columns],
+            "target": plan.target,
+            "load_mode": plan.load_mode.value,
+            "target_columns": [[c.name, c.type, c.type_id] for c in plan.target_columns],
             "data_path": plan.data_path.value,
             "data_path_reason": plan.data_path_reason,
             "workers": plan.workers,
             "chunk_size": plan.chunk_size,
+            "chunk_size_reason": plan.chunk_size_reason,
             "stage_table": plan.stage_table,
+            "reading": plan.reading,
             "snapshot": list(astuple(plan.snapshot)),
         }
     )
@@ -47,7 +65,12 @@ def plan_from(load_id: str, epoch: int, text: str, chunks: Sequence[tuple[int, s
         load_id=load_id,
         epoch=epoch,
         chunks=tuple(_chunk_from(chunk_id, bounds) for chunk_id, bounds in chunks),
-        columns=tuple(Column(name, kind, number) for name, kind, number in found["columns"]),
+        strategy=StrategyName(found["strategy"]),
+        refused=tuple((StrategyName(name), why) for name, why in found["refused"]),
+        columns=_columns_from(found["columns"]),
+        target_columns=_columns_from(found["target_columns"]),
+        load_mode=LoadMode(found["load_mode"]),
+        marks=tuple(found["marks"]),
         snapshot=snapshot_from(text),
         data_path=DataPath(found["data_path"]),
         chunk_key=tuple(found["chunk_key"]),
@@ -55,15 +78,21 @@ def plan_from(load_id: str, epoch: int, text: str, chunks: Sequence[tuple[int, s
         **{
             name: found[name]
             for name in (
-                "strategy",
                 "strategy_reason",
+                "target",
                 "data_path_reason",
                 "workers",
                 "chunk_size",
+                "chunk_size_reason",
                 "stage_table",
+                "reading",
             )
         },
     )
+
+
+def _columns_from(found: Sequence[Sequence[Any]]) -> tuple[Column, ...]:
+    return tuple(Column(name, kind, number) for name, kind, number in found)
 
 
 def snapshot_from(text: str) -> Snapshot:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
-from .model import ChunkResult, ChunkStatus
+from .results import ChunkResult, ChunkStatus
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +53,19 @@ class ProgressTracker:
             self._completed = self._failed = self._timed = 0
             self._processed = self._successful = 0
 
+    def expect(self, total_chunks: int) -> None:
+        """Correct how many chunks there are in all; what has ended stays counted."""
+        with self._lock:
+            self._total_chunks = total_chunks
+
     def record(self, result: ChunkResult) -> None:
         """Note that a chunk has ended, and tell the callback."""
         with self._lock:
             failed = result.status is ChunkStatus.FAILED
             self._failed += failed
             self._completed += not failed
+            # Of a stream nobody knows beforehand how many pieces it comes in.
+            self._total_chunks = max(self._total_chunks, self._completed + self._failed)
             if result.status is not ChunkStatus.SKIPPED:
                 self._timed += 1
                 self._processed += result.rows_read or 0

@@ -27,7 +27,7 @@ def of_result(result: ParallelProcessingResult, *, partitioned: bool) -> Dict[st
         "mapper/chunks": result.chunks_total,
         "mapper/seconds": round(seconds, 3),
         "mapper/rows_per_second": round(rows / seconds) if seconds else 0,
-        "mapper/strategy": result.strategy,
+        "mapper/strategy": result.strategy.value,
         "mapper/strategy_reason": result.strategy_reason,
         "mapper/data_path": result.data_path.value,
         "mapper/snapshot": str(result.snapshot),

@@ -394,14 +394,17 @@ def test_a_value_that_the_target_refuses_fails_in_words(items, origin, goal):
     result = load(origin, goal)
 
     assert "failed" == result.status
-    # Without a snapshot there is no counting what was never read to its end.
-    uncounted = isinstance(origin, SQLite)
+    # Without a snapshot there is no counting what was never read to its end; a stream is read on.
+    uncounted = isinstance(origin, SQLite) and isinstance(goal, SQLite)
     assert (uncounted, 0 if uncounted else 35) == (
         result.chunks_uncounted,
         result.total_rows_failed,
     )
-    assert all("check constraint" in e["error"].lower() for e in result.chunk_errors)
-    assert {1} == {e["attempts"] for e in result.chunk_errors}
+    # A stage has no constraints: there the rows are refused when they are published.
+    errors = [*(e["error"] for e in result.chunk_errors), *filter(None, [result.error])]
+    assert errors
+    assert all("check constraint" in error.lower() for error in errors)
+    assert {1} >= {e["attempts"] for e in result.chunk_errors}
     assert [] == goal.run(ITEMS)
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mapper_core import ChunkResult, ChunksFailedError, ChunkStatus, DataPath, Plan, Snapshot
 from mapper_core.chunker import key_chunks
+from mapper_core.model import StrategyName
 from mapper_core.outcome import outcome
 
 SUCCEEDED, FAILED, SKIPPED, UNSTARTED = ChunkStatus
@@ -30,19 +31,19 @@ def result_of(*chunks, staged=False, published=True, error=None):
         load_id="x",
         chunks=key_chunks(cuts, has_nulls=False, rows=None, chunk_size=1),
         columns=(),
-        strategy="key",
+        strategy=StrategyName.KEY,
         strategy_reason="because",
         workers=2,
         chunk_size=1,
         snapshot=Snapshot("1", "snapshot 1"),
         data_path=DataPath.ROWS,
         data_path_reason="because",
+        stage_table="stage" if staged else None,
     )
     return outcome(
         plan,
         results,
         load_id="x",
-        staged=staged,
         published=published,
         seconds=1.5,
         error=error,

@@ -82,7 +82,8 @@ def test_the_end_of_the_statement_is_cut(sql):
     ("sql", "key", "kept"),
     [
         ("select * from t order by id", ("id",), "select * from t"),
-        ("select * from t ORDER  BY Id Desc, b", ("id", "b"), "select * from t"),
+        ("select * from t ORDER  BY Id Desc, b desc", ("id", "b"), "select * from t"),
+        ("select * from t order by a, b desc, c", ("a",), "select * from t"),
         ('select * from t order by "Id" nulls last', ("Id",), "select * from t"),
         ("select * from t x order by x.id", ("id",), "select * from t x"),
         ("select a from t union all select a from u order by a", ("a",), None),

@@ -444,7 +444,7 @@ def test_no_holder_stays_behind_when_planning_fails(step, source, target, run):
 
 def test_a_holder_ends_when_its_load_is_abandoned(orders, source, target, run):
     """Nobody plans, loads or publishes: an old snapshot must not stay for ever."""
-    watch = holders.Watch(source, target, "mapper", "abandoned", idle_seconds=1.0)
+    watch = holders.Watch(source, target, "select 1", "mapper", "abandoned", idle_seconds=1.0)
     ParallelProcessor().process_mapper_job(source, QUERY, target_conn=target, target_table="orders")
 
     with holders.started(watch) as snapshot:

@@ -1,7 +1,7 @@
 """A database spoken to through SQLAlchemy, in both roles: sessions, and what it can do."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from sqlalchemy import exc
 
 from ...connections import Opener
 from ...model import Column, DataPath, LoadWindow, Snapshot
-from ...protocols import LedgerDialect, Source, Target
+from ...protocols import LedgerDialect, Place, Source, Target
 from ...query import Query
 from . import oracle
 from .reader import GenericReader
@@ -42,6 +42,7 @@ class Generic:
         self.dialect = _SQLGLOT.get(opener.dialect, opener.dialect)
         self.limit = opener.limit
         self.sole = opener.sole
+        self.parallel_writers = opener.dialect != "sqlite"
         self.has_schemas = opener.dialect not in {"sqlite", "oracle"}
         lock = "" if opener.dialect == "sqlite" else "for update"
         on_oracle = opener.dialect == "oracle"
@@ -60,7 +61,10 @@ class Generic:
         return self
 
     @contextmanager
-    def snapshot(self) -> Iterator[Snapshot]:
+    def snapshot(
+        self, query: Query, on_lost: Callable[[str], None] | None = None
+    ) -> Iterator[Snapshot]:
+        del query, on_lost  # nothing is held
         yield Snapshot(None, "one statement reads everything")
 
     @contextmanager
@@ -74,6 +78,9 @@ class Generic:
         with self._connection() as connection:
             yield GenericWriter(connection)
 
+    def written_out(self, query: Query) -> str:
+        return query.render(lambda _, value: repr(value))
+
     def quote(self, *names: str) -> str:
         return ".".join(self._quote(name) for name in names)
 
@@ -82,6 +89,17 @@ class Generic:
     ) -> tuple[DataPath, str]:
         del offered, pairs
         return DataPath.ROWS, f"{self.kind} is written with INSERT statements"
+
+    def insert_select_blocker(
+        self,
+        query: Query,
+        snapshot: Snapshot,
+        place: Place | None,
+        table: Sequence[str],
+        pairs: Sequence[tuple[Column, Column]],
+    ) -> str | None:
+        del query, snapshot, place, table, pairs
+        return "source and target are not one PostgreSQL database"
 
     def window_bounds(self, window: LoadWindow) -> tuple[Any, Any]:
         if self.kind == "sqlite":

@@ -9,8 +9,9 @@ from sqlalchemy import exc
 from sqlalchemy.schema import CreateSchema
 
 from ...errors import TargetError
-from ...model import Column, DataPath, Row
+from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
 from ...protocols import STAGE_CHUNK, Batch
+from ...query import Query
 from . import sqlite
 
 
@@ -21,7 +22,8 @@ class GenericWriter:
         self._connection = connection
 
     @contextmanager
-    def begin(self) -> Iterator["GenericTransaction"]:
+    def begin(self, snapshot: Snapshot | None = None) -> Iterator["GenericTransaction"]:
+        del snapshot  # it has none that sessions share
         if self._connection.dialect.name == "sqlite":
             if self._always_in_transaction():
                 self._end("rollback")  # of nothing: it is as it was opened, or just ended
@@ -80,6 +82,9 @@ class GenericTransaction:
 
     def lock(self, name: str) -> None:
         """Rely on the database's own locking; SQLite lets in one writer at a time anyway."""
+
+    def lock_shared(self, name: str) -> None:
+        """As `lock`."""
 
     def lock_table(self, table: Sequence[str]) -> None:
         """As `lock`."""
@@ -145,6 +150,19 @@ class GenericTransaction:
             self._connection.execute(insert, rows)
             written += len(rows)
         return written
+
+    def insert_select(
+        self,
+        query: Query,
+        plan: Plan,
+        chunk: Chunk,
+        table: Sequence[str],
+        columns: Sequence[str],
+        *,
+        staged_chunk: int | None = None,
+    ) -> int:
+        del query, plan, chunk, table, columns, staged_chunk
+        raise TargetError("INSERT ... SELECT inside one database is for PostgreSQL alone")
 
     def _table(self, name: Sequence[str]) -> sa.Table:
         schema = name[0] if len(name) > 1 else None

@@ -1,67 +1,208 @@
 """Where to cut an ordered key: by rank, in about one pass, compared by the server alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-import psycopg
-from psycopg.rows import tuple_row
 
 from ...protocols import KeyCuts
 from . import session
+
+# Runs a statement at the snapshot; returns its rows.
+Run = Callable[[str], list[tuple[Any, ...]]]
 
 # Cuts asked for per chunk expected: when the planner's estimate is off by less than this, the one
 # pass still yields chunks of the right size by leaving cuts out.
 _FINER = 4
 
+# Sorting fewer keys than this takes about a second: less than uneven chunks may cost.
+_SAMPLE_FROM = 2_000_000
+
+# Rows of a sample for each chunk. Blocks are sampled whole and their rows are alike, so these tell
+# about as much as a tenth of them drawn singly.
+_SAMPLED_PER_CHUNK = 2_000
+
+# Past this share of the table, in percent, sorting all of it costs little more than a sample.
+_LARGEST_SAMPLE = 10.0
+
 _SORTS = {"Sort", "Incremental Sort"}
 
+_SORTED = "one sort of the keys"
 
-def find_cuts(
-    connection: session.Connection, query: str, key: Sequence[str], chunk_size: int
+
+@dataclass(frozen=True, slots=True)
+class _Ranks:
+    """The keys at even ranks, in the server's order; a heavy key stands there several times."""
+
+    keys: tuple[str, ...]
+    rows: int
+    """Rows that were looked at."""
+    present: int
+    """Those of them that have a key."""
+
+    @property
+    def cuts(self) -> tuple[tuple[str, ...], ...]:
+        # The server gave them in order, so equal ones touch.
+        return tuple((key,) for key in dict.fromkeys(self.keys))
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether some cut stood for several: one value has more rows than a chunk should."""
+        return len(set(self.keys)) < len(self.keys)
+
+
+def find(
+    run: Run,
+    query: str,
+    sampled: Callable[[float], str] | None,
+    *,
+    key: Sequence[str],
+    chunk_size: int,
+    may_shorten: bool,
 ) -> KeyCuts:
     """Return the cuts of `key` over `query`, about `chunk_size` rows apart.
 
-    An index that yields the key in order is walked; otherwise the keys are sorted once.
+    An index that yields the key in order is walked; otherwise the keys are sorted once, or, where
+    there are very many, those of a sample.
+
+    Args:
+        run: runs a statement at the snapshot.
+        query: all of it, as text.
+        sampled: returns the query over a percentage of its table; None where that makes no sense.
+        key: columns of the query.
+        chunk_size: rows between two cuts.
+        may_shorten: whether the first column alone may do.
     """
-    keys = [session.identifier(name) for name in key]
-    run = _runner(connection)
-    types = _types(run, query, keys)
-    listed = ", ".join(keys)
-    present = " and ".join(f"{name} is distinct from null" for name in keys)
-    ordered = f"select {listed} from (\n{query}\n) q where {present} order by {listed}"
-    planned = run(f"explain (format json) {ordered}")[0][0][0]["Plan"]
-    any_null = " or ".join(f"{name} is not distinct from null" for name in keys)
-    if not _SORTS & set(_node_types(planned)):
-        cuts = _walk(run, query, keys, present, chunk_size)
-        nulls = run(f"select exists (select from (\n{query}\n) q where {any_null})")[0][0]
-        return KeyCuts(cuts, types, nulls, None, "one ordered pass over an index")
+    names = [session.identifier(name) for name in key]
+    types = key_types(run, query, names)
+    if _yields_order(run, query, names):
+        return _walked(run, query, key, types=types, chunk_size=chunk_size)
+    lone = len(names) == 1 or may_shorten
     # Percentiles come as an array, and there are no arrays of arrays.
-    if len(keys) == 1 and not types[0].endswith("[]"):
-        estimate = planned["Plan Rows"]
-        return _percentiles(
-            run, query, keys[0], types=types, estimate=estimate, chunk_size=chunk_size
-        )
-    cuts = _ranks(run, query, keys, present, chunk_size)
-    rows, nulls = run(f"select count(*), count(*) filter (where {any_null}) from (\n{query}\n) q")[
-        0
-    ]
-    return KeyCuts(cuts, types, nulls > 0, rows, "one sort of the keys")
+    if lone and not types[0].endswith("[]"):
+        found = _by_first(run, query, sampled, key[0], types=types[:1], chunk_size=chunk_size)
+        if len(names) == 1 or not found[1]:
+            return found[0]
+    cuts = _ranks(run, query, names, chunk_size)
+    rows, null_rows = run(
+        f"select count(*), count(*) filter (where {_any_null(names)}) from (\n{query}\n) q"
+    )[0]
+    return KeyCuts(tuple(key), cuts, types, null_rows > 0, rows, _SORTED)
 
 
-def _runner(connection: session.Connection) -> Any:
-    def run(statement: str) -> list[tuple[Any, ...]]:
-        cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-        return cursor.execute(statement.encode()).fetchall()
-
-    return run
-
-
-def _types(run: Any, query: str, keys: Sequence[str]) -> tuple[str, ...]:
+def key_types(run: Run, query: str, names: Sequence[str]) -> tuple[str, ...]:
     """Return the key's types without modifier: a cut must not be rounded by its cast."""
     # A row of NULLs, so that there is one row to ask even when the query has none.
-    asked = ", ".join(f"format_type(pg_typeof(q.{name})::oid, -1)" for name in keys)
+    asked = ", ".join(f"format_type(pg_typeof(q.{name})::oid, -1)" for name in names)
     found = run(f"select {asked} from (select) one left join (\n{query}\n) q on false")
     return tuple(str(name) for name in found[0])
+
+
+def _yields_order(run: Run, query: str, names: Sequence[str]) -> bool:
+    """Whether the planner gets the key in order without sorting: by an index, then."""
+    listed = ", ".join(names)
+    ordered = f"select {listed} from (\n{query}\n) q where {_all_present(names)} order by {listed}"
+    planned = run(f"explain (format json) {ordered}")[0][0][0]["Plan"]
+    return not _SORTS & set(_node_types(planned))
+
+
+def _walked(
+    run: Run, query: str, key: Sequence[str], *, types: tuple[str, ...], chunk_size: int
+) -> KeyCuts:
+    """Step through the index, one chunk a step; each step begins where the last one ended."""
+    names = [session.identifier(name) for name in key]
+    listed = ", ".join(names)
+    # The name hides tables of that name from the user's query, so it is one that nobody has.
+    last = ", ".join(f"mapper_cut.{name}" for name in names)
+    source = f"select {listed} from (\n{query}\n) q where {_all_present(names)}"
+    found = run(
+        f"with recursive mapper_cut as ("
+        f"(select * from ({source}) q order by {listed} offset {chunk_size:d} limit 1)"
+        f" union all select step.* from mapper_cut, lateral ("
+        f"{source} and ({listed}) > ({last}) order by {listed}"
+        f" offset {chunk_size - 1:d} limit 1) step"
+        f") select {_texts(names)} from mapper_cut"
+    )
+    nulls = run(f"select exists (select from (\n{query}\n) q where {_any_null(names)})")[0][0]
+    cuts = tuple(tuple(row) for row in found)
+    return KeyCuts(tuple(key), cuts, types, nulls, None, "one ordered pass over an index")
+
+
+def _by_first(
+    run: Run,
+    query: str,
+    sampled: Callable[[float], str] | None,
+    column: str,
+    *,
+    types: tuple[str, ...],
+    chunk_size: int,
+) -> tuple[KeyCuts, bool]:
+    """Return cuts of one column by sorting it, or a sample; and whether one value is too heavy."""
+    name = session.identifier(column)
+    estimate = int(run(f"explain (format json) {query}")[0][0][0]["Plan"]["Plan Rows"])
+    percent = 100.0 * _SAMPLED_PER_CHUNK / chunk_size
+    if sampled and estimate >= _SAMPLE_FROM and percent <= _LARGEST_SAMPLE:
+        found = _at_even_ranks(run, sampled(percent), name, -(-estimate // chunk_size))
+        method = f"a sample of {percent:.2g} % of the keys"
+        # Whether the rest has NULLs, only a whole pass could tell.
+        cuts = KeyCuts((column,), found.cuts, types, has_nulls=True, rows=None, method=method)
+        return cuts, found.collapsed
+    found = _exactly(run, query, name, estimate, chunk_size)
+    nulls = found.present < found.rows
+    return KeyCuts((column,), found.cuts, types, nulls, found.rows, _SORTED), found.collapsed
+
+
+def _exactly(run: Run, query: str, name: str, estimate: int, chunk_size: int) -> _Ranks:
+    """Sort the keys once and take those at ranks a chunk apart."""
+    pieces = max(2, _FINER * estimate // chunk_size + 1)
+    while True:
+        found = _at_even_ranks(run, query, name, pieces)
+        wanted = max(1, -(-found.present // chunk_size))
+        if wanted <= pieces:
+            break
+        # The estimate was too low by more than _FINER: sort again, now knowing the count.
+        pieces = wanted
+    step = pieces / wanted
+    taken = [found.keys[round(i * step) - 1] for i in range(1, wanted)] if found.keys else []
+    return _Ranks(tuple(taken), found.rows, found.present)
+
+
+def _at_even_ranks(run: Run, query: str, name: str, pieces: int) -> _Ranks:
+    rows, present, keys = run(
+        f"with sorted as (select count(*) as n,"
+        f" count(*) filter (where {name} is distinct from null) as k,"
+        f" percentile_disc(array(select i::float8 / {pieces:d}"
+        f" from generate_series(1, {pieces - 1:d}) i)) within group (order by {name}) as cuts"
+        f" from (\n{query}\n) q)"
+        f" select n, k, array(select cuts[i]::text from generate_subscripts(cuts, 1) i"
+        f" where cuts[i] is distinct from null order by i) from sorted"
+    )[0]
+    return _Ranks(tuple(keys), rows, present)
+
+
+def _ranks(
+    run: Run, query: str, names: Sequence[str], chunk_size: int
+) -> tuple[tuple[str, ...], ...]:
+    """Take the key of every `chunk_size`-th row in key order."""
+    listed = ", ".join(names)
+    found = run(
+        f"select {_texts(names)} from (select {listed}, row_number() over (order by {listed}) as"
+        f" mapper_rank from (\n{query}\n) q where {_all_present(names)}) r"
+        f" where mapper_rank > 1 and (mapper_rank - 1) % {chunk_size:d} = 0"
+        f" order by mapper_rank"
+    )
+    return tuple(dict.fromkeys(tuple(row) for row in found))
+
+
+def _all_present(names: Sequence[str]) -> str:
+    return " and ".join(f"{name} is distinct from null" for name in names)
+
+
+def _any_null(names: Sequence[str]) -> str:
+    return " or ".join(f"{name} is not distinct from null" for name in names)
+
+
+def _texts(names: Sequence[str]) -> str:
+    return ", ".join(f"{name}::text" for name in names)
 
 
 def _node_types(node: dict[str, Any]) -> list[str]:
@@ -69,73 +210,3 @@ def _node_types(node: dict[str, Any]) -> list[str]:
         node["Node Type"],
         *(t for child in node.get("Plans", ()) for t in _node_types(child)),
     ]
-
-
-def _texts(keys: Sequence[str]) -> str:
-    return ", ".join(f"{name}::text" for name in keys)
-
-
-def _walk(
-    run: Any, query: str, keys: Sequence[str], present: str, chunk_size: int
-) -> tuple[tuple[str, ...], ...]:
-    """Step through the index, one chunk a step; each step begins where the last one ended."""
-    listed = ", ".join(keys)
-    # The name hides tables of that name from the user's query, so it is one that nobody has.
-    last = ", ".join(f"mapper_cut.{name}" for name in keys)
-    source = f"select {listed} from (\n{query}\n) q where {present}"
-    found = run(
-        f"with recursive mapper_cut as ("
-        f"(select * from ({source}) q order by {listed} offset {chunk_size:d} limit 1)"
-        f" union all select step.* from mapper_cut, lateral ("
-        f"{source} and ({listed}) > ({last}) order by {listed}"
-        f" offset {chunk_size - 1:d} limit 1) step"
-        f") select {_texts(keys)} from mapper_cut"
-    )
-    return tuple(tuple(row) for row in found)
-
-
-def _percentiles(
-    run: Any,
-    query: str,
-    key: str,
-    *,
-    types: tuple[str, ...],
-    estimate: int,
-    chunk_size: int,
-) -> KeyCuts:
-    """Sort the keys once and take the ones at even ranks."""
-    pieces = max(2, _FINER * int(estimate) // chunk_size + 1)
-    while True:
-        rows, present, cuts = run(
-            f"with sorted as (select count(*) as n,"
-            f" count(*) filter (where {key} is distinct from null) as k,"
-            f" percentile_disc(array(select i::float8 / {pieces:d}"
-            f" from generate_series(1, {pieces - 1:d}) i)) within group (order by {key}) as cuts"
-            f" from (\n{query}\n) q)"
-            f" select n, k, array(select cuts[i]::text from generate_subscripts(cuts, 1) i"
-            f" where cuts[i] is distinct from null order by i) from sorted"
-        )[0]
-        wanted = max(1, -(-present // chunk_size))
-        if wanted <= pieces:
-            break
-        # The estimate was too low by more than _FINER: sort again, now knowing the count.
-        pieces = wanted
-    step = pieces / wanted
-    taken = [cuts[round(i * step) - 1] for i in range(1, wanted)] if cuts else []
-    # Equal neighbours are one heavy value. The server gave them in order, so equal ones touch.
-    distinct = tuple((cut,) for cut in dict.fromkeys(taken))
-    return KeyCuts(distinct, types, present < rows, rows, "one sort of the keys")
-
-
-def _ranks(
-    run: Any, query: str, keys: Sequence[str], present: str, chunk_size: int
-) -> tuple[tuple[str, ...], ...]:
-    """Take the key of every `chunk_size`-th row in key order."""
-    listed = ", ".join(keys)
-    found = run(
-        f"select {_texts(keys)} from (select {listed}, row_number() over (order by {listed}) as"
-        f" mapper_rank from (\n{query}\n) q where {present}) r"
-        f" where mapper_rank > 1 and (mapper_rank - 1) % {chunk_size:d} = 0"
-        f" order by mapper_rank"
-    )
-    return tuple(dict.fromkeys(tuple(row) for row in found))

@@ -1,6 +1,6 @@
 """A PostgreSQL database in both roles: sessions, snapshots, what it can do."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -9,24 +9,15 @@ import psycopg
 from ...connections import Opener
 from ...errors import SettingsError, SnapshotLostError
 from ...model import Column, DataPath, LoadWindow, Snapshot
-from ...protocols import LedgerDialect, Source, Target
+from ...protocols import LedgerDialect, Place, Source, Target
 from ...query import Query
-from . import errors, session, types
+from . import errors, in_server, session, types
 from .source import PostgreSQLReader
+from .statements import Statements
 from .target import PostgreSQLWriter
 
 _IDLE = "idle_in_transaction_session_timeout"
 _READ = "isolation level repeatable read read only"
-
-# An unknown snapshot is a matter of its text before PostgreSQL 17, and an undefined object since.
-_SNAPSHOT_GONE = (
-    psycopg.DataError,
-    psycopg.errors.UndefinedObject,
-    psycopg.errors.ObjectNotInPrerequisiteState,
-)
-
-# Snapshot ids are unique within one life of a server.
-_SERVER = "extract(epoch from pg_postmaster_start_time())::text"
 
 # Longer application names are cut with a notice. Source: PostgreSQL documentation, NAMEDATALEN.
 _NAME_BYTES = 63
@@ -57,6 +48,7 @@ class PostgreSQL:
     shares_snapshots = True
     json_is_text = False
     has_schemas = True
+    parallel_writers = True
     ledger_dialect = LedgerDialect(
         text="text",
         bigint="bigint",
@@ -85,13 +77,16 @@ class PostgreSQL:
         return PostgreSQL(self._opener.on_given(reason), self._settings)
 
     @contextmanager
-    def snapshot(self) -> Iterator[Snapshot]:
+    def snapshot(
+        self, query: Query, on_lost: Callable[[str], None] | None = None
+    ) -> Iterator[Snapshot]:
         with session.borrowed(self._opener) as connection:
             session.begin(connection, _READ)
             # Idle for as long as the load lasts: the server's own time-out must not end it.
             session.apply(connection, self._settings | {_IDLE: "0"})
+            session.hold_tables(connection, self.written_out(query))
             try:
-                asked = f"select pg_export_snapshot(), now()::text, {_SERVER}"
+                asked = f"select pg_export_snapshot(), now()::text, {session.SERVER}"
                 row = session.run(connection, asked).fetchone()
             except psycopg.Error as error:
                 if errors.is_transient(error):
@@ -101,16 +96,25 @@ class PostgreSQL:
                     " Pass snapshot=False to read each chunk at its own moment"
                 )
                 raise SnapshotLostError(msg) from error
-            yield Snapshot(row[0], f"snapshot {row[0]} of {row[1]}", instant=row[1], server=row[2])
+            described = f"snapshot {row[0]} of {row[1]}"
+            snapshot = Snapshot(row[0], described, instant=row[1], server=row[2])
+            if on_lost is None:
+                yield snapshot
+                return
+            with session.watched(connection, lambda: on_lost(described)):
+                yield snapshot
+
+    def written_out(self, query: Query) -> str:
+        return Statements(None, None).query(query)
 
     @contextmanager
     def open_reader(self, snapshot: Snapshot | None) -> Iterator[PostgreSQLReader]:
         with session.borrowed(self._opener) as connection:
             session.begin(connection, _READ)
             if snapshot is not None and snapshot.id is not None:
-                _join(connection, snapshot)
+                session.join(connection, snapshot)
             session.apply(connection, self._settings)
-            yield PostgreSQLReader(connection, snapshot.instant if snapshot else None)
+            yield PostgreSQLReader(connection, snapshot)
 
     @contextmanager
     def open_writer(self) -> Iterator[PostgreSQLWriter]:
@@ -125,6 +129,20 @@ class PostgreSQL:
     ) -> tuple[DataPath, str]:
         return types.data_path(offered, pairs)
 
+    def insert_select_blocker(
+        self,
+        query: Query,
+        snapshot: Snapshot,
+        place: Place | None,
+        table: Sequence[str],
+        pairs: Sequence[tuple[Column, Column]],
+    ) -> str | None:
+        for ours, theirs in pairs:
+            if ours.type_id != theirs.type_id:
+                return f"column {theirs.name} is {ours.type} here, {theirs.type} there"
+        with self.open_writer() as writer:
+            return in_server.blocker(writer, query, snapshot, place, table)
+
     def window_bounds(self, window: LoadWindow) -> tuple[datetime, datetime]:
         return window.start, window.end
 
@@ -136,25 +154,6 @@ class PostgreSQL:
 
     def explain(self, error: BaseException) -> str | None:
         return errors.words(error) if isinstance(error, psycopg.Error) else None
-
-
-def _join(connection: session.Connection, snapshot: Snapshot) -> None:
-    quoted = session.literal(connection, snapshot.id)[1:-1]
-    try:
-        connection.execute(f"set transaction snapshot {quoted}".encode())
-    except _SNAPSHOT_GONE as error:
-        msg = (
-            f"{snapshot.description} is gone ({errors.words(error)}): the session that held it has"
-            " ended. Run the load again; it takes a new snapshot"
-        )
-        raise SnapshotLostError(msg) from error
-    (server,) = session.run(connection, f"select {_SERVER}").fetchone()
-    if server != snapshot.server:
-        msg = (
-            f"{snapshot.description} is gone: the source server has been restarted since. Run the"
-            " load again; it takes a new snapshot"
-        )
-        raise SnapshotLostError(msg)
 
 
 # The type checker reads these lines as: this class keeps both promises.

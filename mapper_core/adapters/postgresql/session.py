@@ -2,6 +2,8 @@
 
 import re
 import selectors
+import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -9,14 +11,15 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.abc import Buffer
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 
 from ...connections import Opener
-from ...errors import SettingsError
-from ...model import Row
+from ...errors import SettingsError, SnapshotLostError
+from ...model import Row, Snapshot
 from ...query import UNPARSED, Query
+from . import errors
 
 Connection = psycopg.Connection[Any]
 
@@ -39,6 +42,16 @@ _TRANSACTION_TIMEOUT = 170_000
 
 # What a query's meaning depends on and a live connection may have changed.
 _COPIED = ("role", "search_path", "TimeZone")
+
+# An unknown snapshot is a matter of its text before PostgreSQL 17, and an undefined object since.
+_SNAPSHOT_GONE = (
+    psycopg.DataError,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.ObjectNotInPrerequisiteState,
+)
+
+# Snapshot ids are unique within one life of a server.
+SERVER = "extract(epoch from pg_postmaster_start_time())::text"
 
 # Within a caller's transaction, all of ours lies behind this.
 _SAVEPOINT = "mapper_was_here"
@@ -231,6 +244,51 @@ class Arrivals:
         self._pgconn.consume_input()
 
 
+def hold_tables(connection: Connection, query: str) -> None:
+    """Keep a query's tables from being dropped, emptied or rewritten until the transaction's end.
+
+    Planning the query locks them as reading it would. TRUNCATE would empty an old snapshot too, and
+    VACUUM FULL moves rows to other blocks. A query that is wrong is left to whoever runs it.
+    """
+    connection.execute(f"savepoint {_SAVEPOINT}".encode())
+    try:
+        connection.execute(f"explain {query}".encode())
+    except psycopg.Error as error:
+        if errors.is_transient(error):
+            raise
+        connection.execute(_BACK_TO_SAVEPOINT.encode())
+    else:
+        connection.execute(f"release savepoint {_SAVEPOINT}".encode())
+
+
+@contextmanager
+def watched(connection: Connection, on_lost: Callable[[], None]) -> Iterator[None]:
+    """Hear at once when the server ends a connection on which nothing is going on."""
+    pgconn = connection.pgconn
+    stopped, stop = socket.socketpair()
+
+    def watch() -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(pgconn.socket, selectors.EVENT_READ)
+            selector.register(stopped, selectors.EVENT_READ)
+            while stopped not in [key.fileobj for key, _ in selector.select()]:
+                # A notice is no end; what follows the server's last words is.
+                with suppress(psycopg.OperationalError):
+                    pgconn.consume_input()
+                if pgconn.status != ConnStatus.OK:
+                    on_lost()
+                    return
+
+    watcher = threading.Thread(target=watch, name="mapper watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.close()
+        watcher.join()
+        stopped.close()
+
+
 def begin(connection: Connection, how: str) -> None:
     """Begin a transaction, or a savepoint where the caller's own transaction is open."""
     inside = connection.info.transaction_status == TransactionStatus.INTRANS
@@ -250,6 +308,29 @@ def apply(connection: Connection, settings: Mapping[str, str]) -> None:
         sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in values.items()
     )
     connection.execute(sql.SQL("select {}").format(calls))
+
+
+def join(connection: Connection, snapshot: Snapshot) -> None:
+    """Read at a snapshot from the transaction's first statement on.
+
+    Raises SnapshotLostError when it is gone.
+    """
+    quoted = literal(connection, snapshot.id)[1:-1]
+    try:
+        connection.execute(f"set transaction snapshot {quoted}".encode())
+    except _SNAPSHOT_GONE as error:
+        msg = (
+            f"{snapshot.description} is gone ({errors.words(error)}): the session that held it has"
+            " ended. Run the load again; it takes a new snapshot"
+        )
+        raise SnapshotLostError(msg) from error
+    (server,) = run(connection, f"select {SERVER}").fetchone()
+    if server != snapshot.server:
+        msg = (
+            f"{snapshot.description} is gone: the source server has been restarted since. Run the"
+            " load again; it takes a new snapshot"
+        )
+        raise SnapshotLostError(msg)
 
 
 def run(connection: Connection, statement: str, values: Mapping[str, Any] | None = None) -> Any:

@@ -1,8 +1,7 @@
 """Reading from PostgreSQL: one session at the load's snapshot, streaming chunks as COPY."""
 
-import re
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -10,24 +9,22 @@ import psycopg
 from psycopg.pq import ExecStatus
 from psycopg.types.datetime import IntervalLoader
 
-from ...errors import QueryError
-from ...model import Chunk, ChunkKind, Column, DataPath, Plan, Row
-from ...protocols import Batch, KeyCuts
+from ...errors import QueryError, TransferError
+from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
+from ...protocols import Batch, Piece
 from ...query import Query
 from . import errors, session
-from .cuts import find_cuts
-
-# What SQL calls the present moment, where it is no timestamptz.
-_CLOCK_TYPES = {
-    "current_date": "date",
-    "current_time": "timetz",
-    "localtime": "time",
-    "localtimestamp": "timestamp",
-}
+from .statements import Statements, key_columns
+from .survey import PostgreSQLSurvey
 
 # psycopg sends at most this much at once (its MAX_BUFFER_SIZE); joining rows up to it is what
 # makes the pass-through cost a quarter of forwarding them one by one.
 BLOCK_BYTES = 128 * 1024
+
+# What a binary COPY begins and ends with, without header extensions.
+# Source: PostgreSQL documentation, COPY, "Binary Format".
+_BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_BINARY_TRAILER = b"\xff\xff"
 
 # Rows handed on together where Python rows are needed.
 BATCH_ROWS = 1_000
@@ -36,14 +33,14 @@ BATCH_ROWS = 1_000
 class PostgreSQLReader:
     """One connection inside one read-only transaction."""
 
-    def __init__(self, connection: session.Connection, instant: str | None) -> None:
+    def __init__(self, connection: session.Connection, snapshot: Snapshot | None) -> None:
         self._connection = connection
-        self._instant = instant
+        self._statements = Statements(connection, snapshot)
         self.rows_read: int | None = None
 
     def columns(self, query: Query) -> tuple[Column, ...]:
         try:
-            described = self._run(f"select * from (\n{self._render(query)}\n) q limit 0")
+            described = self._run(f"select * from (\n{self._statements.query(query)}\n) q limit 0")
         except (
             psycopg.ProgrammingError,
             psycopg.DataError,
@@ -65,75 +62,41 @@ class PostgreSQLReader:
             for field, (kind,) in zip(fields, types, strict=True)
         )
 
-    def count_up_to(self, query: Query, limit: int) -> int:
-        counted = self._run(
-            f"select count(*) from (select 1 from (\n{self._render(query)}\n) q limit {limit:d}) r"
-        )
-        return int(counted.fetchone()[0])
-
-    def primary_key(self, table: Sequence[str]) -> tuple[str, ...]:
-        found = self._run(
-            "select a.attname from pg_index i"
-            " join unnest(i.indkey::int2[]) with ordinality k(attnum, n) on true"
-            " join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum"
-            " where i.indrelid = to_regclass(%s) and i.indisprimary order by k.n",
-            (session.identifier(*table),),
-        )
-        return tuple(str(name) for (name,) in found.fetchall())
-
-    def blocker(self, query: Query) -> str | None:
-        rendered = self._render(query)
-        plan = self._run(f"explain (verbose, format json) {rendered}").fetchone()[0][0]["Plan"]
-        for node in _nodes(plan):
-            if words := _WHOLE.get(node["Node Type"]):
-                return f"it has {words}, perhaps in a view"
-        called = {name for node in _nodes(plan) for name in _CALL.findall(str(node))}
-        found = self._run(
-            "select min(proname) from pg_proc where provolatile = 'v' and proname = any(%s)",
-            (sorted(called),),
-        )
-        name = found.fetchone()[0]
-        if name is None:
-            return None
-        return (
-            f"{name}() is volatile; declare it STABLE if it gives the same value throughout a"
-            " transaction"
-        )
-
-    def key_cuts(self, query: Query, key: Sequence[str], chunk_size: int) -> KeyCuts:
-        return find_cuts(self._connection, self._render(query), key, chunk_size)
+    def survey(self, query: Query) -> PostgreSQLSurvey:
+        return PostgreSQLSurvey(self._connection, self._statements, query)
 
     def count(self, query: Query, plan: Plan, chunk: Chunk) -> int:
-        counted = self._run(
-            f"select count(*) from (\n{self._render(query)}\n) q{self._where(plan, chunk)}"
-        )
-        return int(counted.fetchone()[0])
+        rows = self._statements.rows(query, plan, chunk)
+        # A page ends behind its last row, not behind its last count.
+        return int(self._run(f"select count(*) from (select from {rows}) r").fetchone()[0])
 
     def read(self, query: Query, plan: Plan, chunk: Chunk) -> Generator[Batch, None, None]:
-        names = ", ".join(f"q.{session.identifier(column.name)}" for column in plan.columns)
+        names = ", ".join(key_columns([column.name for column in plan.columns]))
         form = "binary" if plan.data_path is DataPath.COPY_BINARY else "text"
-        statement = (
-            f"copy (select {names} from (\n{self._render(query)}\n) q{self._where(plan, chunk)})"
-            f" to stdout (format {form})"
-        )
+        rows = self._statements.rows(query, plan, chunk)
+        statement = f"copy (select {names} from {rows}) to stdout (format {form})"
         if plan.data_path is DataPath.ROWS:
             return self._rows(statement, plan.columns)
         return self._blocks(statement)
 
+    def pieces(
+        self, query: Query, plan: Plan, *, rows: int, size: int
+    ) -> Generator[Piece, None, None]:
+        names = ", ".join(key_columns([column.name for column in plan.columns]))
+        source = self._statements.rows(query, plan, plan.chunks[0])
+        binary = plan.data_path is DataPath.COPY_BINARY
+        form = "binary" if binary else "text"
+        statement = f"copy (select {names} from {source}) to stdout (format {form})"
+        if plan.data_path is DataPath.ROWS:
+            return self._row_pieces(statement, plan.columns, rows)
+        return self._block_pieces(statement, binary=binary, rows=rows, size=size)
+
     def _blocks(self, statement: str) -> Generator[Batch, None, None]:
         """Yield COPY's bytes, joined into blocks. Rows are never taken apart."""
-        self.rows_read = None
-        pgconn = self._connection.pgconn
-        arrived = session.Arrivals(pgconn)
         block = bytearray()
-        try:
-            # Waited for in Python: what waits in C, as long as a sort may take, hears no Ctrl-C.
-            pgconn.send_query(statement.encode())
-            started = arrived.result()
-            if started is None or started.status != ExecStatus.COPY_OUT:
-                raise _failure(started)
+        with self._copying(statement) as arrived:
             # One Python call a row; psycopg's own loop, or `arrived.copy_data`, makes several.
-            take = pgconn.get_copy_data
+            take = self._connection.pgconn.get_copy_data
             while True:
                 size, data = take(1)
                 if size > 0:
@@ -145,13 +108,77 @@ class PostgreSQLReader:
                     arrived.wait()
                 else:
                     break
-            # The server's word that it sent everything; without it the stream was cut.
-            ended = arrived.result()
-            if ended is None or ended.status != ExecStatus.COMMAND_OK:
-                raise _failure(ended)
+            read = _ended(arrived)
             if block:
                 yield bytes(block)
-            self.rows_read = ended.command_tuples
+            self.rows_read = read
+
+    def _block_pieces(
+        self, statement: str, *, binary: bool, rows: int, size: int
+    ) -> Generator[Piece, None, None]:
+        """Yield COPY's bytes, cut between rows: the server sends each in a message of its own."""
+        head, tail = (_BINARY_HEADER, _BINARY_TRAILER) if binary else (b"", b"")
+        held, count, total = bytearray(head), 0, 0
+        with self._copying(statement) as arrived:
+            # One Python call a row, as in `_blocks`.
+            take = self._connection.pgconn.get_copy_data
+            while True:
+                got, data = take(1)
+                if got == 0:
+                    arrived.wait()
+                    continue
+                if got < 0:
+                    break
+                if not total and not count:
+                    # The header comes with the first row.
+                    data = memoryview(bytes(data).removeprefix(head))
+                    got = len(data)
+                # The trailer comes as a row would; a row of no column at all has other bytes.
+                if not got or (binary and got == len(tail) and data == tail):
+                    continue
+                held += data
+                count += 1
+                if count >= rows or len(held) >= size:
+                    yield Piece((bytes(held + tail),), count)
+                    total += count
+                    held, count = bytearray(head), 0
+            read = _ended(arrived)
+            total += count
+            if total != read:
+                msg = f"the source sent {read} rows in {total} messages: they cannot be told apart"
+                raise TransferError(msg)
+            if count:
+                yield Piece((bytes(held + tail),), count)
+            self.rows_read = read
+
+    def _row_pieces(
+        self, statement: str, columns: Sequence[Column], size: int
+    ) -> Generator[Piece, None, None]:
+        held: list[Row] = []
+        with closing(self._rows(statement, columns)) as batches:
+            for batch in batches:
+                held += batch  # type: ignore[arg-type]  # this path carries rows
+                while len(held) >= size:
+                    yield Piece((held[:size],), size)
+                    held = held[size:]
+        read, self.rows_read = self.rows_read, None
+        if held:
+            yield Piece((held,), len(held))
+        self.rows_read = read
+
+    @contextmanager
+    def _copying(self, statement: str) -> Iterator[session.Arrivals]:
+        """Start a COPY to us; leave the connection ready for its next statement in any event."""
+        self.rows_read = None
+        pgconn = self._connection.pgconn
+        arrived = session.Arrivals(pgconn)
+        try:
+            # Waited for in Python: what waits in C, as long as a sort may take, hears no Ctrl-C.
+            pgconn.send_query(statement.encode())
+            started = arrived.result()
+            if started is None or started.status != ExecStatus.COPY_OUT:
+                raise _failure(started)
+            yield arrived
         finally:
             _drain(self._connection)
 
@@ -175,58 +202,10 @@ class PostgreSQLReader:
             yield rows
         self.rows_read = read
 
-    def _where(self, plan: Plan, chunk: Chunk) -> str:
-        """Return the chunk's condition. NULL keys are in their own chunk and in no other."""
-        if chunk.kind is ChunkKind.ALL:
-            return ""
-        keys = [f"q.{session.identifier(name)}" for name in plan.chunk_key]
-        if chunk.kind is ChunkKind.NULLS:
-            return " where " + " or ".join(f"{key} is not distinct from null" for key in keys)
-        # Not IS NOT NULL: a row value with one NULL in it is neither null nor not null.
-        terms = [f"{key} is distinct from null" for key in keys]
-        for bound, compare in ((chunk.low, ">="), (chunk.high, "<")):
-            if bound is not None:
-                values = ", ".join(
-                    session.literal(self._connection, value, kind)
-                    for value, kind in zip(bound, plan.key_types, strict=True)
-                )
-                terms.append(f"({', '.join(keys)}) {compare} ({values})")
-        return " where " + " and ".join(terms)
-
-    def _render(self, query: Query) -> str:
-        return query.render(
-            lambda _, value: session.literal(self._connection, value),
-            self._moment if self._instant else None,
-        )
-
-    def _moment(self, words: str) -> str:
-        """Write the read point's moment as what `words` would have given there."""
-        instant = session.literal(self._connection, self._instant, "timestamptz")
-        return f"({instant}::{_CLOCK_TYPES.get(words, 'timestamptz')})"
-
     def _run(self, statement: str, values: tuple[Any, ...] | None = None) -> Any:
         cursor = psycopg.Cursor(self._connection, row_factory=psycopg.rows.tuple_row)
         # The user's SQL may hold any number of `%`: without values psycopg reads none of them.
         return cursor.execute(statement.encode(), values)
-
-
-# Nodes of a plan whose rows depend on which others are read with them.
-_WHOLE = {
-    "Limit": "LIMIT",
-    "WindowAgg": "a window function",
-    "Sample Scan": "TABLESAMPLE",
-    "LockRows": "a locking clause",
-}
-
-# A call in an expression as EXPLAIN writes it; the name may be quoted or have a schema before it.
-_CALL = re.compile(r"([A-Za-z_][\w$]*)\"?\(")
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the nodes of a plan, each without those below it."""
-    yield {name: value for name, value in plan.items() if name != "Plans"}
-    for below in plan.get("Plans", ()):
-        yield from _nodes(below)
 
 
 class _ExactIntervalLoader(IntervalLoader):
@@ -241,6 +220,14 @@ class _ExactIntervalLoader(IntervalLoader):
             )
             raise psycopg.DataError(msg)
         return super().load(data)
+
+
+def _ended(arrived: session.Arrivals) -> int:
+    """Return how many rows the server says it sent; without its word the stream was cut."""
+    ended = arrived.result()
+    if ended is None or ended.status != ExecStatus.COMMAND_OK:
+        raise _failure(ended)
+    return ended.command_tuples or 0
 
 
 def _failure(result: Any) -> psycopg.Error:

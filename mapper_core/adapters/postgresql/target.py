@@ -8,9 +8,12 @@ import psycopg
 from psycopg.types.json import Jsonb, JsonbDumper
 
 from ...errors import TransferError
-from ...model import Column, DataPath, Row
-from ...protocols import STAGE_CHUNK, Batch
+from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
+from ...protocols import STAGE_CHUNK, Batch, Place
+from ...query import Query
 from . import session
+from .statements import Statements, key_columns
+from .survey import place
 
 # The setting that tells a stage's column default which chunk is being written.
 _CHUNK_SETTING = "mapper.chunk"
@@ -70,9 +73,22 @@ class PostgreSQLTransaction:
     def lock(self, name: str) -> None:
         self.execute("select pg_advisory_xact_lock(hashtextextended(:name, 0))", {"name": name})
 
+    def lock_shared(self, name: str) -> None:
+        statement = "select pg_advisory_xact_lock_shared(hashtextextended(:name, 0))"
+        self.execute(statement, {"name": name})
+
     def lock_table(self, table: Sequence[str]) -> None:
         oid = "select to_regclass(:name)::oid::text"
         self.lock(f"table {self.execute(oid, {'name': session.identifier(*table)})[0][0]}")
+
+    def place(self) -> Place:
+        """Return where the transaction's session is."""
+        return place(self._connection)
+
+    def explain(self, query: Query, snapshot: Snapshot) -> None:
+        """Have the query planned. Raises what running it would for want of rights or tables."""
+        text = Statements(self._connection, snapshot).query(query)
+        psycopg.Cursor(self._connection).execute(f"explain {text}".encode())
 
     def columns(self, table: Sequence[str]) -> tuple[Column, ...]:
         found = self.execute(_COLUMNS, {"name": session.identifier(*table)})
@@ -124,11 +140,7 @@ class PostgreSQLTransaction:
         staged_chunk: int | None = None,
         json_is_text: bool = False,
     ) -> int:
-        if staged_chunk is not None:
-            self.execute(
-                f"select set_config('{_CHUNK_SETTING}', :chunk, true)",
-                {"chunk": str(staged_chunk)},
-            )
+        self._tell_chunk(staged_chunk)
         form = "binary" if path is DataPath.COPY_BINARY else "text"
         statement = (
             f"copy {session.identifier(*table)} ({_listed(columns)}) from stdin (format {form})"
@@ -142,6 +154,34 @@ class PostgreSQLTransaction:
             for block in batches:
                 copy.write(block)  # type: ignore[arg-type]  # a copy path carries bytes
         return cursor.rowcount
+
+    def insert_select(
+        self,
+        query: Query,
+        plan: Plan,
+        chunk: Chunk,
+        table: Sequence[str],
+        columns: Sequence[str],
+        *,
+        staged_chunk: int | None = None,
+    ) -> int:
+        self._tell_chunk(staged_chunk)
+        names = ", ".join(key_columns([column.name for column in plan.columns]))
+        rows = Statements(self._connection, plan.snapshot).rows(query, plan, chunk)
+        cursor = psycopg.Cursor(self._connection)
+        # Without values, so that psycopg reads none of the query's own `%`.
+        cursor.execute(
+            f"insert into {session.identifier(*table)} ({_listed(columns)})"
+            f" select {names} from {rows}".encode()
+        )
+        return cursor.rowcount
+
+    def _tell_chunk(self, staged_chunk: int | None) -> None:
+        if staged_chunk is not None:
+            self.execute(
+                f"select set_config('{_CHUNK_SETTING}', :chunk, true)",
+                {"chunk": str(staged_chunk)},
+            )
 
     def _write_rows(
         self,
@@ -174,9 +214,9 @@ def _with_json(
                 yield row
                 continue
             values = list(row)
-            for place in places:
-                if values[place] is not None and not isinstance(values[place], as_they_are):
-                    values[place] = Jsonb(values[place])
+            for at in places:
+                if values[at] is not None and not isinstance(values[at], as_they_are):
+                    values[at] = Jsonb(values[at])
             yield tuple(values)
 
 
@@ -188,11 +228,15 @@ class PostgreSQLWriter:
         self._settings = settings
 
     @contextmanager
-    def begin(self) -> Iterator[PostgreSQLTransaction]:
-        # Read committed, whatever the server's default: a claim must see the claims of others.
-        session.begin(self._connection, "isolation level read committed")
-        session.apply(self._connection, self._settings)
+    def begin(self, snapshot: Snapshot | None = None) -> Iterator[PostgreSQLTransaction]:
         try:
+            if snapshot is None or snapshot.id is None:
+                # Whatever the server's default: a claim must see the claims of others.
+                session.begin(self._connection, "isolation level read committed")
+            else:
+                session.begin(self._connection, "isolation level repeatable read")
+                session.join(self._connection, snapshot)
+            session.apply(self._connection, self._settings)
             yield PostgreSQLTransaction(self._connection)
         except BaseException:
             # The first error is the one to report; a dead connection rolls back by itself.

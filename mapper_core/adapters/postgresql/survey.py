@@ -1,0 +1,187 @@
+"""What planning asks PostgreSQL about one query: estimates, keys, whether it may be split."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from ...model import Estimate, Refused
+from ...protocols import BlockCuts, Blocker, KeyCuts, Place
+from ...query import Query
+from . import blocks, cuts, session
+from .statements import Statements
+
+# Nodes of a plan whose rows depend on which others are read with them.
+_WHOLE = {
+    "Limit": "LIMIT",
+    "WindowAgg": "a window function",
+    "Sample Scan": "TABLESAMPLE",
+    "LockRows": "a locking clause",
+}
+
+# A call in an expression as EXPLAIN writes it; the name may be quoted or have a schema before it.
+_CALL = re.compile(r"([A-Za-z_][\w$]*)\"?\(")
+
+# The planner's cost of about a quarter of a million narrow rows. Reading less than that once more
+# for every chunk costs too little to look for a better way.
+_CHEAP = 5_000
+
+
+class PostgreSQLSurvey:
+    """Questions about one query, on one session."""
+
+    def __init__(
+        self, connection: session.Connection, statements: Statements, query: Query
+    ) -> None:
+        self._connection = connection
+        self._statements = statements
+        self._query = query
+
+    def estimate(self) -> Estimate:
+        planned = self._explain(self._text)
+        width = int(planned["Plan Width"])
+        if self._query.table is not None:
+            width = max(width, self._bytes_on_disk())
+        return Estimate(int(planned["Plan Rows"]), width)
+
+    def count_up_to(self, limit: int) -> int:
+        counted = self._run(
+            f"select count(*) from (select 1 from (\n{self._text}\n) q limit {limit:d}) r"
+        )
+        return int(counted[0][0])
+
+    def unique_keys(self) -> tuple[tuple[str, ...], ...]:
+        if self._query.table is None:
+            return ()
+        found = self._run(
+            "select array_agg(a.attname::text order by k.n) from pg_index i"
+            " join unnest(i.indkey::int2[]) with ordinality k(attnum, n) on k.n <= i.indnkeyatts"
+            " join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum"
+            " where i.indrelid = to_regclass(%s) and i.indisunique and i.indisvalid"
+            " and i.indpred is null and i.indexprs is null"
+            " group by i.indexrelid, i.indisprimary, i.indnkeyatts"
+            " order by i.indisprimary desc, i.indnkeyatts, i.indexrelid",
+            (session.identifier(*self._query.table),),
+        )
+        return tuple(tuple(names) for (names,) in found)
+
+    def blocker(self) -> Blocker | None:
+        plan = self._explain(self._text, "verbose, ")
+        for node in nodes(plan):
+            if words := _WHOLE.get(node["Node Type"]):
+                return Blocker(f"it has {words}, perhaps in a view")
+        called = {name for node in nodes(plan) for name in _CALL.findall(str(node))}
+        found = self._run(
+            "select min(proname) from pg_proc where provolatile = 'v' and proname = any(%s)",
+            (sorted(called),),
+        )
+        name = found[0][0]
+        if name is None:
+            return None
+        words = f"{name}() is volatile; declare it STABLE if it gives the same value throughout a"
+        return Blocker(f"{words} transaction", volatile=True)
+
+    def is_unique(self, key: Sequence[str]) -> bool:
+        listed = ", ".join(session.identifier(name) for name in key)
+        asked = f"select 1 from (\n{self._text}\n) q group by {listed} having count(*) > 1"
+        return not self._run(f"select exists ({asked})")[0][0]
+
+    def range_cost(self, key: Sequence[str]) -> float | None:
+        whole = self._explain(self._text)["Total Cost"]
+        if whole < _CHEAP:
+            return None
+        keys = [session.identifier(name) for name in key]
+        types = cuts.key_types(self._run, self._text, keys)
+        # Bounds the planner cannot see, as it will not see much of those to come: it takes such a
+        # range for one row in two hundred.
+        unseen = ", ".join(f"(select null::{kind})" for kind in types)
+        listed = ", ".join(keys)
+        asked = (
+            f"select {listed} from (\n{self._text}\n) q"
+            f" where ({listed}) >= ({unseen}) and ({listed}) < ({unseen})"
+        )
+        return float(self._explain(asked)["Total Cost"] / whole)
+
+    def key_cuts(self, key: Sequence[str], chunk_size: int, *, may_shorten: bool) -> KeyCuts:
+        return cuts.find(
+            self._run,
+            self._text,
+            self._sampled if self._query.with_slots else None,
+            key=key,
+            chunk_size=chunk_size,
+            may_shorten=may_shorten,
+        )
+
+    def block_cuts(self, chunk_size: int) -> BlockCuts | Refused:
+        if self._query.with_slots is None or self._query.table is None:
+            return Refused("the query is more than a plain SELECT from one table")
+        return blocks.find(
+            self._run,
+            self._explain,
+            version=self._connection.info.server_version,
+            table=session.identifier(*self._query.table),
+            query=self._text,
+            some_blocks=self._statements.query(self._query, condition=blocks.SOME),
+            chunk_size=chunk_size,
+        )
+
+    def moved(self, marks: Sequence[str]) -> str | None:
+        return blocks.moved(self._run, marks)
+
+    def place(self) -> Place | None:
+        return place(self._connection)
+
+    @property
+    def _text(self) -> str:
+        return self._statements.query(self._query)
+
+    def _sampled(self, percent: float) -> str:
+        """Return the query over a sample of its table's blocks, the same one each time."""
+        sample = f" tablesample system ({percent:f}) repeatable (1)"
+        return self._statements.query(self._query, condition="true", sample=sample)
+
+    def _bytes_on_disk(self) -> int:
+        """Return what a row of the one table takes up, values kept out of line included."""
+        assert self._query.table is not None  # noqa: S101 - for the type checker
+        found = self._run(
+            "select coalesce(sum(pg_table_size(c.oid)) / nullif(sum(c.reltuples), 0), 0)::bigint"
+            " from pg_partition_tree(to_regclass(%s)) t join pg_class c on c.oid = t.relid"
+            " where t.isleaf and c.reltuples > 0",
+            (session.identifier(*self._query.table),),
+        )
+        return int(found[0][0])
+
+    def _explain(self, statement: str, how: str = "") -> dict[str, Any]:
+        found = self._run(f"explain ({how}format json) {statement}")
+        planned: dict[str, Any] = found[0][0][0]["Plan"]
+        return planned
+
+    def _run(self, statement: str, values: tuple[Any, ...] | None = None) -> list[tuple[Any, ...]]:
+        cursor = psycopg.Cursor(self._connection, row_factory=tuple_row)
+        # The user's SQL may hold any number of `%`: without values psycopg reads none of them.
+        return cursor.execute(statement.encode(), values).fetchall()
+
+
+def place(connection: session.Connection) -> Place:
+    """Return where a session is and what its SQL means there."""
+    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+    found = cursor.execute(_PLACE).fetchone()
+    return Place(*found)  # type: ignore[misc]  # one row of five
+
+
+_PLACE = """
+select extract(epoch from pg_postmaster_start_time())::text || ' ' || current_setting('port'),
+       (select oid::text from pg_database where datname = current_database()),
+       current_user::text,
+       array_to_string(current_schemas(true), ', '),
+       current_setting('TimeZone')
+"""
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the nodes of a plan, each without those below it."""
+    yield {name: value for name, value in plan.items() if name != "Plans"}
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)

@@ -1,0 +1,96 @@
+"""Whether the columns of a query, a table and a key fit each other, by name."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from .errors import QueryError, TargetError
+from .model import Column
+
+# What PostgreSQL and SQLite call an expression that the query gave no name.
+_UNNAMED = {"?column?", ""}
+
+
+def check_columns(columns: Sequence[Column], *, named: bool) -> None:
+    """Raise QueryError when columns share a name, or one has none although it must be `named`."""
+    for place, column in enumerate(columns, start=1):
+        if named and column.name in _UNNAMED:
+            msg = f"column {place} of the query has no name: give it one with AS"
+            raise QueryError(msg)
+    twice = [name for name, count in Counter(c.name for c in columns).items() if count > 1]
+    if twice:
+        msg = f"the query has several columns named {', '.join(twice)}: rename them with AS"
+        raise QueryError(msg)
+
+
+def match_columns(
+    columns: Sequence[Column],
+    table: Sequence[Column],
+    target: str,
+    *,
+    complete: bool = True,
+) -> tuple[tuple[Column, Column], ...]:
+    """Pair each query column with the target's column of that name.
+
+    An exact name wins; else one that differs in case only. With `complete`, a column that the
+    target requires must be among them; a transform may still add it.
+
+    Raises:
+        TargetError: a name is not in the target, cannot be written, or is missing and required.
+    """
+    exact = {column.name: column for column in table}
+    folded: dict[str, Column | None] = {}
+    for column in table:
+        # A name that two columns share but for case says neither.
+        known = column.name.lower() in folded
+        folded[column.name.lower()] = None if known else column
+    pairs, unknown = [], []
+    for column in columns:
+        match = exact.get(column.name) or folded.get(column.name.lower())
+        if match is None:
+            unknown.append(column.name)
+        else:
+            pairs.append((column, match))
+    if unknown:
+        msg = (
+            f"{target} has no column {', '.join(unknown)}; it has {', '.join(exact)}. Rename with"
+            " AS in the query, leave the column out, or add it to the target"
+        )
+        raise TargetError(msg)
+    if computed := [theirs.name for _, theirs in pairs if theirs.generated]:
+        msg = f"{target} computes {', '.join(computed)} itself: leave it out of the query"
+        raise TargetError(msg)
+    if twice := [n for n, count in Counter(t.name for _, t in pairs).items() if count > 1]:
+        both = ", ".join(ours.name for ours, theirs in pairs if theirs.name in twice)
+        msg = f"columns {both} of the query go to the same column of {target}: leave one out"
+        raise TargetError(msg)
+    written = {theirs.name for _, theirs in pairs}
+    missing = [c.name for c in table if c.required and c.name not in written]
+    if complete and missing:
+        msg = (
+            f"{target} requires {', '.join(missing)} (NOT NULL without default), which the query"
+            " does not select"
+        )
+        raise TargetError(msg)
+    return tuple(pairs)
+
+
+def check_key(key: Sequence[str], columns: Sequence[Column]) -> None:
+    """Raise QueryError when a column of the key given is not one of the query's."""
+    names = {column.name for column in columns}
+    if unknown := [name for name in spelled(key, names) if name not in names]:
+        msg = (
+            f"chunk_key {', '.join(unknown)} is not a column of the query, which has"
+            f" {', '.join(sorted(names))}"
+        )
+        raise QueryError(msg)
+
+
+def spelled(wanted: Sequence[str], names: set[str]) -> tuple[str, ...]:
+    """Return names as the query's columns spell them, where they differ in case only.
+
+    >>> spelled(["id", "Day", "other"], {"ID", "Day", "day"})
+    ('ID', 'Day', 'other')
+    """
+    folded = Counter(name.lower() for name in names)
+    alike = {name.lower(): name for name in names if folded[name.lower()] == 1}
+    return tuple(name if name in names else alike.get(name.lower(), name) for name in wanted)

@@ -1,0 +1,49 @@
+"""The tables that the ledger is kept in, made on first use."""
+
+from .protocols import LedgerDialect, Transaction
+
+VERSION = 2
+"""Raised with every change of the tables below, or of the plans kept in them."""
+
+# A varchar that every database can index; load ids hold run id, asset key and partition key.
+_NAME = "varchar(400)"
+
+
+def create(transaction: Transaction, names: dict[str, str], dialect: LedgerDialect) -> None:
+    """Create the tables that are missing; `names` are theirs, quoted."""
+    transaction.execute(f"create table if not exists {names['version']} (version integer)")
+    transaction.execute(f"""create table if not exists {names["load"]} (
+        load_id {_NAME} not null primary key,
+        load_group {_NAME},
+        generation integer not null,
+        epoch integer not null,
+        status varchar(20) not null,
+        target {_NAME},
+        query_hash varchar(64) not null,
+        plan {dialect.text} not null,
+        created_at {dialect.timestamp} not null,
+        published_at {dialect.timestamp})""")
+    transaction.execute(f"""create table if not exists {names["chunk"]} (
+        load_id {_NAME} not null,
+        chunk_id integer not null,
+        bounds {dialect.text} not null,
+        primary key (load_id, chunk_id))""")
+    transaction.execute(f"""create table if not exists {names["claim"]} (
+        load_id {_NAME} not null,
+        chunk_id integer not null,
+        epoch integer not null,
+        done integer not null,
+        rows_read {dialect.bigint},
+        rows_written {dialect.bigint},
+        bytes {dialect.bigint},
+        attempts integer,
+        seconds double precision,
+        worker integer,
+        started_at {dialect.timestamp},
+        finished_at {dialect.timestamp},
+        primary key (load_id, chunk_id))""")
+    transaction.execute(
+        f"insert into {names['version']} select :version"
+        f" where not exists (select 1 from {names['version']})",
+        {"version": VERSION},
+    )

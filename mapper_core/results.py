@@ -1,0 +1,111 @@
+"""What a load came to: chunk by chunk, and as a whole."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from .errors import ChunksFailedError
+from .model import DataPath, Snapshot, StrategyName, Word
+
+
+class LoadStatus(Word):
+    """How a load ended."""
+
+    SUCCEEDED = "succeeded"  #: every row is in the target
+    PARTIAL = "partial"  #: some rows are in the target, some are named as failed
+    FAILED = "failed"  #: no row of this call is in the target
+    STOPPED = "stopped"  #: somebody asked it to stop before the end
+
+
+class ChunkStatus(Word):
+    """How a chunk ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"  #: found finished in the ledger
+    UNSTARTED = "unstarted"  #: the load stopped before it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkResult:
+    """What one chunk came to. Counts are source rows, except `rows_written`."""
+
+    chunk_id: int
+    status: ChunkStatus
+    rows_read: int | None = None
+    """Rows of the query in the chunk; None when it could not be counted."""
+    rows_written: int = 0
+    bytes: int = 0
+    attempts: int = 0
+    error: str | None = None
+    duration: float = 0.0
+    """Seconds, all attempts together."""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    """By the target's clock; None until the ledger has been read back."""
+    worker: int = 0
+
+    @property
+    def rows_are_in(self) -> bool:
+        """Whether the chunk's rows are committed, by this call or an earlier one."""
+        return self.status in {ChunkStatus.SUCCEEDED, ChunkStatus.SKIPPED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParallelProcessingResult:
+    """What a load came to.
+
+    `total_rows_processed == total_rows_successful + total_rows_failed` for a one-to-one load. Rows
+    of failed chunks are counted at the load's read point; a chunk where even that was impossible
+    is in `chunks_uncounted` and in none of the totals. Chunks that the ledger already held are in
+    `chunks_skipped` / `rows_skipped` and in none of the totals.
+    """
+
+    load_id: str | None
+    status: LoadStatus
+    published: bool
+    total_rows_processed: int
+    total_rows_successful: int
+    total_rows_failed: int
+    rows_written: int
+    rows_skipped: int
+    chunks_total: int
+    chunks_succeeded: int
+    chunks_failed: int
+    chunks_skipped: int
+    chunks_uncounted: int
+    chunk_results: tuple[ChunkResult, ...] = field(repr=False)
+    processing_time: float
+    """Seconds, planning and publishing included."""
+    strategy: StrategyName
+    strategy_reason: str
+    data_path: DataPath
+    snapshot: Snapshot
+    workers: int
+    error: str | None = None
+    """Why the load as a whole did not end well (a failed publish, say); chunk errors apart."""
+
+    @property
+    def chunk_errors(self) -> list[dict[str, Any]]:
+        """One dict per failed chunk: `chunk_id`, `error`, `rows_in_chunk`, `attempts`."""
+        return [
+            {
+                "chunk_id": chunk.chunk_id,
+                "error": chunk.error,
+                "rows_in_chunk": chunk.rows_read,
+                "attempts": chunk.attempts,
+            }
+            for chunk in self.chunk_results
+            if chunk.status is ChunkStatus.FAILED
+        ]
+
+    def raise_for_failures(self) -> None:
+        """Raise `ChunksFailedError` unless the load succeeded as a whole."""
+        if self.status is LoadStatus.SUCCEEDED:
+            return
+        first = "; ".join(f"chunk {e['chunk_id']}: {e['error']}" for e in self.chunk_errors[:3])
+        msg = (
+            f"load {self.load_id} {self.status}: {self.chunks_failed} of {self.chunks_total} chunks"
+            f" failed. {self.error or first or 'It was stopped.'}"
+        )
+        raise ChunksFailedError(msg)

@@ -1,0 +1,97 @@
+"""Going on with a load in the ledger: what must be as it was, what a new read point means."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .errors import LedgerError
+from .ledger import LoadRecord
+from .model import Column, Mapping, Plan, Snapshot
+from .protocols import Survey, Transaction
+from .sink import Sink
+from .stored import query_hash
+
+logger = logging.getLogger(__name__)
+
+
+def check_query(record: LoadRecord, mapping: Mapping) -> None:
+    """Raise LedgerError when the load id was given to another query, target or window."""
+    if record.query_hash != query_hash(mapping):
+        msg = (
+            f"load id {record.load_id!r} was used for another query, target or window: take a new"
+            " load id, or repeat the load with what it had"
+        )
+        raise LedgerError(msg)
+
+
+def check_shapes(plan: Plan, columns: Sequence[Column], table: Sequence[Column]) -> None:
+    """Raise LedgerError unless query and target have the columns they had when it was planned."""
+    for what, now, then in (
+        ("query", columns, plan.columns),
+        (f"target {plan.target}", table, plan.target_columns),
+    ):
+        if _shape(now) != _shape(then):
+            changed = sorted({name for name, _ in set(_shape(now)) ^ set(_shape(then))})
+            listed = f" ({', '.join(changed)})" if changed else ""
+            msg = (
+                f"the columns of the {what} have changed{listed} since load {plan.load_id!r} was"
+                " planned, so it cannot be continued: start a new load"
+            )
+            raise LedgerError(msg)
+
+
+def _shape(columns: Sequence[Column]) -> list[tuple[str, str]]:
+    return [(column.name, column.type) for column in columns]
+
+
+def at_another_point(
+    record: LoadRecord, sink: Sink, snapshot: Snapshot, survey: Survey
+) -> tuple[Plan, bool]:
+    """Take a load over at another read point than its plan's; its chunks stay those planned then.
+
+    A staged one begins anew, for nothing of it was published; any other keeps its finished chunks,
+    continues, and says so. Returns the plan, and whether somebody has published it meanwhile.
+
+    Raises LedgerError when the same chunks would mean other rows there.
+    """
+    load_id, old = record.load_id, record.plan
+    with sink.transaction() as transaction:
+        epoch = sink.ledger.take_over(transaction, load_id)
+        if epoch is None:
+            return old, True
+        if old.stage_table is not None:
+            plan = replace(old, snapshot=snapshot, epoch=epoch)
+            sink.ledger.forget_chunks(transaction, load_id)
+            sink.create_stage(transaction, plan)
+            logger.warning(
+                "load %s begins anew at %s: its earlier read point is gone, and nothing of it was"
+                " published",
+                load_id,
+                snapshot.description,
+            )
+        else:
+            snapshot = _continued(transaction, record, sink, snapshot, survey)
+            plan = replace(old, snapshot=snapshot, epoch=epoch)
+        sink.ledger.note(transaction, plan)
+    return plan, False
+
+
+def _continued(
+    transaction: Transaction, record: LoadRecord, sink: Sink, snapshot: Snapshot, survey: Survey
+) -> Snapshot:
+    """Return the read point, with what it follows, at which finished chunks are added to."""
+    load_id, before = record.load_id, record.plan.snapshot
+    if not sink.ledger.finished(transaction, load_id):
+        return snapshot
+    if record.plan.marks and (moved := survey.moved(record.plan.marks)):
+        msg = (
+            f"load {load_id!r} was cut by blocks of its table, and {moved} since, so that its"
+            " unfinished blocks hold other rows than then: start a new load, with chunk_key or"
+            " ORDER BY if it is to be continued after such changes"
+        )
+        raise LedgerError(msg)
+    earlier = [before.resumed_from] if before.resumed_from else []
+    earlier.append(before.description)
+    snapshot = replace(snapshot, resumed_from=" and ".join(earlier))
+    logger.warning("load %s continues at another read point: %s", load_id, snapshot)
+    return snapshot

@@ -1,0 +1,37 @@
+"""Ranges of a table's blocks: no index is needed, nothing is sorted, all chunks are alike."""
+
+from .. import chunker
+from ..model import Refused, StrategyName
+from .case import Answer, Case, Division
+
+
+def divide(case: Case) -> Answer:
+    """Cut the blocks of the one table that the query reads."""
+    if case.whole:
+        return Refused(case.whole)
+    if not case.one_snapshot:
+        return Refused("an update moves its row to another block, and there is no one snapshot")
+    if not case.forced and (reason := _better_by_key(case)):
+        return Refused(reason)
+    found = case.survey.block_cuts(case.chunk_size)
+    if isinstance(found, Refused):
+        return found
+    chunks = chunker.block_chunks(found.cuts, rows=found.rows)
+    reason = f"ranges of blocks of {'.'.join(case.query.table or ())}"
+    return Division(StrategyName.PHYSICAL, reason, chunks, marks=found.marks)
+
+
+def _better_by_key(case: Case) -> str | None:
+    key, origin = case.key
+    if case.mapping.chunk_key is not None:
+        return "a chunk_key is given"
+    if not key:
+        return None
+    if case.continued:
+        return (
+            f"the load can be continued later under its name, and ranges of {', '.join(key)} stay"
+            " the same while rows move"
+        )
+    if origin.endswith("ORDER BY") and not case.costly_key:
+        return "the query's ORDER BY names a key"
+    return None

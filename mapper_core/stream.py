@@ -1,0 +1,163 @@
+"""A query read once by one reader and written by many workers, in pieces numbered as they come.
+
+Pieces wait in memory, a few at a time, until they are committed to the stage: a writer that fails
+writes its piece again from there. When reading fails, what was staged is thrown away and the query
+is read again. Only when the source has said that it sent everything, and every piece is in, is the
+stream itself marked as finished; without that mark nothing can be published.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from queue import Queue
+from threading import Thread
+
+from .errors import TransferError
+from .model import (
+    Chunk,
+    ChunkKind,
+    Plan,
+    TransformScope,
+)
+from .protocols import Piece
+from .results import ChunkResult, ChunkStatus
+from .retry import first_line
+from .work import Work
+from .worker import Worker
+
+# Each writer holds one piece in memory and has another one waiting.
+PIECE_BYTES = 16 * 1024 * 1024
+
+OnResult = Callable[[ChunkResult], None]
+
+
+@dataclass(slots=True)
+class Stream:
+    """One stream, through as many attempts at reading it as it takes."""
+
+    work: Work
+    chunk: Chunk
+    """The stream itself, whose claim says that every piece is in."""
+    begin_anew: Callable[[Plan, str], Plan]
+    """Empties the stage for a reading of that name; returns the plan under its new epoch."""
+    on_result: OnResult | None
+    reading: str = field(default_factory=lambda: uuid.uuid4().hex)
+    attempts: int = 0
+
+    def run(self) -> tuple[Plan, list[ChunkResult]]:
+        """Read and write everything; return the plan in force and a result for each piece.
+
+        When it fails or is stopped, nothing of it counts: there is one result, that of the stream.
+        """
+        work, begun = self.work, time.monotonic()
+        try:
+            results = work.retry.execute_with_retry(
+                self._attempt,
+                is_transient=work.is_transient,
+                stop=work.stop,
+                name=f"load {work.plan.load_id}, stream",
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is the stream's result
+            results = [self._failed(work.words(error), None)]
+        whole = replace(results[0], attempts=self.attempts, duration=time.monotonic() - begun)
+        only_the_stream = results[0].chunk_id == self.chunk.id
+        return self.work.plan, [whole] if only_the_stream else results
+
+    def _attempt(self) -> list[ChunkResult]:
+        self.attempts += 1
+        # Not `self.work` yet: if this one's COMMIT gets no reply, the next asks for the same.
+        plan = self.begin_anew(self.work.plan, self.reading)
+        self.work = work = replace(self.work, plan=plan)
+        self.reading = uuid.uuid4().hex
+        rows = 0
+        with (
+            _writers(work, self.on_result) as writers,
+            work.source.open_reader(work.plan.snapshot) as reader,
+            closing(reader.pieces(work.query, work.plan, **_piece_size(work))) as pieces,
+        ):
+            for number, piece in enumerate(pieces, start=1):
+                if work.stop.is_set():
+                    return [ChunkResult(chunk_id=self.chunk.id, status=ChunkStatus.UNSTARTED)]
+                rows += piece.rows
+                writers.write(number, piece)
+            if reader.rows_read != rows:
+                raise TransferError("the source did not say that it sent all rows")
+        if writers.failure is not None:
+            # Read to its end all the same: so it is known how many rows are not in.
+            return [self._failed(writers.failure, rows)]
+        with Worker(work, 0) as worker:
+            mark = worker.load(self.chunk, Piece((), 0))
+        if not mark.rows_are_in or not writers.results:
+            return [mark]
+        return sorted(writers.results, key=lambda result: result.chunk_id)
+
+    def _failed(self, words: str, rows: int | None) -> ChunkResult:
+        return ChunkResult(
+            chunk_id=self.chunk.id, status=ChunkStatus.FAILED, rows_read=rows, error=words
+        )
+
+
+def _piece_size(work: Work) -> dict[str, int]:
+    """Return the most that a piece may hold; a transform of whole chunks sees all their rows."""
+    whole = work.mapping.transform and work.mapping.transform_scope is TransformScope.CHUNK
+    return {"rows": work.plan.chunk_size, "size": 2**62 if whole else PIECE_BYTES}
+
+
+@dataclass(slots=True)
+class _Writers:
+    """The workers of a stream, and the pieces that wait for one of them."""
+
+    work: Work
+    on_result: OnResult | None
+    waiting: "Queue[tuple[int, Piece] | None]"
+    results: list[ChunkResult] = field(default_factory=list)
+    failure: str | None = None
+
+    def write(self, number: int, piece: Piece) -> None:
+        """Hand over a piece; wait while every writer has one waiting already."""
+        self.waiting.put((number, piece))
+
+    def work_off(self, number: int) -> None:
+        """Take pieces to the end, as worker `number`; after a failure take them away only."""
+        with Worker(self.work, number) as worker:
+            while (taken := self.waiting.get()) is not None:
+                if self.failure is None:
+                    self._load(worker, *taken)
+
+    def _load(self, worker: Worker, number: int, piece: Piece) -> None:
+        try:
+            result = worker.load(Chunk(number, ChunkKind.STREAM), piece)
+        except Exception as error:  # noqa: BLE001 - the reader must not wait for this thread
+            self.failure = first_line(error)
+            return
+        if result.status is ChunkStatus.FAILED:
+            self.failure = f"piece {number}: {result.error}"
+            return
+        self.results.append(result)
+        if self.on_result:
+            self.on_result(result)
+
+
+@contextmanager
+def _writers(work: Work, on_result: OnResult | None) -> Iterator[_Writers]:
+    """Run the plan's workers; at the end wait until they have written what was handed over."""
+    count = work.plan.workers
+    writers = _Writers(work, on_result, Queue(maxsize=count))
+    threads = [
+        Thread(target=writers.work_off, args=(number + 1,), name=f"mapper {number + 1}")
+        for number in range(count)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield writers
+    except BaseException as error:
+        writers.failure = first_line(error)  # nothing that waits is of use any more
+        raise
+    finally:
+        for _ in threads:
+            writers.waiting.put(None)
+        for thread in threads:
+            thread.join()

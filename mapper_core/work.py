@@ -1,0 +1,55 @@
+"""What the workers of one call share, and where they write."""
+
+from dataclasses import dataclass
+from threading import Event
+
+from .ledger import Ledger
+from .model import Column, DataPath, Mapping, Plan
+from .protocols import Source, Target
+from .query import Query
+from .retry import RetryHandler, first_line
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where rows are written: the target itself, or its stage."""
+
+    target: Target
+    ledger: Ledger
+    table: tuple[str, ...]
+    columns: tuple[Column, ...]
+    """The target's columns."""
+    staged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the workers of one call share; nothing in it changes."""
+
+    plan: Plan
+    mapping: Mapping
+    query: Query
+    source: Source
+    destination: Destination | None
+    retry: RetryHandler
+    stop: Event
+
+    @property
+    def in_server(self) -> bool:
+        """Whether rows never leave the database that they come from."""
+        return self.plan.data_path is DataPath.IN_SERVER
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Ask the databases whether trying again may help."""
+        target = self.destination.target if self.destination else None
+        return self.source.is_transient(error) or (
+            target is not None and target.is_transient(error)
+        )
+
+    def words(self, error: BaseException) -> str:
+        """Return what happened, in the words of the database where it was one."""
+        explain = [self.source.explain]
+        if self.destination:
+            explain.append(self.destination.target.explain)
+        said = next((words for ask in explain if (words := ask(error))), None)
+        return f"{type(error).__name__}: {said}" if said else first_line(error)
