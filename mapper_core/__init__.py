@@ -29,6 +29,7 @@ from .model import (
     LoadWindow,
     Plan,
     Snapshot,
+    StrategyName,
     TransformScope,
 )
 from .opening import LoadOptions
@@ -69,6 +70,7 @@ __all__ = [
     "Snapshot",
     "SnapshotLostError",
     "StaleLoadError",
+    "StrategyName",
     "TargetError",
     "TransferError",
     "TransformError",

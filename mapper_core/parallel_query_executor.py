@@ -32,6 +32,8 @@ def execute_query_parallel(
               Without a target the query is read (and transformed) and counted.
             - params: values for `:name` in the SQL; without them the SQL is passed verbatim.
             - chunk_key: column or columns of the query to cut by, instead of the ORDER BY's.
+            - strategy: "same_database", "physical", "key", "stream_once", "one_pass" or "offset",
+              where the first of them that can serve (but "offset") is not what is wanted.
             - transformation_func: gets a list of dicts, returns a list of dicts; called once per
               chunk, or per batch with transform_scope="batch". Must be thread-safe.
             - load_mode: "append" (chunks appear as they commit) or "replace_window" (the rows of
@@ -45,7 +47,8 @@ def execute_query_parallel(
 
             How (each also by job_params and the environment, see `Settings`):
 
-            - enable_parallel, max_workers, chunk_size, min_rows_for_parallel
+            - enable_parallel, max_workers, min_rows_for_parallel
+            - chunk_size: rows, or "auto" to choose by the number of rows and their width
             - enable_retry, max_retries; retry_handler beats max_retries
             - enable_progress; progress_callback(ProgressSnapshot), or a whole progress_tracker
             - ledger_schema: schema of the ledger in the target
@@ -65,7 +68,8 @@ def execute_query_parallel(
 def plan(source_conn: Any, source_sql: str, **options: Unpack[LoadOptions]) -> Plan:
     """Return what `execute_query_parallel` would do with the same arguments, and do nothing.
 
-    `print(plan(...))` shows strategy and why, chunks, workers, snapshot and data path.
+    `print(plan(...))` shows the strategy, why it and none of the better ones, chunks with bounds
+    and expected rows, workers and their connections, snapshot, data path, target and load mode.
 
     Raises:
         MapperError: a mistake that can be known before rows move.

@@ -69,8 +69,7 @@ class ParallelProcessor:
     def plan(self, source_conn: Any, source_sql: str, **options: Unpack[LoadOptions]) -> Plan:
         """Return what `process_mapper_job` would do with a new load, and do nothing.
 
-        `print(plan)` shows it: strategy and why, key, chunks with bounds and expected rows,
-        workers and the connections they need, snapshot, data path, target. Nothing is stored.
+        `print(plan)` shows it; see `mapper_core.plan`. Nothing is stored.
 
         Raises:
             MapperError: a mistake that can be known before rows move.

@@ -32,7 +32,9 @@ class Mapping:
     load_mode: LoadMode | str | None = None
     """By default `replace_window` when partitioned, else `append`."""
     chunk_key: str | Sequence[str] | None = None
-    chunk_size: int | None = None
+    strategy: str | None = None
+    """How the query is divided, by name; None takes the first way that can serve."""
+    chunk_size: int | str | None = None
     min_rows_for_parallel: int | None = None
     params: Dict[str, Any] | None = None
     transformation_func: RowTransform | None = None

@@ -76,6 +76,7 @@ class _Step:
             time_zone=None if definition is None else definition.timezone,
             params=mapping.params,
             chunk_key=mapping.chunk_key,
+            strategy=mapping.strategy,
             chunk_size=mapping.chunk_size,
             min_rows_for_parallel=mapping.min_rows_for_parallel,
             transformation_func=mapping.transformation_func,

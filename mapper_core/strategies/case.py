@@ -114,10 +114,10 @@ class Case:
             ordered.append(name)
         if ordered:
             return tuple(ordered), "the query's ORDER BY"
-        for number, key in enumerate(self.survey.unique_keys()):
+        for key in self.survey.unique_keys():
             unique = spelled(key, names)
             if set(unique) <= names:
-                return unique, "the table's primary key" if not number else "a unique index"
+                return unique, "a key of the table"
         return (), ""
 
     @cached_property
