@@ -222,7 +222,7 @@ class Load:
                     transaction.lock(f"plan {self.load_id}")
                     record = self.sink.ledger.find(transaction, self.load_id)
                     if record is None:
-                        self.sink.create_stage(transaction, plan)
+                        self.sink.create_tables(transaction, plan)
                         self.sink.ledger.store(transaction, plan, self.mapping, load_group)
                 if record is not None:
                     return self._take_up(record, planning)
@@ -251,7 +251,7 @@ class Load:
         resumption.check_query(record, self.mapping)
         if record.published:
             return record.plan, True
-        resumption.check_shapes(record.plan, planning.columns, sink.found())
+        resumption.check_shapes(record.plan, planning.columns, sink.found(planning.columns))
         if planning.snapshot.is_same_point(record.plan.snapshot):
             return record.plan, False
         return resumption.at_another_point(record, sink, planning.snapshot, planning.survey)

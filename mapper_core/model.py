@@ -33,7 +33,16 @@ class LoadMode(Word):
     """How rows meet those already in the target."""
 
     APPEND = "append"  #: rows are added; each chunk appears as it commits
+    REPLACE = "replace"  #: all rows are replaced, at once, at the end
     REPLACE_WINDOW = "replace_window"  #: the window's rows are replaced, all at once, at the end
+    UPSERT = "upsert"  #: rows of a known key are updated, others added, all at once, at the end
+
+
+class Publishing(Word):
+    """When others see a load's rows."""
+
+    CHUNKS = "chunks"  #: each chunk's as it commits, where the load mode allows it
+    ATOMIC = "atomic"  #: all at once, at the end
 
 
 class TransformScope(Word):
@@ -136,6 +145,14 @@ class Chunk:
         return f"{self.id:>5}  {what}{rows}"
 
 
+# How a stage is published, always in one transaction.
+_PUBLISHED = {
+    LoadMode.APPEND: "INSERT from a stage",
+    LoadMode.REPLACE: "DELETE and INSERT from a stage",
+    LoadMode.REPLACE_WINDOW: "DELETE of the window and INSERT from a stage",
+    LoadMode.UPSERT: "MERGE from a stage",
+}
+
 _CHUNK_WORDS = {
     ChunkKind.ALL: "every row",
     ChunkKind.RANGE: "{range}",
@@ -180,6 +197,13 @@ class Mapping:
     """The one strategy wanted; None takes the first that can serve."""
     transform: RowTransform | None = None
     transform_scope: TransformScope = TransformScope.CHUNK
+    primary_key: tuple[str, ...] = ()
+    """Columns that say which rows are the same one, for `upsert`."""
+    order_column: str | None = None
+    """For `upsert`: of several rows with one key, the one highest in this column counts."""
+    publishing: Publishing = Publishing.CHUNKS
+    create_target: bool = False
+    """Whether a missing target is made, with the query's columns."""
     time_zone: str | None = None
     """Time zone of the sessions that run the query; None keeps the connection's own."""
 
@@ -195,6 +219,14 @@ class Mapping:
         if self.load_mode is not LoadMode.REPLACE_WINDOW and self.window is not None:
             msg = f"window goes with load_mode='replace_window', not with {self.load_mode.value!r}"
             raise SettingsError(msg)
+        if self.load_mode is LoadMode.UPSERT and not self.primary_key:
+            raise SettingsError("load_mode='upsert' needs primary_key, the columns that name a row")
+        if self.load_mode is not LoadMode.UPSERT and (self.primary_key or self.order_column):
+            msg = (
+                "primary_key and order_column go with load_mode='upsert', not with"
+                f" {self.load_mode.value!r}"
+            )
+            raise SettingsError(msg)
 
     @property
     def target_name(self) -> str:
@@ -207,9 +239,14 @@ class Mapping:
         return tuple(part for part in (self.target_schema, self.target_table) if part)
 
     @property
-    def replaces(self) -> bool:
-        """Whether rows that are in the target already make way for the load's."""
-        return self.load_mode is LoadMode.REPLACE_WINDOW
+    def staged(self) -> bool:
+        """Whether rows are loaded aside and published at the end, however they are read."""
+        return self.load_mode is not LoadMode.APPEND or self.publishing is Publishing.ATOMIC
+
+    @property
+    def privileges(self) -> tuple[str, ...]:
+        """What its user must be allowed to do to the target, in SQL's words."""
+        return _PRIVILEGES[self.load_mode]
 
     @property
     def bind_values(self) -> dict[str, Any] | None:
@@ -218,6 +255,14 @@ class Mapping:
             return None if self.params is None else dict(self.params)
         window = {"window_start": self.window.start, "window_end": self.window.end}
         return {**window, **(self.params or {})}
+
+
+_PRIVILEGES = {
+    LoadMode.APPEND: ("insert",),
+    LoadMode.REPLACE: ("insert", "delete"),
+    LoadMode.REPLACE_WINDOW: ("insert", "delete", "select"),
+    LoadMode.UPSERT: ("insert", "update", "select"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +346,7 @@ class Plan:
         shown = [*self.chunks[:edge], None, *self.chunks[-edge:]] if many else self.chunks
         expected = self.expected_rows
         readers, writers = self.connections
-        staged = ", all at once, from a stage" if self.stage_table else ""
+        staged = f", all at once: {_PUBLISHED[self.load_mode]}" if self.stage_table else ""
         target = f"{self.target} ({self.load_mode}{staged})" if self.target else _NO_TARGET
         size = f" ({self.chunk_size_reason})" if self.chunk_size_reason else ""
         facts = [

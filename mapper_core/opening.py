@@ -15,6 +15,7 @@ from .model import (
     LoadMode,
     LoadWindow,
     Mapping,
+    Publishing,
     RowTransform,
     StrategyName,
     TransformScope,
@@ -43,6 +44,10 @@ class LoadOptions(TypedDict, total=False):
     strategy: str | None
     load_mode: str | None
     window: LoadWindow | None
+    primary_key: str | Sequence[str] | None
+    order_column: str | None
+    publish: str | None
+    create_target: bool | None
     load_id: str | None
     snapshot: bool | None
     time_zone: str | None
@@ -124,7 +129,6 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
 
 
 def _mapping(source_sql: str, options: LoadOptions) -> Mapping:
-    key = options.get("chunk_key")
     return Mapping(
         source_sql=source_sql,
         target_schema=options.get("target_schema"),
@@ -133,7 +137,11 @@ def _mapping(source_sql: str, options: LoadOptions) -> Mapping:
         window=options.get("window"),
         params=options.get("params"),
         strategy=_optional_word(StrategyName, "strategy", options.get("strategy")),
-        chunk_key=(key,) if isinstance(key, str) else tuple(key) if key else None,
+        chunk_key=_names(options.get("chunk_key")) or None,
+        primary_key=_names(options.get("primary_key")),
+        order_column=options.get("order_column"),
+        publishing=_word(Publishing, "publish", options.get("publish") or Publishing.CHUNKS),
+        create_target=bool(options.get("create_target")),
         transform=options.get("transformation_func"),
         transform_scope=_word(
             TransformScope,
@@ -156,6 +164,10 @@ def _zone_of(window: LoadWindow | None) -> str | None:
         "the window's times have an offset, but no time zone by name: pass time_zone, the zone in"
         " which both databases compare the window with dates and with times without zone"
     )
+
+
+def _names(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given or ())
 
 
 def _optional_word(kind: type[WordT], name: str, given: str | None) -> WordT | None:

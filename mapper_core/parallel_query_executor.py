@@ -36,10 +36,16 @@ def execute_query_parallel(
               where the first of them that can serve (but "offset") is not what is wanted.
             - transformation_func: gets a list of dicts, returns a list of dicts; called once per
               chunk, or per batch with transform_scope="batch". Must be thread-safe.
-            - load_mode: "append" (chunks appear as they commit) or "replace_window" (the rows of
-              `window` are replaced in one transaction at the end).
+            - load_mode: "append" (chunks appear as they commit), "replace" (all rows are replaced),
+              "replace_window" (the rows of `window` are), or "upsert" (rows with a known
+              `primary_key` are updated where they differ, others added). All but "append" load
+              aside and change the target in one transaction at the end.
             - window: a LoadWindow(column, start, end), half-open; bound as :window_start and
               :window_end.
+            - primary_key: column or columns; rows of the query must differ in it, unless
+              order_column says which of several counts: the highest.
+            - publish: "atomic" makes "append" appear at once at the end, too.
+            - create_target: makes a missing table of the query's columns and types.
             - load_id: name of the load in the ledger. Calling again with it continues an
               unfinished load; without it every call is a new load.
             - snapshot: False gives up the one read point, for sources that cannot share it.

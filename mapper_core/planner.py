@@ -43,14 +43,14 @@ class Planning:
     def decide(self) -> Plan:
         """Return the plan. Raises MapperError for what would not do; nothing is stored."""
         fitting.check_key(self.mapping.chunk_key or (), self.columns)
-        table = self.sink.found() if self.sink else ()
+        table = self.sink.found(self.columns) if self.sink else ()
         path, path_reason = self._data_path(table)
         size, size_reason = self._chunk_size()
         division = choose(self._case(table, size))
         if division.strategy is StrategyName.SAME_DATABASE:
             path, path_reason = DataPath.IN_SERVER, "source and target are one database"
         streamed = division.strategy is StrategyName.STREAM_ONCE
-        staged = self.mapping.replaces or streamed
+        staged = self.mapping.staged or streamed
         workers = self._workers(division.strategy)
         return Plan(
             load_id=self.load_id,
@@ -98,7 +98,7 @@ class Planning:
             threshold=self.settings.min_rows_for_parallel,
             workers=self._workers(StrategyName.STREAM_ONCE),
             one_snapshot=self.one_snapshot,
-            continued=self.named and not self.mapping.replaces,
+            continued=self.named and not self.mapping.staged,
             sequential=self._sequential(target),
             one_reader=self._one_reader(),
             one_writer=_one_writer(target),

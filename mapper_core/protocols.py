@@ -230,10 +230,10 @@ class Transaction(Protocol):
     def columns(self, table: Sequence[str]) -> tuple[Column, ...]:
         """Describe a table's columns, as this transaction sees it; empty without such a table."""
 
-    def refusal(self, table: Sequence[str], *, replaces: bool) -> str | None:
-        """Return why this user may not write to the table (or delete, when `replaces`), if so.
+    def refusal(self, table: Sequence[str], privileges: Sequence[str]) -> str | None:
+        """Return which of the privileges (`insert`, `delete` ...) this user lacks, in words.
 
-        None also when the database cannot tell beforehand.
+        None when it has them all, and when the database cannot tell beforehand.
         """
 
     def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
@@ -267,6 +267,22 @@ class Transaction(Protocol):
 
         Takes all batches before it tells the database that the rows are complete: when reading
         raises, nothing of this call stays.
+        """
+
+    def create_table(self, table: Sequence[str], columns: Sequence[Column]) -> None:
+        """Create a table with these columns, of the types they name."""
+
+    def merge(
+        self,
+        table: Sequence[str],
+        rows: str,
+        columns: Sequence[str],
+        key: Sequence[str],
+    ) -> int:
+        """Update the table's rows of a known key that differ, add the others; return how many.
+
+        `rows` is a subquery with the columns, no key of which is NULL or comes twice. Only where
+        `Target.merges`.
         """
 
     def insert_select(
@@ -336,6 +352,8 @@ class Target(Protocol):
     """Whether the ledger can have a schema of its own; else its tables get a prefix."""
     parallel_writers: bool
     """Whether several sessions can write at once."""
+    merges: bool
+    """Whether `Transaction.merge` is offered."""
 
     def open_writer(self) -> AbstractContextManager[Writer]:
         """Open a connection."""

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 from .errors import TargetError, TransferError
 from .ledger import Ledger
-from .model import LoadWindow, Mapping, Plan
+from .model import LoadMode, LoadWindow, Mapping, Plan
 from .protocols import STAGE_CHUNK, Target, Transaction
+
+# Keys that an error lists one by one.
+_NAMED = 5
 
 
 def publish(
@@ -29,9 +32,16 @@ def publish(
     if plan.stage_table is not None:
         stage = ledger.table(plan.stage_table)
         staged = _count_staged(transaction, target, ledger, plan, stage)
-        if mapping.window is not None:
-            _clear(transaction, target, mapping, mapping.window, stage)
-        _move(transaction, target, mapping, stage, staged)
+        if mapping.load_mode is LoadMode.UPSERT:
+            _merge(transaction, target, mapping, stage)
+        else:
+            if mapping.load_mode is LoadMode.REPLACE:
+                # Not TRUNCATE, which makes readers wait and shows an old snapshot an empty table.
+                transaction.execute(f"delete from {target.quote(*mapping.target_parts)}")
+            elif mapping.window is not None:
+                _clear(transaction, target, mapping, mapping.window, stage)
+            _move(transaction, target, mapping, stage, staged)
+        transaction.execute(f"drop table {target.quote(*stage)}")
 
 
 def _count_staged(
@@ -82,8 +92,8 @@ def _clear(
 def _move(
     transaction: Transaction, target: Target, mapping: Mapping, stage: Sequence[str], staged: int
 ) -> None:
-    """Add the stage's rows to the target, and drop the stage."""
-    columns = [c.name for c in transaction.columns(stage) if c.name != STAGE_CHUNK]
+    """Add the stage's rows to the target."""
+    columns = _staged_columns(transaction, stage)
     listed = ", ".join(target.quote(name) for name in columns)
     table, staged_in = target.quote(*mapping.target_parts), target.quote(*stage)
     moved = transaction.change(f"insert into {table} ({listed}) select {listed} from {staged_in}")
@@ -93,4 +103,52 @@ def _move(
             " on it drops or adds rows; disable it for the load"
         )
         raise TransferError(msg)
-    transaction.execute(f"drop table {staged_in}")
+
+
+def _merge(
+    transaction: Transaction, target: Target, mapping: Mapping, stage: Sequence[str]
+) -> None:
+    """Update the target's rows of a known key, add the others.
+
+    Raises TargetError when rows of the stage cannot be told apart by the key.
+    """
+    keys = ", ".join(target.quote(name) for name in mapping.primary_key)
+    rows = target.quote(*stage)
+    nulls = " or ".join(f"{target.quote(name)} is null" for name in mapping.primary_key)
+    without = transaction.execute(f"select count(*) from {rows} where {nulls}")[0][0]
+    if without:
+        msg = (
+            f"{without} rows of the query have a NULL in the primary key"
+            f" ({', '.join(mapping.primary_key)}), so nobody can tell which rows they are: leave"
+            " them out, or give them a key"
+        )
+        raise TargetError(msg)
+    if mapping.order_column is not None:
+        order = target.quote(mapping.order_column)
+        # Rows without an order come last; SQL has no one way to say so.
+        rows = (
+            f"(select r.*, rank() over (partition by {keys} order by case when {order} is null"
+            f" then 1 else 0 end, {order} desc) as mapper_rank from {rows} r)"
+        )
+        rows = f"(select * from {rows} ranked where mapper_rank = 1)"
+    twice = transaction.execute(
+        f"select {keys}, count(*) from {rows} d group by {keys} having count(*) > 1"
+        f" order by count(*) desc, {keys}"
+    )
+    if twice:
+        named = "; ".join(
+            f"{', '.join(map(str, values))} ({count} times)" for *values, count in twice[:_NAMED]
+        )
+        tie = f" with the same {mapping.order_column}" if mapping.order_column else ""
+        msg = (
+            f"{len(twice)} keys ({', '.join(mapping.primary_key)}) come several times in the"
+            f" query{tie}: {named}{'; ...' if len(twice) > _NAMED else ''}. Select each once, or"
+            " name the order_column whose highest value counts"
+        )
+        raise TargetError(msg)
+    columns = _staged_columns(transaction, stage)
+    transaction.merge(mapping.target_parts, rows, columns, mapping.primary_key)
+
+
+def _staged_columns(transaction: Transaction, stage: Sequence[str]) -> list[str]:
+    return [c.name for c in transaction.columns(stage) if c.name != STAGE_CHUNK]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import TargetError
 from .fitting import match_columns
@@ -10,6 +10,7 @@ from .ledger import Ledger, LoadRecord
 from .model import (
     Column,
     DataPath,
+    LoadMode,
     Mapping,
     Plan,
     Snapshot,
@@ -39,15 +40,26 @@ class Sink:
         with self.target.open_writer() as writer, writer.begin() as transaction:
             yield transaction
 
-    def found(self) -> tuple[Column, ...]:
-        """Return the target's columns. Raises TargetError when it is not there or not ours."""
+    def found(self, columns: Sequence[Column]) -> tuple[Column, ...]:
+        """Return the target's columns, or those it will be created with for a query's `columns`.
+
+        Raises TargetError when it is not there, or not ours to write.
+        """
         name = self.mapping.target_name
+        if self.mapping.load_mode is LoadMode.UPSERT and not self.target.merges:
+            msg = f"load_mode='upsert' is for PostgreSQL and SQLite, not for {self.target.kind}"
+            raise TargetError(msg)
         with self.transaction() as transaction:
             table = transaction.columns(self.table)
+            if not table and self.mapping.create_target:
+                return _to_create(columns, name)
             if not table:
-                msg = f"the target has no table {name}: create it, or mend the name"
+                msg = (
+                    f"the target has no table {name}: create it, mend the name, or pass"
+                    " create_target=True to have it made with the query's columns"
+                )
                 raise TargetError(msg)
-            refusal = transaction.refusal(self.table, replaces=self.mapping.replaces)
+            refusal = transaction.refusal(self.table, self.mapping.privileges)
         if refusal:
             msg = f"{name} may not be written: {refusal}"
             raise TargetError(msg)
@@ -67,10 +79,18 @@ class Sink:
         if window and window.column not in {column.name for column in table}:
             msg = f"the window's column {window.column} is not a column of {name}"
             raise TargetError(msg)
+        for each in (*self.mapping.primary_key, *filter(None, [self.mapping.order_column])):
+            if each not in {column.name for column in table}:
+                msg = f"{each}, named for upsert, is not a column of {name}"
+                raise TargetError(msg)
         if self.mapping.transform:
             return DataPath.ROWS, "the transform needs Python rows"
         pairs = match_columns(columns, table, name)
-        if window and window.column not in {theirs.name for _, theirs in pairs}:
+        selected = {theirs.name for _, theirs in pairs}
+        if missing := [key for key in self.mapping.primary_key if key not in selected]:
+            msg = f"the query does not select {', '.join(missing)} of the primary key: select it"
+            raise TargetError(msg)
+        if window and window.column not in selected:
             msg = (
                 f"the query does not select {window.column}, so nobody can tell whether its rows"
                 " lie in the window: select it"
@@ -97,6 +117,12 @@ class Sink:
             begun = self.ledger.begin_anew(transaction, plan, reading)
             self.create_stage(transaction, begun)
         return begun
+
+    def create_tables(self, transaction: Transaction, plan: Plan) -> None:
+        """Create what the plan needs: a missing target, if that was asked for, and a stage."""
+        if self.mapping.create_target and not transaction.columns(self.table):
+            transaction.create_table(self.table, plan.target_columns)
+        self.create_stage(transaction, plan)
 
     def create_stage(self, transaction: Transaction, plan: Plan) -> None:
         """Create the plan's stage, emptying an old one; nothing for a plan without one."""
@@ -134,3 +160,14 @@ class Sink:
         """Return the finished chunks of a load by their id."""
         with self.transaction() as transaction:
             return self.ledger.finished(transaction, load_id)
+
+
+def _to_create(columns: Sequence[Column], name: str) -> tuple[Column, ...]:
+    """Return the columns of a target that is made for a query."""
+    if untyped := [column.name for column in columns if not column.type]:
+        msg = (
+            f"{name} cannot be created: the source does not say of which types"
+            f" {', '.join(untyped)} are. Create it yourself"
+        )
+        raise TargetError(msg)
+    return tuple(replace(column, required=False, generated=False) for column in columns)

@@ -27,6 +27,8 @@ def query_hash(mapping: Mapping) -> str:
         repr(sorted((mapping.bind_values or {}).items())),
         mapping.target_name,
         mapping.load_mode.value,
+        mapping.publishing.value,
+        repr((mapping.primary_key, mapping.order_column)),
         repr((window.column, window.start, window.end)) if window else "",
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

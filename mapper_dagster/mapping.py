@@ -31,6 +31,14 @@ class Mapping:
     window_column: str | None = None
     load_mode: LoadMode | str | None = None
     """By default `replace_window` when partitioned, else `append`."""
+    primary_key: str | Sequence[str] | None = None
+    """For `upsert`: the columns that name a row."""
+    order_column: str | None = None
+    """For `upsert`: of several rows with one key, the one highest in this column counts."""
+    publish: str | None = None
+    """`atomic` makes an `append` appear all at once."""
+    create_target: bool = False
+    """Whether a missing target is made, with the query's columns."""
     chunk_key: str | Sequence[str] | None = None
     strategy: str | None = None
     """How the query is divided, by name; None takes the first way that can serve."""
@@ -59,17 +67,25 @@ class Mapping:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise SettingsError(f"mapping name {self.name!r}: letters, digits and _ only")
-        if self.partitions_def is not None and self.window_column is None:
+        replaces_window = self.mode is LoadMode.REPLACE_WINDOW
+        if self.partitions_def is not None and replaces_window and self.window_column is None:
             raise SettingsError(
                 f"mapping {self.name}: partitions are load windows, so name window_column, the"
                 " target's column that :window_start and :window_end bound"
             )
-        if self.partitions_def is None and self.window_column is not None:
-            raise SettingsError(f"mapping {self.name}: window_column goes with partitions_def")
-        if self.partitions_def is not None and self.mode is not LoadMode.REPLACE_WINDOW:
+        if self.window_column is not None and not (self.partitions_def and replaces_window):
             raise SettingsError(
-                f"mapping {self.name}: load_mode {self.mode.value!r} would load a partition once"
-                " more each time it is materialized: with partitions use 'replace_window'"
+                f"mapping {self.name}: window_column goes with partitions_def and 'replace_window'"
+            )
+        if self.partitions_def is not None and self.mode is LoadMode.REPLACE:
+            raise SettingsError(
+                f"mapping {self.name}: load_mode 'replace' would leave the partition loaded last"
+                " and no other: with partitions use 'replace_window' or 'upsert'"
+            )
+        if self.partitions_def is not None and self.mode is LoadMode.APPEND:
+            raise SettingsError(
+                f"mapping {self.name}: load_mode 'append' would load a partition once more each"
+                " time it is materialized: with partitions use 'replace_window' or 'upsert'"
             )
         if self.partitions_def is None and self.mode is LoadMode.REPLACE_WINDOW:
             raise SettingsError(

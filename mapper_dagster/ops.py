@@ -71,10 +71,14 @@ class _Step:
             target_schema=mapping.target_schema,
             target_table=mapping.target_table,
             load_mode=mapping.mode,
+            primary_key=mapping.primary_key,
+            order_column=mapping.order_column,
+            publish=mapping.publish,
+            create_target=mapping.create_target,
             window=load.window,
             # A date or a timestamp without zone is compared with the window in its own time zone.
             time_zone=None if definition is None else definition.timezone,
-            params=mapping.params,
+            params={**load.bounds, **(mapping.params or {})} or None,
             chunk_key=mapping.chunk_key,
             strategy=mapping.strategy,
             chunk_size=mapping.chunk_size,
@@ -176,7 +180,7 @@ def publish_op(mapping: Mapping) -> dg.OpDefinition:
                     step.source_url, mapping.source_sql, step.group(load), **step.options(load)
                 )
             context.add_asset_metadata(
-                metadata.of_result(result, partitioned=load.window is not None),
+                metadata.of_result(result, partitioned=load.partition_key is not None),
                 partition_key=load.partition_key,
             )
 

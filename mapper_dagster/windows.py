@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import timezone
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
 
 import dagster as dg
 
@@ -24,6 +25,9 @@ class PartitionLoad:
 
     partition_key: str | None
     window: LoadWindow | None
+    """What is replaced; None for a mapping that replaces no window."""
+    bounds: Dict[str, datetime] = field(default_factory=dict)
+    """The ends by their names in the query, where there is no `window` to bind them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +46,16 @@ def partition_loads(mapping: Mapping, partition_keys: Iterable[str]) -> tuple[Pa
     Windows are in UTC: two ends in one time zone that knows summer time cannot be subtracted.
     """
     definition, column = mapping.partitions_def, mapping.window_column
-    if definition is None or column is None:
+    if definition is None:
         return (PartitionLoad(None, None),)
     loads = []
     for key in partition_keys:
         span = definition.time_window_for_partition_key(key)
         start, end = (t.astimezone(timezone.utc) for t in (span.start, span.end))
-        loads.append(PartitionLoad(key, LoadWindow(column, start, end)))
+        if column is None:
+            loads.append(PartitionLoad(key, None, {"window_start": start, "window_end": end}))
+        else:
+            loads.append(PartitionLoad(key, LoadWindow(column, start, end)))
     return tuple(loads)
 
 

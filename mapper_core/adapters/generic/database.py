@@ -42,6 +42,7 @@ class Generic:
         self.dialect = _SQLGLOT.get(opener.dialect, opener.dialect)
         self.limit = opener.limit
         self.sole = opener.sole
+        self.merges = opener.dialect == "sqlite"
         self.parallel_writers = opener.dialect != "sqlite"
         self.has_schemas = opener.dialect not in {"sqlite", "oracle"}
         lock = "" if opener.dialect == "sqlite" else "for update"

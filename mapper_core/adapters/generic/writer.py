@@ -68,8 +68,8 @@ class GenericTransaction:
         with self._run(sql, values) as result:
             return [tuple(row) for row in result] if result.returns_rows else []
 
-    def refusal(self, table: Sequence[str], *, replaces: bool) -> str | None:
-        del table, replaces
+    def refusal(self, table: Sequence[str], privileges: Sequence[str]) -> str | None:
+        del table, privileges
         return None
 
     def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
@@ -108,6 +108,33 @@ class GenericTransaction:
                 generated="computed" in column,
             )
             for column in found
+        )
+
+    def create_table(self, table: Sequence[str], columns: Sequence[Column]) -> None:
+        quote = self._connection.dialect.identifier_preparer.quote_identifier
+        listed = ", ".join(f"{quote(column.name)} {column.type}" for column in columns)
+        self.execute(f"create table {'.'.join(map(quote, table))} ({listed})")
+
+    def merge(
+        self, table: Sequence[str], rows: str, columns: Sequence[str], key: Sequence[str]
+    ) -> int:
+        quote = self._connection.dialect.identifier_preparer.quote_identifier
+        name = ".".join(map(quote, table))
+        same = " and ".join(f"t.{quote(k)} = s.{quote(k)}" for k in key)
+        others = [quote(column) for column in columns if column not in key]
+        listed = ", ".join(map(quote, columns))
+        given = ", ".join(f"s.{quote(column)}" for column in columns)
+        updated = 0
+        if others:
+            assigned = ", ".join(f"{c} = s.{c}" for c in others)
+            # SQLite's word for "is distinct from".
+            changed = " or ".join(f"t.{c} is not s.{c}" for c in others)
+            updated = self.change(
+                f"update {name} as t set {assigned} from {rows} as s where {same} and ({changed})"
+            )
+        return updated + self.change(
+            f"insert into {name} ({listed}) select {given} from {rows} as s"
+            f" where not exists (select 1 from {name} t where {same})"
         )
 
     def create_stage(

@@ -49,6 +49,7 @@ class PostgreSQL:
     json_is_text = False
     has_schemas = True
     parallel_writers = True
+    merges = True
     ledger_dialect = LedgerDialect(
         text="text",
         bigint="bigint",

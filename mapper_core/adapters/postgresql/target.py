@@ -18,6 +18,9 @@ from .survey import place
 # The setting that tells a stage's column default which chunk is being written.
 _CHUNK_SETTING = "mapper.chunk"
 
+# First version with MERGE.
+_MERGE = 150_000
+
 _COLUMNS = """
 with recursive kind as (
     select a.attnum, a.atttypid as type, a.atttypmod as modifier
@@ -97,18 +100,50 @@ class PostgreSQLTransaction:
             for name, kind, number, required, generated in found
         )
 
-    def refusal(self, table: Sequence[str], *, replaces: bool) -> str | None:
+    def refusal(self, table: Sequence[str], privileges: Sequence[str]) -> str | None:
         name = session.identifier(*table)
-        privileges = ("insert", "delete") if replaces else ("insert",)
         for privilege in privileges:
+            # All but DELETE can be granted for some columns.
             may, user = self.execute(
-                f"select has_{'any_column' if privilege == 'insert' else 'table'}_privilege"
+                f"select has_{'table' if privilege == 'delete' else 'any_column'}_privilege"
                 "(:name, :privilege), current_user",
                 {"name": name, "privilege": privilege},
             )[0]
             if not may:
                 return f"{user} lacks the privilege: grant {privilege} on {name} to {user}"
         return None
+
+    def create_table(self, table: Sequence[str], columns: Sequence[Column]) -> None:
+        # The types are PostgreSQL's own words for them (format_type), quoted where they must be.
+        listed = ", ".join(f"{session.identifier(c.name)} {c.type}" for c in columns)
+        self.execute(f"create table {session.identifier(*table)} ({listed})")
+
+    def merge(
+        self, table: Sequence[str], rows: str, columns: Sequence[str], key: Sequence[str]
+    ) -> int:
+        name = session.identifier(*table)
+        same = " and ".join(f"t.{k} = s.{k}" for k in map(session.identifier, key))
+        others = [session.identifier(column) for column in columns if column not in key]
+        # Compared as they are kept: equal numbers may have other digits, JSON knows no equality.
+        # Source: PostgreSQL documentation, "Composite Type Comparison", operators of record_image.
+        ours, theirs = (", ".join(f"{side}.{c}" for c in others) for side in "ts")
+        changed = f"row({ours})::record *<> row({theirs})::record"
+        assigned = ", ".join(f"{c} = s.{c}" for c in others)
+        listed, given = _listed(columns), ", ".join(f"s.{session.identifier(c)}" for c in columns)
+        if self._connection.info.server_version >= _MERGE:
+            update = f" when matched and {changed} then update set {assigned}" if others else ""
+            return self.change(
+                f"merge into {name} t using {rows} s on {same}{update}"
+                f" when not matched then insert ({listed}) values ({given})"
+            )
+        updated = 0
+        if others:
+            statement = f"update {name} t set {assigned} from {rows} s where {same} and {changed}"
+            updated = self.change(statement)
+        return updated + self.change(
+            f"insert into {name} ({listed}) select {given} from {rows} s"
+            f" where not exists (select from {name} t where {same})"
+        )
 
     def create_stage(
         self, stage: Sequence[str], target: Sequence[str], columns: Sequence[str]

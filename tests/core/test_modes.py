@@ -1,0 +1,248 @@
+"""How rows meet those already in the target: replaced, merged, added at once, or refused."""
+
+import threading
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from mapper_core import QueryError, SettingsError, TargetError, execute_query_parallel, plan
+
+ROWS = 1_000
+
+
+@pytest.fixture
+def orders(source, target, run):
+    """1,000 orders in the source; the target has 10 others, a view, an index, a comment."""
+    run(
+        source,
+        "create table orders (id int primary key, note text, amount numeric, at timestamptz)",
+        "insert into orders select i, 'n' || i, i / 4.0, '2024-01-01'"
+        f" from generate_series(1, {ROWS}) i",
+    )
+    run(
+        target,
+        "create table orders (id int, note text, amount numeric, at timestamptz)",
+        "create index orders_by_note on orders (note)",
+        "comment on table orders is 'all orders'",
+        "create view notes as select note from orders",
+        "insert into orders select -i, 'old', 0, now() from generate_series(1, 10) i",
+    )
+
+
+def load(source, target, sql="select * from orders order by id", **options):
+    options = {"chunk_size": 100, "max_workers": 2, "load_mode": "replace", **options}
+    return execute_query_parallel(
+        source,
+        sql,
+        target_conn=target,
+        target_table=options.pop("target_table", "orders"),
+        min_rows_for_parallel=0,
+        enable_progress=False,
+        **options,
+    )
+
+
+SUM = "select count(*), sum(hashtext(o::text)) from orders o"
+STAGES = "select count(*) from pg_class where relname like 'stage%' and relkind = 'r'"
+
+
+@pytest.mark.parametrize("strategy", ["key", "physical", "stream_once", "one_pass"])
+def test_replace_leaves_the_querys_rows_and_all_that_hangs_on_the_table(
+    orders, source, target, run, strategy
+):
+    """The table is the same one: its oid, index, comment, view and grants stay."""
+    kept = (
+        "select 'orders'::regclass::oid, obj_description('orders'::regclass), relacl::text,"
+        " (select array_agg(indexname) from pg_indexes where tablename = 'orders')"
+        " from pg_class where relname = 'orders'"
+    )
+    run(target, "grant select on orders to pg_monitor")
+    before = run(target, kept)
+
+    result = load(source, target, strategy=strategy)
+
+    assert ("succeeded", True, ROWS) == (result.status, result.published, result.rows_written)
+    assert run(source, SUM) == run(target, SUM)
+    assert before == run(target, kept)
+    assert [(ROWS,)] == run(target, "select count(*) from notes")
+    assert [(0,)] == run(target, STAGES)
+
+
+def test_a_replace_that_fails_leaves_the_old_rows(orders, source, target, run):
+    """Whether a chunk fails or the publishing; a repetition goes on."""
+    run(target, "alter table orders add constraint small check (id < 990)")
+
+    failed = load(source, target, load_id="again")
+
+    assert ("failed", False, ROWS) == (failed.status, failed.published, failed.total_rows_failed)
+    assert "small" in str(failed.error)
+    assert [(10,)] == run(target, "select count(*) from orders")
+
+    run(target, "alter table orders drop constraint small")
+    again = load(source, target, load_id="again")
+
+    assert "succeeded" == again.status
+    assert run(source, SUM) == run(target, SUM)
+
+
+def test_replacing_with_nothing_empties_the_target(orders, source, target, run):
+    """An empty query is a query."""
+    result = load(source, target, "select * from orders where id < 0")
+
+    assert "succeeded" == result.status
+    assert [(0,)] == run(target, "select count(*) from orders")
+
+
+@pytest.mark.parametrize("options", [{}, {"load_mode": "append", "publish": "atomic"}])
+def test_readers_see_the_old_rows_or_all_new_ones(orders, source, target, run, options):
+    """And they wait for nothing: no moment shows a part of the load, or an empty table."""
+    seen, stop = set(), threading.Event()
+
+    def watch():
+        with closing(psycopg.connect(target, autocommit=True)) as reader:
+            while not stop.is_set():
+                seen.update(reader.execute("select count(*) from orders").fetchall())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        result = load(source, target, **options)
+    finally:
+        stop.set()
+        watcher.join()
+
+    assert "succeeded" == result.status
+    assert seen <= {(10,), *run(target, "select count(*) from orders")}
+
+
+UPSERT = {"load_mode": "upsert", "primary_key": "id"}
+
+
+@pytest.mark.parametrize("strategy", ["key", "stream_once"])
+def test_upsert_updates_what_differs_and_adds_what_is_new(orders, source, target, run, strategy):
+    """Unchanged rows are not rewritten; rows the query does not have stay."""
+    run(target, "create unique index on orders (id)")
+    load(source, target, "select * from orders where id <= 600", **UPSERT)
+    versions = "select xmin::text from orders where id between 1 and 500 order by id"
+    before = run(target, versions)
+    run(source, "update orders set note = 'changed' where id > 500")
+
+    result = load(source, target, strategy=strategy, **UPSERT)
+
+    assert ("succeeded", ROWS) == (result.status, result.total_rows_successful)
+    assert before == run(target, versions)
+    assert run(source, SUM) == run(target, SUM + " where id > 0")
+    assert [(10,)] == run(target, "select count(*) from orders where id < 0")
+
+
+def test_upsert_tells_values_apart_that_only_look_equal(source, target, run):
+    """Digits behind the point, months of thirty days, JSON that has no equality at all."""
+    table = "create table t (id int, n numeric, i interval, j json, p point)"
+    run(source, table, "insert into t values (1, 1.00, '1 mon', '{\"a\": 1}', '(1,2)')")
+    run(target, table, "insert into t values (1, 1.0, '30 days', '{\"a\":1}', '(1,2)')")
+
+    load(source, target, "select * from t", target_table="t", **UPSERT).raise_for_failures()
+
+    assert run(source, "select t::text from t") == run(target, "select t::text from t")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("insert into orders select * from orders where id in (7, 8)", "7 (2 times); 8 (2 times)"),
+        ("update orders set id = null where id = 9", "1 rows of the query have a NULL in the"),
+    ],
+)
+def test_rows_that_upsert_cannot_tell_apart_are_named(orders, source, target, run, change, words):
+    """Nothing is changed; the error says which keys."""
+    run(source, "alter table orders drop constraint orders_pkey")
+    run(source, "alter table orders alter id drop not null", change)
+
+    result = load(source, target, **UPSERT)
+
+    assert ("failed", False) == (result.status, result.published)
+    assert words in str(result.error)
+    assert [(10,)] == run(target, "select count(*) from orders")
+
+
+def test_an_order_column_says_which_of_several_rows_counts(orders, source, target, run):
+    """The highest does; two highest are an error again."""
+    run(source, "alter table orders drop constraint orders_pkey")
+    run(source, "insert into orders values (5, 'newer', 1, '2024-06-01'), (5, 'none', 2, null)")
+    options = {**UPSERT, "order_column": "at"}
+
+    assert "succeeded" == load(source, target, **options).status
+    assert [("newer",)] == run(target, "select note from orders where id = 5")
+    assert [(ROWS + 10,)] == run(target, "select count(*) from orders")
+
+    run(source, "insert into orders values (5, 'as new', 1, '2024-06-01')")
+    result = load(source, target, **options)
+
+    assert "5 (2 times)" in str(result.error)
+    assert "with the same at" in str(result.error)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"load_mode": "upsert"}, SettingsError, "needs primary_key"),
+        ({"primary_key": "id"}, SettingsError, "go with load_mode='upsert'"),
+        ({**UPSERT, "primary_key": "nope"}, TargetError, "nope, named for upsert, is not a column"),
+        ({**UPSERT, "order_column": "nope"}, TargetError, "nope, named for upsert"),
+        ({"publish": "never"}, SettingsError, "publish='never' is not known: it is one of"),
+        ({"load_mode": "merge"}, SettingsError, "'append', 'replace', 'replace_window', 'upsert'"),
+        ({"strategy": "fastest"}, SettingsError, "strategy='fastest' is not known"),
+        ({"strategy": "same_database"}, QueryError, "source and target are different databases"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_rows_move(
+    orders, source, target, run, options, error, words
+):
+    """In words that name the cure."""
+    with pytest.raises(error, match=words):
+        load(source, target, **options)
+    assert [(10,)] == run(target, "select count(*) from orders")
+
+
+def test_upsert_without_its_key_in_the_query_is_refused(orders, source, target):
+    """Nobody could say which rows are the same."""
+    with pytest.raises(TargetError, match="does not select id of the primary key"):
+        load(source, target, "select note from orders", **UPSERT)
+
+
+@pytest.mark.parametrize("mode", ["append", "replace"])
+def test_a_missing_target_is_made_with_the_querys_types(orders, source, target, run, mode):
+    """If that is asked for; a plan makes nothing."""
+    run(source, "create type mood as enum ('good')", "create schema dw")
+    run(target, "create type mood as enum ('good')", "create schema dw")
+    sql = (
+        'select id, note::varchar(9) as "Odd Name", amount::numeric(12,3) as amount, at,'
+        " 'good'::mood as mood, array[id] as ids from orders order by id"
+    )
+    options = {"create_target": True, "load_mode": mode, "target_table": "made"}
+
+    assert "made" in str(plan(source, sql, target_conn=target, **options, min_rows_for_parallel=0))
+    assert [(None,)] == run(target, "select to_regclass('made')")
+
+    result = load(source, target, sql, **options)
+
+    assert ("succeeded", ROWS) == (result.status, result.rows_written)
+    assert run(
+        target,
+        "select attname, format_type(atttypid, atttypmod) from pg_attribute"
+        " where attrelid = 'made'::regclass and attnum > 0 order by attnum",
+    ) == [
+        ("id", "integer"),
+        ("Odd Name", "character varying(9)"),
+        ("amount", "numeric(12,3)"),
+        ("at", "timestamp with time zone"),
+        ("mood", "mood"),
+        ("ids", "integer[]"),
+    ]
+
+
+def test_a_missing_target_is_an_error_otherwise(orders, source, target):
+    """The words say how to have it made."""
+    with pytest.raises(TargetError, match=r"has no table nothing.*create_target=True"):
+        load(source, target, target_table="nothing")
