@@ -1,16 +1,21 @@
 """The workers of a load, several at a time: who takes which chunk, and what is left over."""
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
+from threading import Lock
 
 from .errors import SnapshotLostError, StaleLoadError
 from .model import Chunk
 from .results import ChunkResult, ChunkStatus
 from .retry import first_line
+from .stopping import cancelling
 from .work import Work
-from .worker import Worker
+from .worker import CrowdedOutError, Worker
+
+logger = logging.getLogger(__name__)
 
 
 def run_chunks(
@@ -20,22 +25,24 @@ def run_chunks(
 
     `on_result` hears of each chunk as it ends, in the thread that ran it.
     """
-    crew = _Crew(work, on_result)
+    count = min(work.plan.workers, len(chunks))
+    crew = _Crew(work, on_result, [Worker(work, number + 1) for number in range(count)])
     for chunk in chunks:
         crew.queue.put(chunk)
-    workers = min(work.plan.workers, len(chunks))
-    if workers == 1:
-        # In the caller's own thread: a lone connection may not leave it.
-        crew.work_off(1)
-    elif workers:
-        with ThreadPoolExecutor(workers, thread_name_prefix="mapper") as threads:
-            try:
-                for ended in [threads.submit(crew.work_off, n + 1) for n in range(workers)]:
-                    ended.result()
-            except BaseException:
-                # Ctrl-C, most likely: no new chunk begins, and the pool waits for those under way.
-                work.stop.set()
-                raise
+    with cancelling(work.stop, work.should_stop, crew.cancel):
+        if count == 1:
+            # In the caller's own thread: a lone connection may not leave it.
+            crew.work_off(crew.workers[0])
+        elif count:
+            with ThreadPoolExecutor(count, thread_name_prefix="mapper") as threads:
+                running = [threads.submit(crew.work_off, worker) for worker in crew.workers]
+                try:
+                    for ended in running:
+                        ended.result()
+                except BaseException:
+                    # The pool waits for its threads, which end with their running statements.
+                    work.stop.set()
+                    raise
     crew.settle_the_rest()
     return crew.results
 
@@ -44,24 +51,65 @@ def run_chunks(
 class _Crew:
     work: Work
     on_result: Callable[[ChunkResult], None] | None
+    workers: list[Worker]
     queue: "SimpleQueue[Chunk]" = field(default_factory=SimpleQueue)
     results: list[ChunkResult] = field(default_factory=list)
     given_up: Exception | None = None
+    resting: int = 0
+    """Workers that gave their place to others, for want of connections."""
+    ended: int = 0
+    lock: Lock = field(default_factory=Lock)
 
-    def work_off(self, number: int) -> None:
-        """Take chunks until there are none, as worker `number`."""
-        with Worker(self.work, number) as worker:
-            while not self.work.stop.is_set() and (chunk := self._next()):
-                try:
-                    self._record(worker.load(chunk))
-                except SnapshotLostError as error:
-                    # A worker whose session still reads at the snapshot can finish the rest.
-                    self._give_up(chunk, error)
-                    return
-                except StaleLoadError as error:
-                    self._give_up(chunk, error)
-                    self.work.stop.set()
-                    return
+    def work_off(self, worker: Worker) -> None:
+        """Take chunks until there are none."""
+        try:
+            with worker:
+                while not self.work.stop.is_set() and (chunk := self._next()):
+                    if not self._take(worker, chunk):
+                        return
+        finally:
+            with self.lock:
+                self.ended += 1
+
+    def _take(self, worker: Worker, chunk: Chunk) -> bool:
+        """Load a chunk; return whether the worker can go on."""
+        try:
+            self._record(worker.load(chunk, may_yield=self._yield))
+        except CrowdedOutError as error:
+            self.queue.put(chunk)
+            self._rest(error)
+        except SnapshotLostError as error:
+            # A worker whose session still reads at the snapshot can finish the rest.
+            self._give_up(chunk, error)
+            return False
+        except StaleLoadError as error:
+            self._give_up(chunk, error)
+            self.work.stop.set()
+            return False
+        return True
+
+    def _yield(self) -> bool:
+        """Give a worker's place to the others; False when there are none at work."""
+        with self.lock:
+            if len(self.workers) - self.ended - self.resting <= 1:
+                return False
+            self.resting += 1
+            return True
+
+    def _rest(self, error: CrowdedOutError) -> None:
+        """Wait before the next look for connections; the chunk is back in the queue."""
+        at_work = len(self.workers) - self.ended - self.resting
+        logger.warning(
+            "load %s: %s; going on with %d workers", self.work.plan.load_id, error, at_work
+        )
+        self.work.retry.rest(self.work.stop)
+        with self.lock:
+            self.resting -= 1
+
+    def cancel(self) -> None:
+        """End the statements that are running."""
+        for worker in self.workers:
+            worker.cancel()
 
     def settle_the_rest(self) -> None:
         """Name the chunks that nobody took."""
@@ -89,5 +137,7 @@ class _Crew:
 
     def _record(self, result: ChunkResult) -> None:
         self.results.append(result)
-        if self.on_result:
+        if result.status is ChunkStatus.FAILED and self.work.stop_on_error:
+            self.work.stop.set()
+        if self.on_result and result.status is not ChunkStatus.UNSTARTED:
             self.on_result(result)

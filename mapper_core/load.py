@@ -53,6 +53,7 @@ class Load:
     retry: RetryHandler
     tracker: ProgressTracker | None
     stop: Event
+    should_stop: Callable[[], bool] | None
     one_snapshot: bool
     """Whether every read must see one read point."""
     shared_pool: bool
@@ -109,6 +110,8 @@ class Load:
             destination=self._outside_chunks("open the target of", lambda: self._destination(plan)),
             retry=self.retry,
             stop=self.stop,
+            should_stop=self.should_stop,
+            stop_on_error=self.settings.stop_on_error,
         )
         if plan.strategy is StrategyName.STREAM_ONCE:
             return self._run_stream(work, chunks[0], finished) if chunks else (plan, [])

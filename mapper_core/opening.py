@@ -1,8 +1,8 @@
 """From the keywords of a call to a load over opened databases; what cannot work is refused here."""
 
 import uuid
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Dict
-from collections.abc import Sequence
 from threading import Event
 from typing import Any, TypedDict, TypeVar, cast
 
@@ -57,6 +57,8 @@ class LoadOptions(TypedDict, total=False):
     min_rows_for_parallel: int | None
     enable_retry: bool | None
     max_retries: int | None
+    stop_on_error: bool | None
+    should_stop: Callable[[], bool] | None
     enable_progress: bool | None
     ledger_schema: str | None
     progress_callback: ProgressCallback | None
@@ -122,6 +124,7 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
         retry=_retry(settings, options),
         tracker=_tracker(settings, options, mapping),
         stop=stop,
+        should_stop=options.get("should_stop"),
         one_snapshot=options.get("snapshot", True) is not False,
         shared_pool=shared,
         named=named,

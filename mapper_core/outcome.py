@@ -14,6 +14,7 @@ def outcome(
     published: bool,
     seconds: float,
     error: str | None,
+    stop_on_error: bool = False,
 ) -> ParallelProcessingResult:
     """Return what the load came to.
 
@@ -27,7 +28,7 @@ def outcome(
     hidden = plan.stage_table is not None and not published
     successful = 0 if hidden else read[ChunkStatus.SUCCEEDED]
     processed = read[ChunkStatus.SUCCEEDED] + read[ChunkStatus.FAILED]
-    if of[ChunkStatus.UNSTARTED]:
+    if of[ChunkStatus.UNSTARTED] and not (failed and stop_on_error):
         status = LoadStatus.STOPPED
     elif not failed and not error:
         status = LoadStatus.SUCCEEDED

@@ -56,6 +56,9 @@ def execute_query_parallel(
             - enable_parallel, max_workers, min_rows_for_parallel
             - chunk_size: rows, or "auto" to choose by the number of rows and their width
             - enable_retry, max_retries; retry_handler beats max_retries
+            - stop_on_error: one failed chunk stops the others, which otherwise go on
+            - should_stop: a function asked a few times a second; True stops the load, as
+              `ParallelProcessor.stop()` does
             - enable_progress; progress_callback(ProgressSnapshot), or a whole progress_tracker
             - ledger_schema: schema of the ledger in the target
             - job_params: a dict with any of the settings above

@@ -33,7 +33,10 @@ class ParallelProcessor:
         self._running: set[Event] = set()
 
     def stop(self) -> None:
-        """Let the calls under way begin no further chunk; their results say `stopped`."""
+        """Stop the calls under way: no chunk begins, running statements are ended.
+
+        Finished chunks stay finished, nothing of the others remains; the results say `stopped`.
+        """
         for stop in tuple(self._running):
             stop.set()
 
@@ -64,6 +67,7 @@ class ParallelProcessor:
             published=published,
             seconds=time.monotonic() - begun,
             error=error,
+            stop_on_error=load.settings.stop_on_error,
         )
 
     def plan(self, source_conn: Any, source_sql: str, **options: Unpack[LoadOptions]) -> Plan:

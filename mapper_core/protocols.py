@@ -166,6 +166,9 @@ class Reader(Protocol):
         Otherwise as `read`.
         """
 
+    def cancel(self) -> None:
+        """End the statement that is running, from another thread; nothing when none is."""
+
     rows_read: int | None
     """Rows that the database says it sent in the latest read; None while one is unfinished."""
 
@@ -216,6 +219,9 @@ class Source(Protocol):
 
     def is_transient(self, error: BaseException) -> bool:
         """Whether trying again, on a new session, may help."""
+
+    def is_crowded(self, error: BaseException) -> bool:
+        """Whether it was refused because too many connections are open."""
 
     def explain(self, error: BaseException) -> str | None:
         """Return the database's own words for one of its errors; None for any other error."""
@@ -325,6 +331,9 @@ class Writer(Protocol):
         claiming the chunk again tells.
         """
 
+    def cancel(self) -> None:
+        """End the statement that is running, from another thread; nothing when none is."""
+
 
 @dataclass(frozen=True, slots=True)
 class LedgerDialect:
@@ -389,6 +398,9 @@ class Target(Protocol):
 
     def is_transient(self, error: BaseException) -> bool:
         """Whether trying again, on a new session, may help."""
+
+    def is_crowded(self, error: BaseException) -> bool:
+        """Whether it was refused because too many connections are open."""
 
     def explain(self, error: BaseException) -> str | None:
         """Return the database's own words for one of its errors; None for any other error."""

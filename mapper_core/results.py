@@ -38,6 +38,9 @@ class ChunkResult:
     bytes: int = 0
     attempts: int = 0
     error: str | None = None
+    """Why it failed; None for a chunk that did not."""
+    last_error: str | None = None
+    """What the latest attempt that came to nothing met, also where a later one succeeded."""
     duration: float = 0.0
     """Seconds, all attempts together."""
     started_at: datetime | None = None

@@ -82,6 +82,10 @@ class RetryHandler:
         longest = min(self.config.max_delay, self.config.initial_delay * growth)
         return random.uniform(0, longest)  # noqa: S311 - jitter, not a secret
 
+    def rest(self, stop: Event) -> None:
+        """Wait as after a first attempt, or until `stop` is set."""
+        stop.wait(self.calculate_delay(1))
+
     def execute_with_retry(
         self,
         work: Callable[[], T],

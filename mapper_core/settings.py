@@ -31,6 +31,8 @@ class Settings:
     enable_retry: bool = True
     max_retries: int = 3
     """Tries after the first, so 3 means up to four attempts."""
+    stop_on_error: bool = False
+    """Whether one failed chunk stops the load; otherwise the others go on."""
     enable_progress: bool = True
     ledger_schema: str = "mapper"
     """Schema of the ledger's tables in the target database."""
@@ -58,6 +60,7 @@ _ENVIRONMENT = {
     "min_rows_for_parallel": "MAPPER_MIN_ROWS_FOR_PARALLEL",
     "enable_retry": "MAPPER_PARALLEL_RETRY_ENABLED",
     "max_retries": "MAPPER_PARALLEL_MAX_RETRIES",
+    "stop_on_error": "MAPPER_STOP_ON_ERROR",
     "enable_progress": "MAPPER_PARALLEL_PROGRESS_ENABLED",
     "ledger_schema": "MAPPER_LEDGER_SCHEMA",
 }

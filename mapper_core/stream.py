@@ -21,9 +21,10 @@ from .model import (
     Plan,
     TransformScope,
 )
-from .protocols import Piece
+from .protocols import Piece, Reader
 from .results import ChunkResult, ChunkStatus
 from .retry import first_line
+from .stopping import cancelling
 from .work import Work
 from .worker import Worker
 
@@ -45,6 +46,7 @@ class Stream:
     on_result: OnResult | None
     reading: str = field(default_factory=lambda: uuid.uuid4().hex)
     attempts: int = 0
+    running: list[Reader | Worker] = field(default_factory=list)
 
     def run(self) -> tuple[Plan, list[ChunkResult]]:
         """Read and write everything; return the plan in force and a result for each piece.
@@ -53,12 +55,13 @@ class Stream:
         """
         work, begun = self.work, time.monotonic()
         try:
-            results = work.retry.execute_with_retry(
-                self._attempt,
-                is_transient=work.is_transient,
-                stop=work.stop,
-                name=f"load {work.plan.load_id}, stream",
-            )
+            with cancelling(work.stop, work.should_stop, self._cancel):
+                results = work.retry.execute_with_retry(
+                    self._attempt,
+                    is_transient=work.is_transient,
+                    stop=work.stop,
+                    name=f"load {work.plan.load_id}, stream",
+                )
         except Exception as error:  # noqa: BLE001 - whatever it was, it is the stream's result
             results = [self._failed(work.words(error), None)]
         whole = replace(results[0], attempts=self.attempts, duration=time.monotonic() - begun)
@@ -77,13 +80,16 @@ class Stream:
             work.source.open_reader(work.plan.snapshot) as reader,
             closing(reader.pieces(work.query, work.plan, **_piece_size(work))) as pieces,
         ):
+            self.running = [reader, *writers.workers]
             for number, piece in enumerate(pieces, start=1):
                 if work.stop.is_set():
-                    return [ChunkResult(chunk_id=self.chunk.id, status=ChunkStatus.UNSTARTED)]
+                    return [self._stopped()]
                 rows += piece.rows
                 writers.write(number, piece)
             if reader.rows_read != rows:
                 raise TransferError("the source did not say that it sent all rows")
+        if work.stop.is_set():
+            return [self._stopped()]
         if writers.failure is not None:
             # Read to its end all the same: so it is known how many rows are not in.
             return [self._failed(writers.failure, rows)]
@@ -93,7 +99,16 @@ class Stream:
             return [mark]
         return sorted(writers.results, key=lambda result: result.chunk_id)
 
+    def _cancel(self) -> None:
+        for each in self.running:
+            each.cancel()
+
+    def _stopped(self) -> ChunkResult:
+        return ChunkResult(chunk_id=self.chunk.id, status=ChunkStatus.UNSTARTED)
+
     def _failed(self, words: str, rows: int | None) -> ChunkResult:
+        if self.work.stop.is_set():
+            return self._stopped()
         return ChunkResult(
             chunk_id=self.chunk.id, status=ChunkStatus.FAILED, rows_read=rows, error=words
         )
@@ -111,6 +126,7 @@ class _Writers:
 
     work: Work
     on_result: OnResult | None
+    workers: list[Worker]
     waiting: "Queue[tuple[int, Piece] | None]"
     results: list[ChunkResult] = field(default_factory=list)
     failure: str | None = None
@@ -119,9 +135,9 @@ class _Writers:
         """Hand over a piece; wait while every writer has one waiting already."""
         self.waiting.put((number, piece))
 
-    def work_off(self, number: int) -> None:
-        """Take pieces to the end, as worker `number`; after a failure take them away only."""
-        with Worker(self.work, number) as worker:
+    def work_off(self, worker: Worker) -> None:
+        """Take pieces to the end; after a failure take them away only."""
+        with worker:
             while (taken := self.waiting.get()) is not None:
                 if self.failure is None:
                     self._load(worker, *taken)
@@ -132,7 +148,7 @@ class _Writers:
         except Exception as error:  # noqa: BLE001 - the reader must not wait for this thread
             self.failure = first_line(error)
             return
-        if result.status is ChunkStatus.FAILED:
+        if not result.rows_are_in:
             self.failure = f"piece {number}: {result.error}"
             return
         self.results.append(result)
@@ -144,10 +160,11 @@ class _Writers:
 def _writers(work: Work, on_result: OnResult | None) -> Iterator[_Writers]:
     """Run the plan's workers; at the end wait until they have written what was handed over."""
     count = work.plan.workers
-    writers = _Writers(work, on_result, Queue(maxsize=count))
+    workers = [Worker(work, number + 1) for number in range(count)]
+    writers = _Writers(work, on_result, workers, Queue(maxsize=count))
     threads = [
-        Thread(target=writers.work_off, args=(number + 1,), name=f"mapper {number + 1}")
-        for number in range(count)
+        Thread(target=writers.work_off, args=(worker,), name=f"mapper {number}")
+        for number, worker in enumerate(workers, start=1)
     ]
     for thread in threads:
         thread.start()

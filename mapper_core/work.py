@@ -1,5 +1,6 @@
 """What the workers of one call share, and where they write."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
 
@@ -33,6 +34,10 @@ class Work:
     destination: Destination | None
     retry: RetryHandler
     stop: Event
+    should_stop: Callable[[], bool] | None = None
+    """The caller's own function, asked now and then."""
+    stop_on_error: bool = False
+    """Whether a chunk that fails stops the others."""
 
     @property
     def in_server(self) -> bool:
@@ -45,6 +50,11 @@ class Work:
         return self.source.is_transient(error) or (
             target is not None and target.is_transient(error)
         )
+
+    def is_crowded(self, error: BaseException) -> bool:
+        """Ask the databases whether they have no connection left for us."""
+        target = self.destination.target if self.destination else None
+        return self.source.is_crowded(error) or (target is not None and target.is_crowded(error))
 
     def words(self, error: BaseException) -> str:
         """Return what happened, in the words of the database where it was one."""

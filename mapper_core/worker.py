@@ -6,6 +6,7 @@ goes wrong on the way, the transaction takes all of it back.
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -31,6 +32,16 @@ class Sessions:
     asker: Writer | None
     """Asks the ledger while the writer reads at a snapshot."""
 
+    def cancel(self) -> None:
+        """End whatever statement is running."""
+        for each in (self.reader, self.writer, self.asker):
+            if each is not None:
+                each.cancel()
+
+
+class CrowdedOutError(Exception):
+    """A worker found no connection, and leaves what there is to the others."""
+
 
 class Worker:
     """Loads chunks one after the other.
@@ -45,6 +56,7 @@ class Worker:
         self._opened: Sessions | None = None
         self._attempts = 0
         self._rows_read: int | None = None
+        self._last_error: str | None = None
 
     def __enter__(self) -> "Worker":
         return self
@@ -52,22 +64,41 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def load(self, chunk: Chunk, piece: Piece | None = None) -> ChunkResult:
+    def cancel(self) -> None:
+        """End the statement that is running, from another thread. The chunk comes to nothing."""
+        if (opened := self._opened) is not None:
+            opened.cancel()
+
+    def load(
+        self,
+        chunk: Chunk,
+        piece: Piece | None = None,
+        *,
+        may_yield: Callable[[], bool] | None = None,
+    ) -> ChunkResult:
         """Load a chunk, again after transient errors. A permanent failure is its result.
 
         A piece of a stream is in memory already, and is written from there as often as it takes.
+        `may_yield` is asked when there is no connection to be had: True leaves them to others.
 
         Raises:
+            CrowdedOutError: there was none, and this worker yielded.
             SnapshotLostError: this worker cannot read at the load's snapshot any more.
             StaleLoadError: another run has taken the load over.
         """
         work, begun, started_at = self._work, time.monotonic(), datetime.now(timezone.utc)
-        self._attempts = 0
+        self._attempts, self._last_error = 0, None
 
         def attempt() -> ChunkResult:
             self._attempts += 1
             self._rows_read = None
-            return self._attempt(chunk, piece, begun, started_at)
+            try:
+                return self._attempt(chunk, piece, begun, started_at)
+            except Exception as error:
+                self._last_error = words = work.words(error)
+                if may_yield and work.is_crowded(error) and may_yield():
+                    raise CrowdedOutError(words) from error
+                raise
 
         try:
             return work.retry.execute_with_retry(
@@ -76,11 +107,15 @@ class Worker:
                 stop=work.stop,
                 name=f"load {work.plan.load_id}, chunk {chunk.id}",
             )
-        except (SnapshotLostError, StaleLoadError):
+        except (CrowdedOutError, SnapshotLostError, StaleLoadError):
             raise
         except Exception as error:
             if work.is_transient(error) and (found := self._committed_after_all(chunk)):
                 return self._signed(found, begun, started_at)
+            if work.stop.is_set():
+                # Its statement was ended, and what it had done is rolled back.
+                unstarted = ChunkResult(chunk_id=chunk.id, status=ChunkStatus.UNSTARTED)
+                return self._signed(unstarted, begun, started_at)
             words = work.words(error)
             logger.error("load %s: chunk %d failed: %s", work.plan.load_id, chunk.id, words)  # noqa: TRY400 - traceback below
             logger.debug("the error in full", exc_info=True)
@@ -230,6 +265,7 @@ class Worker:
             duration=time.monotonic() - begun,
             started_at=started_at,
             worker=self._number,
+            last_error=self._last_error,
         )
 
     @property

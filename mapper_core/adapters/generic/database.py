@@ -117,6 +117,10 @@ class Generic:
             return code in _SQLITE_BUSY or "is locked" in str(error.orig)
         return error.connection_invalidated
 
+    def is_crowded(self, error: BaseException) -> bool:
+        del error  # no code for it that all databases share
+        return False
+
     def is_duplicate(self, error: BaseException) -> bool:
         return isinstance(error, exc.IntegrityError)
 

@@ -12,7 +12,7 @@ from ...model import Chunk, ChunkKind, Column, Plan, Row
 from ...protocols import Batch, Piece
 from ...query import Query
 from . import oracle
-from .statements import key_value, subquery, type_of
+from .statements import cancel, key_value, subquery, type_of
 from .survey import GenericSurvey
 
 # Rows fetched at once; past about a thousand, bigger batches only cost memory.
@@ -44,6 +44,9 @@ class GenericReader:
             )
             raise QueryError(msg)
         return tuple(Column(str(field[0])) for field in described)
+
+    def cancel(self) -> None:
+        cancel(self._connection)
 
     def survey(self, query: Query) -> GenericSurvey:
         return GenericSurvey(self._connection, query)

@@ -1,6 +1,7 @@
 """The user's query as a subquery, and key values as text."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -53,6 +54,16 @@ def type_of(value: Any) -> sa.types.TypeEngine[Any] | None:
     A DATE where that loses nothing: compared with a TIMESTAMP, a DATE column's index goes unused.
     """
     return sa.TIMESTAMP() if isinstance(value, datetime) and value.microsecond else None
+
+
+def cancel(connection: sa.Connection) -> None:
+    """End the running statement, where the driver has a word for it that any thread may say."""
+    live = connection.connection.driver_connection
+    for word in ("interrupt", "cancel"):  # sqlite3's, and oracledb's and others'
+        if callable(end := getattr(live, word, None)):
+            with suppress(Exception):  # a connection that is closed or lost has nothing to end
+                end()
+            return
 
 
 def key_text(value: Any) -> str:

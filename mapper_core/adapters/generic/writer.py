@@ -13,6 +13,7 @@ from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
 from ...protocols import STAGE_CHUNK, Batch
 from ...query import Query
 from . import sqlite
+from .statements import cancel
 
 
 class GenericWriter:
@@ -20,6 +21,9 @@ class GenericWriter:
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
+
+    def cancel(self) -> None:
+        cancel(self._connection)
 
     @contextmanager
     def begin(self, snapshot: Snapshot | None = None) -> Iterator["GenericTransaction"]:

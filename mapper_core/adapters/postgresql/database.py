@@ -150,6 +150,9 @@ class PostgreSQL:
     def is_transient(self, error: BaseException) -> bool:
         return errors.is_transient(error)
 
+    def is_crowded(self, error: BaseException) -> bool:
+        return errors.is_crowded(error)
+
     def is_duplicate(self, error: BaseException) -> bool:
         return errors.is_duplicate(error)
 

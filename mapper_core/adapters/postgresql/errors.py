@@ -33,6 +33,9 @@ _REFUSED_FOR_GOOD = (
     "certificate",
 )
 
+# What libpq is told when no connection is left; it keeps the SQLSTATE (53300) to itself here too.
+_CROWDED = ("too many clients", "too many connections", "connection slots are reserved")
+
 UNIQUE_VIOLATION = "23505"
 
 
@@ -49,6 +52,15 @@ def is_transient(error: BaseException) -> bool:
     ):
         return False
     return not any(words in str(error) for words in _REFUSED_FOR_GOOD)
+
+
+def is_crowded(error: BaseException) -> bool:
+    """Whether the server has no connection left for us."""
+    if not isinstance(error, psycopg.Error):
+        return False
+    if error.sqlstate:
+        return error.sqlstate == "53300"
+    return any(words in str(error) for words in _CROWDED)
 
 
 def is_duplicate(error: BaseException) -> bool:

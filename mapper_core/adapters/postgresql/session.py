@@ -194,6 +194,14 @@ def _inside_its_transaction(connection: Connection) -> Iterator[None]:
             connection.prepare_threshold = before
 
 
+def cancel(connection: Connection) -> None:
+    """Ask the server to end the running statement; whoever runs it hears of it as an error."""
+    # A connection that is closed or lost has no statement to end.
+    with suppress(psycopg.Error, OSError):
+        if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            connection.cancel_safe(timeout=5)
+
+
 def end_statement(connection: Connection) -> None:
     """Cancel the statement that is still running, if any, and take its results off the wire."""
     pgconn = connection.pgconn

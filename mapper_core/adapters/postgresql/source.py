@@ -62,6 +62,9 @@ class PostgreSQLReader:
             for field, (kind,) in zip(fields, types, strict=True)
         )
 
+    def cancel(self) -> None:
+        session.cancel(self._connection)
+
     def survey(self, query: Query) -> PostgreSQLSurvey:
         return PostgreSQLSurvey(self._connection, self._statements, query)
 

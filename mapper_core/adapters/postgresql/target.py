@@ -262,6 +262,9 @@ class PostgreSQLWriter:
         self._connection = connection
         self._settings = settings
 
+    def cancel(self) -> None:
+        session.cancel(self._connection)
+
     @contextmanager
     def begin(self, snapshot: Snapshot | None = None) -> Iterator[PostgreSQLTransaction]:
         try:

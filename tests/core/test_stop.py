@@ -1,0 +1,188 @@
+"""Stopping soon, with what is finished kept and nothing of the rest; and too few connections."""
+
+import threading
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from mapper_core import ParallelProcessor, RetryConfig, RetryHandler, execute_query_parallel
+
+from .waiting import assert_nothing_left, backends, wait_until
+
+ROWS = 2_000
+SUM = "select count(*), sum(hashtext(o::text)) from orders o"
+PATIENT = RetryHandler(RetryConfig(max_retries=20, initial_delay=0.05, max_delay=0.1))
+
+
+@pytest.fixture
+def orders(source, target, run):
+    """2,000 orders; the one with number 950 is not let through while a lock is held."""
+    run(
+        source,
+        "create table orders (id int primary key, note text)",
+        f"insert into orders select i, 'n' || i from generate_series(1, {ROWS}) i",
+        "create function gate(i int) returns boolean language plpgsql stable as $$ begin"
+        " if i = 950 and current_query() like 'copy%' then"
+        "   perform pg_advisory_xact_lock_shared(42); end if;"
+        " return true; end $$",
+    )
+    run(target, "create table orders (id int, note text)")
+    yield
+    assert_nothing_left(source, target)
+
+
+GATED = "select * from orders where gate(id) order by id"
+
+
+def options(target, **more):
+    given = {"target_conn": target, "target_table": "orders", "chunk_size": 100, "max_workers": 2}
+    return {**given, "min_rows_for_parallel": 0, "enable_progress": False, **more}
+
+
+class Job(threading.Thread):
+    """A load in a thread of its own, which a test may stop."""
+
+    def __init__(self, source, target, **more):
+        super().__init__(name="job")
+        self.processor = ParallelProcessor(**options(target, **more))
+        self._source, self.came_to = source, None
+        self.start()
+
+    def run(self):
+        self.came_to = self.processor.process_mapper_job(self._source, GATED)
+
+    def ended(self):
+        self.join(60)
+        assert not self.is_alive()
+        return self.came_to
+
+
+@pytest.mark.parametrize("strategy", ["key", "stream_once", "one_pass"])
+@pytest.mark.parametrize("how", ["stop", "should_stop"])
+def test_stop_ends_running_statements_and_keeps_what_is_finished(
+    orders, source, target, run, strategy, how
+):
+    """A chunk that waits for something is not waited for; the load goes on under its id."""
+    asked = threading.Event()
+    more = {"should_stop": asked.is_set} if how == "should_stop" else {}
+    with closing(psycopg.connect(source, autocommit=True)) as gate:
+        gate.execute("select pg_advisory_lock(42)")
+        job = Job(source, target, load_id="halted", strategy=strategy, **more)
+        wait_until(lambda: backends(source, extra="wait_event = 'advisory'"), "the gate")
+        job.processor.stop() if how == "stop" else asked.set()
+        result = job.ended()
+
+    assert ("stopped", False) == (result.status, result.published)
+    kept = [c.rows_read for c in result.chunk_results if c.status == "succeeded"]
+    assert {c.status for c in result.chunk_results} <= {"succeeded", "unstarted"}
+    assert [(sum(kept),)] == run(target, "select count(*) from orders")
+
+    again = execute_query_parallel(
+        source, GATED, **options(target, load_id="halted", strategy=strategy)
+    )
+
+    assert ("succeeded", len(kept)) == (again.status, again.chunks_skipped)
+    assert run(source, SUM) == run(target, SUM)
+
+
+def test_one_failed_chunk_stops_the_others_only_if_asked_to(orders, source, target, run):
+    """The result is that of a failure, not of a stop."""
+    run(target, "alter table orders add check (id <> 150)")
+
+    stopped = execute_query_parallel(
+        source, GATED, **options(target, stop_on_error=True, max_workers=1)
+    )
+
+    assert ("partial", 1) == (stopped.status, stopped.chunks_failed)
+    assert {"unstarted"} == {c.status for c in stopped.chunk_results[2:]}
+    first = stopped.chunk_results[0].rows_read
+    assert [(first,)] == run(target, "select count(*) from orders")
+
+    whole = execute_query_parallel(source, GATED, **options(target))
+
+    assert (1, 19) == (whole.chunks_failed, whole.chunks_succeeded)
+
+
+def test_a_should_stop_that_raises_stops_the_load(orders, source, target, caplog):
+    """A load that nobody can stop any more would be the worse choice."""
+
+    def broken():
+        raise RuntimeError("no idea")
+
+    with closing(psycopg.connect(source, autocommit=True)) as gate:
+        gate.execute("select pg_advisory_lock(42)")
+        result = execute_query_parallel(source, GATED, **options(target, should_stop=broken))
+
+    assert "stopped" == result.status
+    assert "should_stop raised (RuntimeError: no idea)" in caplog.text
+
+
+@pytest.fixture
+def crowded(source, target, run):
+    """A role that both databases let have only a few connections at once."""
+    role = "crowd_" + source.rpartition("source_")[2][:8]
+
+    def make(connections):
+        run(source, f"create role {role} login connection limit {connections}")
+        for url in (source, target):
+            run(url, f"grant all on all tables in schema public to {role}")
+            run(
+                url,
+                f"grant create on database {psycopg.conninfo.conninfo_to_dict(url)['dbname']} to {role}",
+            )
+        return [url.replace("postgres@", f"{role}@") for url in (source, target)]
+
+    yield make
+    for url in (source, target):
+        run(url, f"drop owned by {role} cascade")
+    run(source, f"drop role {role}")
+
+
+@pytest.mark.parametrize("connections", [3, 4, 5, 6])
+def test_a_load_goes_on_with_the_connections_there_are(
+    orders, source, target, run, crowded, caplog, connections
+):
+    """Fewer than the workers need: some rest, none of the chunks fails."""
+    from_url, to_url = crowded(connections)
+
+    result = execute_query_parallel(
+        from_url,
+        "select * from orders order by id",
+        **{**options(to_url, retry_handler=PATIENT), "max_workers": 4},
+    )
+
+    assert "succeeded" == result.status, result
+    assert run(source, SUM) == run(target, SUM)
+    assert "going on with" in caplog.text
+
+
+def test_workers_that_rested_come_back(orders, source, target, run, crowded):
+    """When there are connections again, the load uses them."""
+    from_url, to_url = crowded(5)
+    role = from_url.partition("//")[2].partition("@")[0]
+
+    def widen(snapshot):
+        if snapshot.completed_chunks == 3:
+            run(source, f"alter role {role} connection limit 50")
+
+    run(
+        source,
+        "create function slow(i int) returns boolean language plpgsql stable as $$ begin"
+        " if i % 50 = 0 and current_query() like 'copy%' then perform pg_sleep(0.05); end if;"
+        " return true; end $$",
+    )
+    sql = "select * from orders where slow(id) order by id"
+    result = execute_query_parallel(
+        from_url,
+        sql,
+        **{
+            **options(to_url, retry_handler=PATIENT, progress_callback=widen),
+            "max_workers": 4,
+            "enable_progress": True,
+            "strategy": "key",
+        },
+    )
+
+    assert "succeeded" == result.status, result
+    assert len({c.worker for c in result.chunk_results}) > 1
