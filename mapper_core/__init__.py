@@ -13,6 +13,7 @@ from .errors import (
     LedgerError,
     MapperError,
     QueryError,
+    RejectLimitError,
     SettingsError,
     SnapshotLostError,
     StaleLoadError,
@@ -33,9 +34,9 @@ from .model import (
     TransformScope,
 )
 from .opening import LoadOptions
-from .parallel_query_executor import execute_query_parallel, plan
+from .parallel_query_executor import execute_query_parallel, list_rejects, plan
 from .processor import ParallelProcessor
-from .results import ChunkResult, ChunkStatus, LoadStatus, ParallelProcessingResult
+from .results import ChunkResult, ChunkStatus, LoadStatus, ParallelProcessingResult, Reject
 from .retry import RetryConfig, RetryHandler, create_retry_handler
 from .settings import Settings
 from .tracker import ProgressSnapshot, ProgressTracker, create_progress_callback
@@ -63,6 +64,8 @@ __all__ = [
     "ProgressSnapshot",
     "ProgressTracker",
     "QueryError",
+    "Reject",
+    "RejectLimitError",
     "RetryConfig",
     "RetryHandler",
     "Settings",
@@ -78,5 +81,6 @@ __all__ = [
     "create_progress_callback",
     "create_retry_handler",
     "execute_query_parallel",
+    "list_rejects",
     "plan",
 ]

@@ -10,6 +10,7 @@ MapperError
 │   ├── StaleLoadError   another run has taken the load over; this one stops
 │   └── IncompleteLoadError   planned chunks are missing at publish time
 ├── SnapshotLostError    the load's read point is gone
+├── RejectLimitError     more rows were refused than the load may leave out
 ├── TransformError       a transform did not return what it promised to
 ├── TransferError        a stream ended without the database saying it was whole
 └── ChunksFailedError    raised by `result.raise_for_failures()`
@@ -57,6 +58,10 @@ class IncompleteLoadError(LedgerError):
 
 class SnapshotLostError(MapperError):
     """The read point of the load is gone; its remaining chunks cannot be read consistently."""
+
+
+class RejectLimitError(MapperError):
+    """More rows were refused than `reject_limit` lets a load leave out."""
 
 
 class TransformError(MapperError):

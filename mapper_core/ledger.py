@@ -7,6 +7,7 @@ row a finished chunk, inserted before the chunk's rows and committed with them).
 finds the chunk finished or writes it.
 """
 
+import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
@@ -19,7 +20,7 @@ from .model import (
     Snapshot,
 )
 from .protocols import Target, Transaction, Writer
-from .results import ChunkResult, ChunkStatus
+from .results import ChunkResult, ChunkStatus, Reject
 from .stored import chunk_text, plan_from, plan_text, query_hash, snapshot_from
 
 # Missing chunks that an error lists by number.
@@ -60,9 +61,10 @@ class Ledger:
         self._schema = schema
         self._facts = target.ledger_dialect
         self._names = {
-            name: target.quote(*self.table(name)) for name in ("load", "chunk", "claim", "version")
+            name: target.quote(*self.table(name))
+            for name in ("load", "chunk", "claim", "version", "reject")
         }
-        self._load, self._chunk, self._claim, self._version = self._names.values()
+        self._load, self._chunk, self._claim, self._version, self._reject = self._names.values()
 
     def table(self, name: str) -> tuple[str, ...]:
         """Return the parts of the name of a table that belongs to the ledger."""
@@ -229,6 +231,9 @@ class Ledger:
         transaction.execute(
             f"delete from {self._claim} where load_id = :load_id", {"load_id": load_id}
         )
+        transaction.execute(
+            f"delete from {self._reject} where load_id = :load_id", {"load_id": load_id}
+        )
 
     def note(self, transaction: Transaction, plan: Plan) -> None:
         """Note the plan, with its read point, at which a load goes on."""
@@ -277,14 +282,16 @@ class Ledger:
         """Mark the claimed chunk done, in the transaction that wrote its rows."""
         transaction.execute(
             f"update {self._claim} set done = 1, rows_read = :rows_read, bytes = :bytes,"
-            " rows_written = :rows_written, attempts = :attempts, seconds = :seconds,"
-            " worker = :worker, started_at = :started_at, finished_at = current_timestamp"
+            " rows_written = :rows_written, rows_rejected = :rows_rejected, attempts = :attempts,"
+            " seconds = :seconds, worker = :worker, started_at = :started_at,"
+            " finished_at = current_timestamp"
             " where load_id = :load_id and chunk_id = :chunk_id",
             {
                 "load_id": plan.load_id,
                 "chunk_id": result.chunk_id,
                 "rows_read": result.rows_read,
                 "rows_written": result.rows_written,
+                "rows_rejected": result.rows_rejected,
                 "bytes": result.bytes,
                 "attempts": result.attempts,
                 "seconds": result.duration,
@@ -297,7 +304,8 @@ class Ledger:
         """Return the finished chunks of a load by their id, as skipped results."""
         rows = transaction.execute(
             "select chunk_id, rows_read, rows_written, bytes, attempts, seconds, worker,"
-            f" started_at, finished_at from {self._claim} where load_id = :load_id and done = 1",
+            f" started_at, finished_at, rows_rejected from {self._claim}"
+            " where load_id = :load_id and done = 1",
             {"load_id": load_id},
         )
         return {
@@ -312,9 +320,39 @@ class Ledger:
                 worker=row[6] or 0,
                 started_at=None if row[7] is None else _instant(row[7]),
                 finished_at=None if row[8] is None else _instant(row[8]),
+                rows_rejected=row[9] or 0,
             )
             for row in rows
         }
+
+    def reject(self, transaction: Transaction, rejected: Reject) -> None:
+        """Keep a refused row, in the transaction that leaves it out of its chunk."""
+        transaction.execute(
+            f"insert into {self._reject} (load_id, chunk_id, source_row, error, code, rejected_at)"
+            " values (:load_id, :chunk_id, :source_row, :error, :code, current_timestamp)",
+            {
+                "load_id": rejected.load_id,
+                "chunk_id": rejected.chunk_id,
+                # What JSON has no word for is kept as Python prints it.
+                "source_row": json.dumps(rejected.row, default=str),
+                "error": rejected.error,
+                "code": rejected.code,
+            },
+        )
+
+    def rejects(self, transaction: Transaction, load_id: str) -> list[Reject]:
+        """Return the refused rows of a load, by chunk."""
+        rows = transaction.execute(
+            f"select chunk_id, source_row, error, code from {self._reject}"
+            " where load_id = :load_id order by chunk_id",
+            {"load_id": load_id},
+        )
+        return [
+            Reject(
+                load_id=load_id, chunk_id=row[0], row=json.loads(row[1]), error=row[2], code=row[3]
+            )
+            for row in rows
+        ]
 
     def rows_written(self, transaction: Transaction, load_id: str) -> int:
         """Return how many rows the finished chunks of a load have written."""

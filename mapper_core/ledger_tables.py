@@ -35,6 +35,7 @@ def create(transaction: Transaction, names: dict[str, str], dialect: LedgerDiale
         done integer not null,
         rows_read {dialect.bigint},
         rows_written {dialect.bigint},
+        rows_rejected {dialect.bigint},
         bytes {dialect.bigint},
         attempts integer,
         seconds double precision,
@@ -42,6 +43,13 @@ def create(transaction: Transaction, names: dict[str, str], dialect: LedgerDiale
         started_at {dialect.timestamp},
         finished_at {dialect.timestamp},
         primary key (load_id, chunk_id))""")
+    transaction.execute(f"""create table if not exists {names["reject"]} (
+        load_id {_NAME} not null,
+        chunk_id integer not null,
+        source_row {dialect.text} not null,
+        error {dialect.text} not null,
+        code {_NAME} not null,
+        rejected_at {dialect.timestamp} not null)""")
     transaction.execute(
         f"insert into {names['version']} select :version"
         f" where not exists (select 1 from {names['version']})",

@@ -33,7 +33,7 @@ from .settings import Settings
 from .sink import Sink
 from .stream import Stream
 from .tracker import ProgressTracker
-from .work import Destination, Work
+from .work import Destination, RejectBudget, Work
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,7 @@ class Load:
             retry=self.retry,
             stop=self.stop,
             should_stop=self.should_stop,
+            rejects=self._reject_budget(),
             stop_on_error=self.settings.stop_on_error,
         )
         if plan.strategy is StrategyName.STREAM_ONCE:
@@ -266,6 +267,14 @@ class Load:
             self.load_id,
             snapshot,
         )
+
+    def _reject_budget(self) -> RejectBudget | None:
+        """Return how many more rows may be refused; None when the first one fails its chunk."""
+        limit, sink = self.settings.reject_limit, self.sink
+        if limit == 0 or sink is None:
+            return None
+        taken = self._outside_chunks("read the ledger of", lambda: sink.rows_rejected(self.load_id))
+        return RejectBudget(limit, taken)
 
     def _find(self) -> LoadRecord | None:
         return self.sink.find(self.load_id) if self.sink else None

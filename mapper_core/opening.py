@@ -8,7 +8,7 @@ from typing import Any, TypedDict, TypeVar, cast
 
 from . import adapters
 from .connections import opener_of
-from .errors import SettingsError
+from .errors import DatabaseError, MapperError, SettingsError
 from .ledger import Ledger
 from .load import Load
 from .model import (
@@ -23,6 +23,7 @@ from .model import (
 )
 from .protocols import Source
 from .query import read_query
+from .results import Reject
 from .retry import RetryConfig, RetryHandler
 from .settings import Settings, resolve
 from .sink import Sink
@@ -58,6 +59,7 @@ class LoadOptions(TypedDict, total=False):
     enable_retry: bool | None
     max_retries: int | None
     stop_on_error: bool | None
+    reject_limit: int | None
     should_stop: Callable[[], bool] | None
     enable_progress: bool | None
     ledger_schema: str | None
@@ -72,7 +74,8 @@ def merged(base: LoadOptions, options: LoadOptions) -> LoadOptions:
     if unknown := set(options) - set(LoadOptions.__annotations__):
         msg = f"unknown keyword {', '.join(sorted(unknown))}"
         raise TypeError(msg)
-    given = {name: value for name, value in options.items() if value is not None}
+    # None is "not given", but for the limit, of which it means that there is none.
+    given = {n: value for n, value in options.items() if value is not None or n == "reject_limit"}
     return cast(LoadOptions, {**base, **given})
 
 
@@ -113,7 +116,8 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
                 " writes at once: give a larger pool, or a URL"
             )
         target = adapters.database(opener, application=application, time_zone=mapping.time_zone)
-        sink = Sink(target, Ledger(target, settings.ledger_schema), mapping)
+        ledger = Ledger(target, settings.ledger_schema)
+        sink = Sink(target, ledger, mapping, sets_rejects_apart=settings.reject_limit != 0)
     return Load(
         load_id=load_id,
         mapping=mapping,
@@ -129,6 +133,25 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
         shared_pool=shared,
         named=named,
     )
+
+
+def rejects_of(target_conn: Any, load_id: str, options: LoadOptions) -> list[Reject]:
+    """Return the rows that a load left out; none when there is no ledger."""
+    schema = resolve(options, options.get("job_params")).ledger_schema
+    target = adapters.database(opener_of(target_conn, role="target_conn"), application="mapper")
+    ledger = Ledger(target, schema)
+    try:
+        with target.open_writer() as writer, writer.begin() as transaction:
+            if not transaction.columns(ledger.table("reject")):
+                return []
+            return ledger.rejects(transaction, load_id)
+    except MapperError:
+        raise
+    except Exception as error:
+        words = target.explain(error)
+        if words is None:
+            raise
+        raise DatabaseError(f"could not list the rejects of load {load_id}: {words}") from error
 
 
 def _mapping(source_sql: str, options: LoadOptions) -> Mapping:

@@ -26,7 +26,8 @@ def outcome(
     read = {status: sum(r.rows_read or 0 for r in of[status]) for status in ChunkStatus}
     succeeded, failed = of[ChunkStatus.SUCCEEDED], of[ChunkStatus.FAILED]
     hidden = plan.stage_table is not None and not published
-    successful = 0 if hidden else read[ChunkStatus.SUCCEEDED]
+    rejected = sum(result.rows_rejected for result in succeeded)
+    successful = 0 if hidden else read[ChunkStatus.SUCCEEDED] - rejected
     processed = read[ChunkStatus.SUCCEEDED] + read[ChunkStatus.FAILED]
     if of[ChunkStatus.UNSTARTED] and not (failed and stop_on_error):
         status = LoadStatus.STOPPED
@@ -44,6 +45,7 @@ def outcome(
         total_rows_successful=successful,
         total_rows_failed=processed - successful,
         rows_written=0 if hidden else sum(result.rows_written for result in succeeded),
+        rows_rejected=rejected,
         rows_skipped=read[ChunkStatus.SKIPPED],
         chunks_total=len(results),
         chunks_succeeded=len(succeeded),

@@ -7,7 +7,7 @@ from typing_extensions import Unpack
 from .model import Plan
 from .opening import LoadOptions
 from .processor import ParallelProcessor
-from .results import ParallelProcessingResult
+from .results import ParallelProcessingResult, Reject
 
 
 def execute_query_parallel(
@@ -56,6 +56,9 @@ def execute_query_parallel(
             - enable_parallel, max_workers, min_rows_for_parallel
             - chunk_size: rows, or "auto" to choose by the number of rows and their width
             - enable_retry, max_retries; retry_handler beats max_retries
+            - reject_limit: rows that may be refused, by the target or one by one by a transform
+              that raises, and are kept in the ledger instead (see `list_rejects`); 0 fails the
+              chunk of the first one, None sets no limit
             - stop_on_error: one failed chunk stops the others, which otherwise go on
             - should_stop: a function asked a few times a second; True stops the load, as
               `ParallelProcessor.stop()` does
@@ -84,3 +87,19 @@ def plan(source_conn: Any, source_sql: str, **options: Unpack[LoadOptions]) -> P
         MapperError: a mistake that can be known before rows move.
     """
     return ParallelProcessor().plan(source_conn, source_sql, **options)
+
+
+def list_rejects(
+    target_conn: Any, load_id: str, *, ledger_schema: str | None = None
+) -> list[Reject]:
+    """Return the rows that a load left out, with why: those its `reject_limit` allowed.
+
+    Args:
+        target_conn: the load's target, given in any of the ways that a load takes.
+        load_id: the load's; `result.load_id` says it.
+        ledger_schema: where the ledger is, if not where the settings say.
+
+    Raises:
+        MapperError: the target cannot be opened.
+    """
+    return ParallelProcessor(ledger_schema=ledger_schema).list_rejects(target_conn, load_id)

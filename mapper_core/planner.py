@@ -50,6 +50,9 @@ class Planning:
         if division.strategy is StrategyName.SAME_DATABASE:
             path, path_reason = DataPath.IN_SERVER, "source and target are one database"
         streamed = division.strategy is StrategyName.STREAM_ONCE
+        if streamed and path is DataPath.COPY_BINARY and self.settings.reject_limit != 0:
+            path = DataPath.COPY_TEXT
+            path_reason = "a stream is not read twice, and refused rows are told apart as text"
         staged = self.mapping.staged or streamed
         workers = self._workers(division.strategy)
         return Plan(
@@ -137,6 +140,8 @@ class Planning:
             return "nothing is written"
         if self.source.sole:
             return self.source.sole
+        if self.settings.reject_limit != 0:
+            return "rows that may be refused have to be told apart (reject_limit)"
         pairs = fitting.match_columns(self.columns, table, self.mapping.target_name)
         place = self.survey.place()
         return self.sink.insert_select_blocker(self.query, self.snapshot, place, pairs)

@@ -159,9 +159,9 @@ class Reader(Protocol):
         """
 
     def pieces(
-        self, query: Query, plan: Plan, *, rows: int, size: int
+        self, query: Query, plan: Plan, chunk: Chunk, *, rows: int, size: int
     ) -> Generator[Piece, None, None]:
-        """Yield all rows of the query in pieces of at most `rows` rows, and about `size` bytes.
+        """Yield the chunk's rows in pieces of at most `rows` rows, and about `size` bytes.
 
         Otherwise as `read`.
         """
@@ -248,6 +248,9 @@ class Transaction(Protocol):
     def create_schema(self, name: str) -> None:
         """Create a schema where it is missing."""
 
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Take back what the block did when it raises; constraints are checked at its end."""
+
     def lock(self, name: str) -> None:
         """Wait for a lock of that name and hold it to the transaction's end."""
 
@@ -311,11 +314,14 @@ class Transaction(Protocol):
         stage: Sequence[str],
         target: Sequence[str],
         columns: Sequence[str],
+        *,
+        checked: bool = False,
     ) -> None:
         """Create the table that holds a load's rows until they are published, emptying an old one.
 
         It has these columns of the target, with their types and defaults but no constraint, and
-        `STAGE_CHUNK`, the id of the chunk that wrote the row.
+        `STAGE_CHUNK`, the id of the chunk that wrote the row. `checked` adds what the target asks
+        of a row by itself (NOT NULL and CHECK), so that such a row is refused where it is written.
         """
 
 
@@ -410,3 +416,9 @@ class Target(Protocol):
 
     def is_duplicate(self, error: BaseException) -> bool:
         """Whether a unique key refused a row."""
+
+    def row_error(self, error: BaseException) -> str | None:
+        """Return the database's code of an error that a row written caused; None for others."""
+
+    def row_position(self, error: BaseException) -> int | None:
+        """Return which of the rows written caused it, from 1, where the database says so."""

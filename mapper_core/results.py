@@ -27,6 +27,19 @@ class ChunkStatus(Word):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """A row that the target, or the transform, would not take."""
+
+    load_id: str
+    chunk_id: int
+    row: dict[str, Any]
+    """The query's row by column name."""
+    error: str
+    code: str
+    """The database's code for the error (a SQLSTATE), or `transform`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkResult:
     """What one chunk came to. Counts are source rows, except `rows_written`."""
 
@@ -35,6 +48,8 @@ class ChunkResult:
     rows_read: int | None = None
     """Rows of the query in the chunk; None when it could not be counted."""
     rows_written: int = 0
+    rows_rejected: int = 0
+    """Rows read that were refused, and are listed in the ledger instead."""
     bytes: int = 0
     attempts: int = 0
     error: str | None = None
@@ -71,6 +86,8 @@ class ParallelProcessingResult:
     total_rows_successful: int
     total_rows_failed: int
     rows_written: int
+    rows_rejected: int
+    """Rows that were refused within the `reject_limit`; they are among those failed."""
     rows_skipped: int
     chunks_total: int
     chunks_succeeded: int

@@ -33,6 +33,8 @@ class Settings:
     """Tries after the first, so 3 means up to four attempts."""
     stop_on_error: bool = False
     """Whether one failed chunk stops the load; otherwise the others go on."""
+    reject_limit: int | None = 0
+    """Rows that may be refused and left out; None sets no limit."""
     enable_progress: bool = True
     ledger_schema: str = "mapper"
     """Schema of the ledger's tables in the target database."""
@@ -51,6 +53,7 @@ _LEAST = {
     "chunk_size": 1,
     "min_rows_for_parallel": 0,
     "max_retries": 0,
+    "reject_limit": 0,
 }
 
 _ENVIRONMENT = {
@@ -61,11 +64,15 @@ _ENVIRONMENT = {
     "enable_retry": "MAPPER_PARALLEL_RETRY_ENABLED",
     "max_retries": "MAPPER_PARALLEL_MAX_RETRIES",
     "stop_on_error": "MAPPER_STOP_ON_ERROR",
+    "reject_limit": "MAPPER_REJECT_LIMIT",
     "enable_progress": "MAPPER_PARALLEL_PROGRESS_ENABLED",
     "ledger_schema": "MAPPER_LEDGER_SCHEMA",
 }
 
 AUTO = "auto"
+
+# How "no limit" is written where there is no None.
+_NO_LIMIT = "none"
 
 _KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
     "bool": (_boolean, "true or false (also Y/N, yes/no, 1/0)"),
@@ -103,6 +110,9 @@ def resolve(
             (f"job parameter {name}", (job_params or {}).get(name)),
             (variable, environment.get(variable) or None),
         )
+        if name == "reject_limit" and explicit.get(name, 0) is None:
+            values[name] = None  # given as None, which means something here
+            continue
         for origin, value in origins:
             if value is not None:
                 values[name] = _checked(name, origin, value, type(each.default).__name__)
@@ -113,6 +123,8 @@ def resolve(
 def _checked(name: str, origin: str, value: Any, kind: str) -> Any:
     if name == "chunk_size" and str(value).strip().lower() == AUTO:
         return AUTO
+    if name == "reject_limit" and (value is None or str(value).strip().lower() == _NO_LIMIT):
+        return None
     parse, wanted = _KINDS[kind]
     right_type = isinstance(value, {"bool": bool, "int": int, "str": str}[kind])
     try:

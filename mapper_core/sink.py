@@ -28,6 +28,8 @@ class Sink:
     target: Target
     ledger: Ledger
     mapping: Mapping
+    sets_rejects_apart: bool = False
+    """Whether rows may be refused one by one, so that a stage must refuse them too."""
 
     @property
     def table(self) -> tuple[str, ...]:
@@ -135,7 +137,8 @@ class Sink:
         else:
             pairs = match_columns(plan.columns, table, self.mapping.target_name)
             names = [theirs.name for _, theirs in pairs]
-        transaction.create_stage(self.ledger.table(plan.stage_table), self.table, names)
+        stage = self.ledger.table(plan.stage_table)
+        transaction.create_stage(stage, self.table, names, checked=self.sets_rejects_apart)
 
     def destination(self, plan: Plan) -> Destination:
         """Return where the plan's workers write: the table, or its stage."""
@@ -155,6 +158,12 @@ class Sink:
         with self.transaction() as transaction:
             self.ledger.prepare(transaction)
             return self.ledger.find(transaction, load_id)
+
+    def rows_rejected(self, load_id: str) -> int:
+        """Return how many rows of a load have been refused so far."""
+        with self.transaction() as transaction:
+            finished = self.ledger.finished(transaction, load_id)
+        return sum(chunk.rows_rejected for chunk in finished.values())
 
     def finished(self, load_id: str) -> dict[int, ChunkResult]:
         """Return the finished chunks of a load by their id."""

@@ -45,6 +45,8 @@ def cancelling(
     watcher.start()
     try:
         yield
+    except Exception:
+        raise
     except BaseException:
         # Ctrl-C, most likely.
         stop.set()

@@ -8,7 +8,7 @@ stream itself marked as finished; without that mark nothing can be published.
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from queue import Queue
@@ -78,7 +78,7 @@ class Stream:
         with (
             _writers(work, self.on_result) as writers,
             work.source.open_reader(work.plan.snapshot) as reader,
-            closing(reader.pieces(work.query, work.plan, **_piece_size(work))) as pieces,
+            closing(self._pieces(reader)) as pieces,
         ):
             self.running = [reader, *writers.workers]
             for number, piece in enumerate(pieces, start=1):
@@ -99,6 +99,14 @@ class Stream:
             return [mark]
         return sorted(writers.results, key=lambda result: result.chunk_id)
 
+    def _pieces(self, reader: Reader) -> Generator[Piece, None, None]:
+        work = self.work
+        # A transform of whole chunks sees all the rows of one, however many bytes they are.
+        whole = work.mapping.transform and work.mapping.transform_scope is TransformScope.CHUNK
+        size = 2**62 if whole else PIECE_BYTES
+        rows = work.plan.chunk_size
+        return reader.pieces(work.query, work.plan, self.chunk, rows=rows, size=size)
+
     def _cancel(self) -> None:
         for each in self.running:
             each.cancel()
@@ -112,12 +120,6 @@ class Stream:
         return ChunkResult(
             chunk_id=self.chunk.id, status=ChunkStatus.FAILED, rows_read=rows, error=words
         )
-
-
-def _piece_size(work: Work) -> dict[str, int]:
-    """Return the most that a piece may hold; a transform of whole chunks sees all their rows."""
-    whole = work.mapping.transform and work.mapping.transform_scope is TransformScope.CHUNK
-    return {"rows": work.plan.chunk_size, "size": 2**62 if whole else PIECE_BYTES}
 
 
 @dataclass(slots=True)

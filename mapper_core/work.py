@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Event
+from threading import Event, Lock
 
+from .errors import RejectLimitError
 from .ledger import Ledger
 from .model import Column, DataPath, Mapping, Plan
 from .protocols import Source, Target
@@ -23,6 +24,31 @@ class Destination:
     staged: bool
 
 
+class RejectBudget:
+    """How many rows of a load may be refused, counted over all its workers."""
+
+    def __init__(self, limit: int | None, taken: int = 0) -> None:
+        self._limit = limit
+        self._taken = taken
+        self._lock = Lock()
+
+    def take(self) -> None:
+        """Count one more refused row. Raises RejectLimitError when that is one too many."""
+        with self._lock:
+            if self._limit is not None and self._taken >= self._limit:
+                msg = (
+                    f"more than {self._limit} rows were refused, the reject_limit: mend the rows or"
+                    " the target, or raise the limit (None is no limit)"
+                )
+                raise RejectLimitError(msg)
+            self._taken += 1
+
+    def give_back(self, rows: int) -> None:
+        """Forget refused rows whose chunk was rolled back."""
+        with self._lock:
+            self._taken -= rows
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What the workers of one call share; nothing in it changes."""
@@ -36,6 +62,8 @@ class Work:
     stop: Event
     should_stop: Callable[[], bool] | None = None
     """The caller's own function, asked now and then."""
+    rejects: RejectBudget | None = None
+    """How many rows may be refused; None when one is enough to fail its chunk."""
     stop_on_error: bool = False
     """Whether a chunk that fails stops the others."""
 

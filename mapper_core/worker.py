@@ -6,16 +6,16 @@ goes wrong on the way, the transaction takes all of it back.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from . import intake
+from . import intake, rejects
 from .errors import SnapshotLostError, StaleLoadError, TransferError
 from .ledger import ChunkIsFinished
-from .model import Chunk, ChunkKind, StrategyName
-from .protocols import Piece, Reader, Transaction, Writer
+from .model import Chunk, ChunkKind, Plan, StrategyName
+from .protocols import Batch, Piece, Reader, Transaction, Writer
 from .results import ChunkResult, ChunkStatus
 from .retry import first_line
 from .work import Destination, Work
@@ -56,6 +56,7 @@ class Worker:
         self._opened: Sessions | None = None
         self._attempts = 0
         self._rows_read: int | None = None
+        self._rejected = 0
         self._last_error: str | None = None
 
     def __enter__(self) -> "Worker":
@@ -92,6 +93,7 @@ class Worker:
         def attempt() -> ChunkResult:
             self._attempts += 1
             self._rows_read = None
+            self._rejected = 0
             try:
                 return self._attempt(chunk, piece, begun, started_at)
             except Exception as error:
@@ -148,6 +150,9 @@ class Worker:
                 # By another process, or by an attempt of ours that got no answer to its COMMIT.
                 return self._found_finished(chunk, ours=self._attempts > 1)
         except BaseException:
+            if self._work.rejects:
+                # Rolled back with the chunk; its next attempt counts them again.
+                self._work.rejects.give_back(self._rejected)
             # Whatever state the sessions are in, the next attempt starts with new ones.
             self._close()
             raise
@@ -160,15 +165,22 @@ class Worker:
         The target hears of the end of the rows only after the source has said that it sent them
         all: a stream that was cut is never committed.
         """
-        work, meter = self._work, intake.Meter()
+        work, meter, rejected = self._work, intake.Meter(), 0
         self._destination.ledger.claim(transaction, work.plan, chunk, sessions.asker)
-        if piece is not None:
-            self._rows_read, batches = piece.rows, meter.over(piece.batches)
-            written = intake.write(work, batches, chunk, transaction) if piece.rows else 0
-        elif sessions.reader is not None:
-            with closing(sessions.reader.read(work.query, work.plan, chunk)) as batches:
-                written = intake.write(work, meter.over(batches), chunk, transaction)
-            self._rows_read = sessions.reader.rows_read
+        if not work.in_server:
+            rows = _Rows(work, chunk, piece, sessions.reader)
+            if piece is not None and not piece.rows:
+                written = 0  # the mark of a stream, which has no rows of its own
+            elif work.rejects is None:
+                with closing(rows.read()) as batches:
+                    written = intake.write(work, meter.over(batches), chunk, transaction)
+            else:
+                sieve = rejects.Sieve(work, chunk, transaction)
+                try:
+                    written = sieve.write(rows.read, rows.again, meter)
+                finally:
+                    rejected = self._rejected = sieve.rejected
+            self._rows_read = rows.read_in_all
         else:
             written = self._rows_read = transaction.insert_select(
                 work.query,
@@ -180,12 +192,13 @@ class Worker:
             )
         if self._rows_read is None:
             raise TransferError("the source did not say that it sent all rows of the chunk")
-        intake.check_taken(work, sent=self._rows_read, taken=written)
+        intake.check_taken(work, sent=self._rows_read - rejected, taken=written)
         return ChunkResult(
             chunk_id=chunk.id,
             status=ChunkStatus.SUCCEEDED,
             rows_read=self._rows_read,
             rows_written=written,
+            rows_rejected=rejected,
             bytes=meter.bytes,
         )
 
@@ -293,6 +306,38 @@ class Worker:
             self._sessions.close()
         except Exception as error:  # noqa: BLE001 - it is being thrown away; what went wrong is already known
             logger.warning("a session did not close cleanly: %s", first_line(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A chunk's rows, from a session of the source or from memory."""
+
+    work: Work
+    chunk: Chunk
+    piece: Piece | None
+    reader: Reader | None
+
+    def read(self) -> Generator[Batch, None, None]:
+        """Read them as they come."""
+        if self.reader is None:
+            assert self.piece is not None  # noqa: S101 - rows come from one or the other
+            return (batch for batch in self.piece.batches)
+        return self.reader.read(self.work.query, self.work.plan, self.chunk)
+
+    def again(self, plan: Plan) -> Iterable[Piece]:
+        """Read them once more, in pieces small enough to be tried again and again."""
+        if self.reader is None:
+            assert self.piece is not None  # noqa: S101 - rows come from one or the other
+            return [self.piece]
+        size = {"rows": rejects.PIECE_ROWS, "size": rejects.PIECE_BYTES}
+        return self.reader.pieces(self.work.query, plan, self.chunk, **size)
+
+    @property
+    def read_in_all(self) -> int | None:
+        """How many there are, once they have been read to the end."""
+        if self.piece is not None:
+            return self.piece.rows
+        return None if self.reader is None else self.reader.rows_read
 
 
 class _NotCommittedError(Exception):

@@ -127,10 +127,8 @@ def crowded(source, target, run):
         run(source, f"create role {role} login connection limit {connections}")
         for url in (source, target):
             run(url, f"grant all on all tables in schema public to {role}")
-            run(
-                url,
-                f"grant create on database {psycopg.conninfo.conninfo_to_dict(url)['dbname']} to {role}",
-            )
+            database = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+            run(url, f"grant create on database {database} to {role}")
         return [url.replace("postgres@", f"{role}@") for url in (source, target)]
 
     yield make

@@ -124,6 +124,15 @@ class Generic:
     def is_duplicate(self, error: BaseException) -> bool:
         return isinstance(error, exc.IntegrityError)
 
+    def row_error(self, error: BaseException) -> str | None:
+        if isinstance(error, exc.IntegrityError | exc.DataError):
+            return type(error.orig).__name__
+        return None
+
+    def row_position(self, error: BaseException) -> int | None:
+        del error  # no word for it that all databases share
+        return None
+
     def explain(self, error: BaseException) -> str | None:
         if isinstance(error, exc.DBAPIError):
             return str(error.orig)

@@ -71,11 +71,11 @@ class GenericReader:
         self.rows_read = read
 
     def pieces(
-        self, query: Query, plan: Plan, *, rows: int, size: int
+        self, query: Query, plan: Plan, chunk: Chunk, *, rows: int, size: int
     ) -> Generator[Piece, None, None]:
         del size  # rows are counted, not weighed
         held: list[Row] = []
-        with closing(self.read(query, plan, plan.chunks[0])) as batches:
+        with closing(self.read(query, plan, chunk)) as batches:
             for batch in batches:
                 held += batch  # type: ignore[arg-type]  # this adapter reads rows
                 while len(held) >= rows:

@@ -141,9 +141,26 @@ class GenericTransaction:
             f" where not exists (select 1 from {name} t where {same})"
         )
 
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        self.execute("savepoint mapper_rows")
+        try:
+            yield
+        except BaseException:
+            self.execute("rollback to savepoint mapper_rows")
+            raise
+        if self._connection.dialect.name != "oracle":  # where a savepoint is just forgotten
+            self.execute("release savepoint mapper_rows")
+
     def create_stage(
-        self, stage: Sequence[str], target: Sequence[str], columns: Sequence[str]
+        self,
+        stage: Sequence[str],
+        target: Sequence[str],
+        columns: Sequence[str],
+        *,
+        checked: bool = False,
     ) -> None:
+        del checked  # its rows are refused when they are published
         like = self._table(target)
         copied = [sa.Column(name, like.c[name].type) for name in columns]
         chunk = sa.Column(STAGE_CHUNK, sa.Integer)

@@ -156,6 +156,12 @@ class PostgreSQL:
     def is_duplicate(self, error: BaseException) -> bool:
         return errors.is_duplicate(error)
 
+    def row_error(self, error: BaseException) -> str | None:
+        return errors.row_error(error)
+
+    def row_position(self, error: BaseException) -> int | None:
+        return errors.row_position(error)
+
     def explain(self, error: BaseException) -> str | None:
         return errors.words(error) if isinstance(error, psycopg.Error) else None
 

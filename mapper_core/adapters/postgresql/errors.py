@@ -3,6 +3,8 @@
 Source of the codes: PostgreSQL documentation, appendix A, "PostgreSQL Error Codes".
 """
 
+import re
+
 import psycopg
 
 # Classes and codes after which the same work may succeed.
@@ -36,6 +38,17 @@ _REFUSED_FOR_GOOD = (
 # What libpq is told when no connection is left; it keeps the SQLSTATE (53300) to itself here too.
 _CROWDED = ("too many clients", "too many connections", "connection slots are reserved")
 
+# Classes and codes of errors that one row's values cause.
+_OF_A_ROW = (
+    "22",  # data exceptions
+    "23",  # integrity constraints
+    "54000",  # program limits: a value too long for an index, say
+    "P0001",  # what a trigger raises
+)
+
+# Where COPY says which of its rows it was busy with.
+_LINE = re.compile(r"COPY .*?, \w+ (\d+)")
+
 UNIQUE_VIOLATION = "23505"
 
 
@@ -66,6 +79,23 @@ def is_crowded(error: BaseException) -> bool:
 def is_duplicate(error: BaseException) -> bool:
     """Whether a unique key refused a row."""
     return isinstance(error, psycopg.Error) and error.sqlstate == UNIQUE_VIOLATION
+
+
+def row_error(error: BaseException) -> str | None:
+    """Return the code of an error that a row written caused; None for others."""
+    if not isinstance(error, psycopg.Error):
+        return None
+    if error.sqlstate:
+        return error.sqlstate if error.sqlstate.startswith(_OF_A_ROW) else None
+    # psycopg refuses what it cannot write as text, a NUL byte say.
+    return "22000" if isinstance(error, psycopg.DataError) else None
+
+
+def row_position(error: BaseException) -> int | None:
+    """Return which row of a COPY caused the error, from 1, where the server says so."""
+    context = error.diag.context if isinstance(error, psycopg.Error) else None
+    found = _LINE.search(context or "")
+    return int(found[1]) if found else None
 
 
 def words(error: psycopg.Error) -> str:

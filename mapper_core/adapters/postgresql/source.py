@@ -83,10 +83,10 @@ class PostgreSQLReader:
         return self._blocks(statement)
 
     def pieces(
-        self, query: Query, plan: Plan, *, rows: int, size: int
+        self, query: Query, plan: Plan, chunk: Chunk, *, rows: int, size: int
     ) -> Generator[Piece, None, None]:
         names = ", ".join(key_columns([column.name for column in plan.columns]))
-        source = self._statements.rows(query, plan, plan.chunks[0])
+        source = self._statements.rows(query, plan, chunk)
         binary = plan.data_path is DataPath.COPY_BINARY
         form = "binary" if binary else "text"
         statement = f"copy (select {names} from {source}) to stdout (format {form})"

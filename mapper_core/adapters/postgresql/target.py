@@ -55,6 +55,20 @@ where a.attrelid = to_regclass(:name) and a.attidentity = 'd'
 """
 
 
+# What the target asks of a row by itself: columns, whether they are NOT NULL, a CHECK as SQL.
+_CHECKS = """
+select array[a.attname::text], true, null::text
+from pg_attribute a
+where a.attrelid = to_regclass(:name) and a.attnum > 0 and a.attnotnull and not a.attisdropped
+union all
+select (select array_agg(a.attname::text) from pg_attribute a
+        where a.attrelid = c.conrelid and a.attnum = any(c.conkey)),
+       false, format('constraint %I ', c.conname) || pg_get_constraintdef(c.oid)
+from pg_constraint c
+where c.conrelid = to_regclass(:name) and c.contype = 'c' and c.conkey <> '{}'
+"""
+
+
 class PostgreSQLTransaction:
     """One open transaction."""
 
@@ -145,8 +159,28 @@ class PostgreSQLTransaction:
             f" where not exists (select from {name} t where {same})"
         )
 
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        self.execute("savepoint mapper_rows")
+        try:
+            yield
+            # What is checked at the end of a transaction could no longer be laid to one row.
+            self.execute("set constraints all immediate")
+        except BaseException:
+            # A connection that is lost has nothing to take back.
+            with suppress(psycopg.Error):
+                session.end_statement(self._connection)
+                self.execute("rollback to savepoint mapper_rows")
+            raise
+        self.execute("release savepoint mapper_rows")
+
     def create_stage(
-        self, stage: Sequence[str], target: Sequence[str], columns: Sequence[str]
+        self,
+        stage: Sequence[str],
+        target: Sequence[str],
+        columns: Sequence[str],
+        *,
+        checked: bool = False,
     ) -> None:
         name, listed = session.identifier(*stage), _listed(columns)
         chunk = session.identifier(STAGE_CHUNK)
@@ -164,6 +198,17 @@ class PostgreSQLTransaction:
         for column, default in defaults:
             quoted = session.identifier(column)
             self.execute(f"alter table {name} alter column {quoted} set default {default}")
+        if checked:
+            self._copy_checks(name, session.identifier(*target), columns)
+
+    def _copy_checks(self, stage: str, target: str, columns: Sequence[str]) -> None:
+        for column, required, check in self.execute(_CHECKS, {"name": target}):
+            if required and column[0] in columns:
+                quoted = session.identifier(column[0])
+                self.execute(f"alter table {stage} alter column {quoted} set not null")
+            elif check is not None and set(column) <= set(columns):
+                # From the target's own catalog, already as SQL.
+                self.execute(f"alter table {stage} add {check}")
 
     def write(
         self,

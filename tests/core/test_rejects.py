@@ -1,0 +1,292 @@
+"""Rows that the target refuses: set apart, counted, kept with why; the others are loaded."""
+
+import threading
+from decimal import Decimal
+
+import psycopg
+import pytest
+
+from mapper_core import (
+    RejectLimitError,
+    RetryConfig,
+    RetryHandler,
+    SettingsError,
+    execute_query_parallel,
+    list_rejects,
+)
+
+from .waiting import assert_nothing_left
+
+ROWS = 3_000
+BAD = {7, 8, 700, 1500, 2999}
+
+
+@pytest.fixture
+def orders(source, target, run):
+    """3,000 orders, of which five have an amount that the target refuses."""
+    run(
+        source,
+        "create table orders (id int primary key, note text, amount numeric)",
+        "insert into orders select i, E'tab\\t back\\\\slash\\nline ' || i, i"
+        f" from generate_series(1, {ROWS}) i",
+        f"update orders set amount = -1 where id in ({', '.join(map(str, BAD))})",
+    )
+    run(target, "create table orders (id int, note text, amount numeric check (amount > 0))")
+    yield
+    assert_nothing_left(source, target)
+
+
+def load(source, target, sql="select * from orders order by id", **options):
+    options = {"chunk_size": 500, "max_workers": 2, "reject_limit": 10, **options}
+    return execute_query_parallel(
+        source,
+        sql,
+        target_conn=target,
+        target_table="orders",
+        min_rows_for_parallel=0,
+        enable_progress=False,
+        **options,
+    )
+
+
+def good(rows=ROWS):
+    return [(rows - len(BAD),)]
+
+
+COUNT = "select count(*) from orders"
+
+
+@pytest.mark.parametrize("strategy", ["key", "physical", "stream_once", "one_pass", "offset"])
+@pytest.mark.parametrize("path", ["binary copy", "text copy", "rows"])
+def test_refused_rows_are_set_apart_and_the_others_loaded(
+    orders, source, target, run, strategy, path
+):
+    """On every path and however chunks are cut; each is listed with its values and why."""
+    options = {}
+    if path == "text copy":
+        run(target, "alter table orders alter id type bigint")
+    if path == "rows":
+        options["transformation_func"] = lambda rows: rows
+
+    result = load(source, target, strategy=strategy, **options)
+
+    assert "succeeded" == result.status, result.chunk_errors
+    assert (ROWS, ROWS - len(BAD), len(BAD), len(BAD)) == (
+        result.total_rows_processed,
+        result.total_rows_successful,
+        result.total_rows_failed,
+        result.rows_rejected,
+    )
+    assert good() == run(target, COUNT)
+    rejected = list_rejects(target, result.load_id)
+    assert {str(number) for number in BAD} == {str(reject.row["id"]) for reject in rejected}
+    seven = next(reject for reject in rejected if str(reject.row["id"]) == "7")
+    assert "tab\t back\\slash\nline 7" == seven.row["note"]
+    assert -1 == Decimal(seven.row["amount"])
+    assert ("23514", True) == (seven.code, "orders_amount_check" in seven.error)
+    assert {reject.load_id for reject in rejected} == {result.load_id}
+
+
+def test_without_a_limit_given_a_refused_row_fails_its_chunk(orders, source, target, run):
+    """The default: nothing is left out unless that is asked for."""
+    result = load(source, target, reject_limit=0)
+
+    assert ("partial", 4) == (result.status, result.chunks_failed)
+    assert [] == list_rejects(target, result.load_id)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_one_row_over_the_limit_fails_its_chunk(orders, source, target, run, workers):
+    """Counted over all workers; what is in and what is listed are of the chunks that are in."""
+    result = load(source, target, reject_limit=2, max_workers=workers)
+
+    assert result.chunks_failed
+    assert all("more than 2 rows were refused" in e["error"] for e in result.chunk_errors)
+    assert result.total_rows_processed == ROWS
+    assert [(result.total_rows_successful,)] == run(target, COUNT)
+    listed = list_rejects(target, result.load_id)
+    assert result.rows_rejected == len(listed) <= 2
+    assert RejectLimitError.__name__ in result.chunk_errors[0]["error"]
+
+
+def test_a_continued_load_counts_the_rows_refused_before(orders, source, target, run):
+    """The limit is the load's, not the call's."""
+    load(source, target, reject_limit=3, load_id="again", max_workers=1)
+    refused = len(list_rejects(target, "again"))
+    again = load(source, target, reject_limit=3, load_id="again", max_workers=1)
+
+    assert again.chunks_failed
+    assert refused == len(list_rejects(target, "again"))
+
+    last = load(source, target, reject_limit=None, load_id="again")
+
+    assert "succeeded" == last.status
+    assert len(BAD) == len(list_rejects(target, "again"))
+    assert good() == run(target, COUNT)
+
+
+def test_every_row_may_be_refused(orders, source, target, run):
+    """No limit is no limit, and each row is listed once."""
+    run(target, "alter table orders add check (id < 0)")
+
+    result = load(source, target, "select * from orders where id <= 300", reject_limit=None)
+
+    assert ("succeeded", 300, 0) == (
+        result.status,
+        result.rows_rejected,
+        result.total_rows_successful,
+    )
+    assert 300 == len({reject.row["id"] for reject in list_rejects(target, result.load_id)})
+
+
+@pytest.mark.parametrize(
+    ("ddl", "code"),
+    [
+        ("alter table orders add unique (note)", "23505"),
+        ("alter table orders add unique (note) deferrable initially deferred", "23505"),
+        (
+            "create table notes (note text primary key);"
+            " insert into notes select 'fine' || i from generate_series(1, 100) i;"
+            " alter table orders add foreign key (note) references notes deferrable"
+            " initially deferred",
+            "23503",
+        ),
+        (
+            "create function no() returns trigger language plpgsql as $$ begin"
+            " if new.note like 'twice%' then raise exception 'no';end if;return new;end $$;"
+            " create trigger no before insert on orders for each row execute function no()",
+            "P0001",
+        ),
+    ],
+    ids=["unique", "deferred-unique", "deferred-foreign-key", "trigger"],
+)
+def test_rows_are_refused_for_what_they_are_among_others(source, target, run, ddl, code):
+    """Keys, references and triggers, also those that are checked at the end of a transaction."""
+    table = "create table orders (id int, note text)"
+    run(source, table, "insert into orders select i, 'fine' || i from generate_series(1, 100) i")
+    run(source, "insert into orders values (101, 'twice'), (102, 'twice'), (103, 'twice')")
+    run(target, table, *ddl.split("; "))
+
+    result = load(source, target, "select * from orders", chunk_size=40, chunk_key="id")
+
+    assert "succeeded" == result.status, result.chunk_errors
+    expected = 2 if code == "23505" else 3
+    assert (expected, [(103 - expected,)]) == (result.rows_rejected, run(target, COUNT))
+    assert {code} == {reject.code for reject in list_rejects(target, result.load_id)}
+
+
+def test_a_staged_load_refuses_rows_before_it_is_published(orders, source, target, run):
+    """What the target asks of a row by itself, its stage asks too."""
+    run(target, "alter table orders alter note set not null")
+    run(source, "update orders set note = null where id = 5")
+
+    result = load(source, target, load_mode="replace")
+
+    assert ("succeeded", True, len(BAD) + 1) == (
+        result.status,
+        result.published,
+        result.rows_rejected,
+    )
+    assert [(ROWS - len(BAD) - 1,)] == run(target, COUNT)
+    again = load(source, target, load_mode="replace")
+    assert [(ROWS - len(BAD) - 1,)] == run(target, COUNT)
+    assert again.rows_rejected == len(BAD) + 1
+
+
+@pytest.mark.parametrize("scope", ["chunk", "batch"])
+def test_a_row_that_the_transform_raises_on_is_refused_too(orders, source, target, run, scope):
+    """Under the same limit, whole as the query gave it."""
+
+    def doubled(rows):
+        return [{**row, "amount": 2 * checked(row)} for row in rows]
+
+    def checked(row):
+        if row["id"] in {3, 1999}:
+            raise ValueError(f"odd {row['id']}")
+        return row["amount"]
+
+    result = load(source, target, transformation_func=doubled, transform_scope=scope)
+
+    assert ("succeeded", len(BAD) + 2) == (result.status, result.rows_rejected)
+    told = {
+        reject.error
+        for reject in list_rejects(target, result.load_id)
+        if reject.code == "transform"
+    }
+    assert {"ValueError: odd 3", "ValueError: odd 1999"} == told
+    assert [(ROWS - len(BAD) - 2,)] == run(target, COUNT)
+
+
+def test_an_error_of_the_query_is_not_a_refused_row(orders, source, target, run):
+    """Dividing by zero in the source is not the fault of a row in the target."""
+    sql = "select id, note, 1 / (id - 700) + 5.0 as amount from orders order by id"
+
+    result = load(source, target, sql, reject_limit=None)
+
+    assert "division by zero" in result.chunk_errors[0]["error"]
+    assert 1 == result.chunks_failed
+
+
+def test_refused_rows_are_kept_with_their_chunk_or_not_at_all(orders, source, target, run):
+    """Backends die while rows are being set apart: no row is listed twice, none is lost."""
+    stop = threading.Event()
+
+    def storm():
+        with psycopg.connect(target, autocommit=True) as killer:
+            while not stop.wait(0.05):
+                killer.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity where pid in (select"
+                    " pid from pg_stat_activity where datname = current_database() and state ="
+                    " 'active' and application_name like 'mapper%' limit 1)"
+                )
+
+    killing = threading.Thread(target=storm)
+    killing.start()
+    try:
+        patient = RetryHandler(RetryConfig(max_retries=50, initial_delay=0.05, max_delay=0.1))
+        result = load(source, target, retry_handler=patient, reject_limit=None)
+    finally:
+        stop.set()
+        killing.join()
+
+    assert "succeeded" == result.status, result.chunk_errors
+    assert good() == run(target, COUNT)
+    assert sorted(BAD) == sorted(int(r.row["id"]) for r in list_rejects(target, result.load_id))
+
+
+def test_inside_one_database_rows_are_copied_to_be_told_apart(orders, source, run):
+    """INSERT ... SELECT would fail as a whole."""
+    run(source, "create table copies (like orders, check (amount > 0))")
+
+    result = execute_query_parallel(
+        source,
+        "select * from orders",
+        target_conn=source,
+        target_table="copies",
+        reject_limit=10,
+        min_rows_for_parallel=0,
+    )
+
+    assert ("physical", len(BAD)) == (result.strategy, result.rows_rejected)
+
+
+def test_no_rejects_is_an_empty_list(target):
+    """Also where there is no ledger yet."""
+    assert [] == list_rejects(target, "nobody's")
+
+
+@pytest.mark.parametrize("limit", [-1, "many"])
+def test_a_limit_that_makes_no_sense_is_refused(orders, source, target, limit):
+    """In words."""
+    with pytest.raises(SettingsError, match="reject_limit="):
+        load(source, target, reject_limit=limit)
+
+
+def test_no_limit_can_be_set_in_the_environment(orders, source, target, monkeypatch):
+    """As the word none."""
+    monkeypatch.setenv("MAPPER_REJECT_LIMIT", "None")
+    options = {"target_conn": target, "target_table": "orders", "enable_progress": False}
+
+    result = execute_query_parallel(source, "select * from orders", **options)
+
+    assert len(BAD) == result.rows_rejected
