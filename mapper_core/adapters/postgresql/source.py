@@ -26,8 +26,18 @@ BLOCK_BYTES = 128 * 1024
 _BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _BINARY_TRAILER = b"\xff\xff"
 
-# Rows handed on together where Python rows are needed.
+# Rows handed on together where Python rows are needed; fewer when they are wide.
 BATCH_ROWS = 1_000
+BATCH_BYTES = 4 * 1024 * 1024
+
+# Types whose values are never wide, so that nobody has to weigh them.
+_NARROW = frozenset(
+    psycopg.adapters.types[name].oid
+    for name in (
+        *("bool", "int2", "int4", "int8", "float4", "float8", "numeric", "oid", "uuid"),
+        *("date", "time", "timetz", "timestamp", "timestamptz", "interval"),
+    )
+)
 
 
 class PostgreSQLReader:
@@ -91,7 +101,7 @@ class PostgreSQLReader:
         form = "binary" if binary else "text"
         statement = f"copy (select {names} from {source}) to stdout (format {form})"
         if plan.data_path is DataPath.ROWS:
-            return self._row_pieces(statement, plan.columns, rows)
+            return self._row_pieces(statement, plan.columns, rows, size)
         return self._block_pieces(statement, binary=binary, rows=rows, size=size)
 
     def _blocks(self, statement: str) -> Generator[Batch, None, None]:
@@ -155,19 +165,11 @@ class PostgreSQLReader:
             self.rows_read = read
 
     def _row_pieces(
-        self, statement: str, columns: Sequence[Column], size: int
+        self, statement: str, columns: Sequence[Column], rows: int, size: int
     ) -> Generator[Piece, None, None]:
-        held: list[Row] = []
-        with closing(self._rows(statement, columns)) as batches:
+        with closing(self._rows(statement, columns, most=rows, size=size)) as batches:
             for batch in batches:
-                held += batch  # type: ignore[arg-type]  # this path carries rows
-                while len(held) >= size:
-                    yield Piece((held[:size],), size)
-                    held = held[size:]
-        read, self.rows_read = self.rows_read, None
-        if held:
-            yield Piece((held,), len(held))
-        self.rows_read = read
+                yield Piece((batch,), len(batch))
 
     @contextmanager
     def _copying(self, statement: str) -> Iterator[session.Arrivals]:
@@ -185,21 +187,31 @@ class PostgreSQLReader:
         finally:
             _drain(self._connection)
 
-    def _rows(self, statement: str, columns: Sequence[Column]) -> Generator[Batch, None, None]:
+    def _rows(
+        self,
+        statement: str,
+        columns: Sequence[Column],
+        *,
+        most: int = BATCH_ROWS,
+        size: int = BATCH_BYTES,
+    ) -> Generator[Batch, None, None]:
         self.rows_read = None
         cursor = psycopg.Cursor(self._connection)
         cursor.adapters.register_loader("interval", _ExactIntervalLoader)
         rows: list[Row] = []
-        read = 0
+        read = weight = 0
+        wide = [place for place, column in enumerate(columns) if column.type_id not in _NARROW]
         with cursor.copy(statement.encode()) as copy:
             copy.set_types([column.type_id or 0 for column in columns])
             with closing(copy.rows()) as stream:  # type: ignore[type-var]
                 for row in stream:
                     rows.append(row)
-                    if len(rows) >= BATCH_ROWS:
+                    for place in wide:
+                        weight += _weight(row[place])
+                    if len(rows) >= most or weight >= size:
                         read += len(rows)
                         yield rows
-                        rows = []
+                        rows, weight = [], 0
         if rows:
             read += len(rows)
             yield rows
@@ -223,6 +235,15 @@ class _ExactIntervalLoader(IntervalLoader):
             )
             raise psycopg.DataError(msg)
         return super().load(data)
+
+
+def _weight(value: Any) -> int:
+    """Return about how many bytes a value takes up."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(_weight(key) + _weight(held) for key, held in value.items())
+    return sum(map(_weight, value)) if isinstance(value, list) else 16
 
 
 def _ended(arrived: session.Arrivals) -> int:
