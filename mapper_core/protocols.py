@@ -126,8 +126,11 @@ class Survey(Protocol):
         With `may_shorten` the first column alone will do where it tells enough rows apart.
         """
 
-    def block_cuts(self, chunk_size: int) -> BlockCuts | Refused:
-        """Find where to cut the files of the one table that the query reads, or why not to."""
+    def block_cuts(self, chunk_size: int, *, asked_for: bool) -> BlockCuts | Refused:
+        """Find where to cut the files of the one table that the query reads, or why not to.
+
+        What is `asked_for` is refused only where it is impossible, not where it does not pay.
+        """
 
     def moved(self, marks: Sequence[str]) -> str | None:
         """Return why blocks hold other rows than when the marks were made, or None."""

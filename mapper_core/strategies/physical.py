@@ -13,7 +13,7 @@ def divide(case: Case) -> Answer:
         return Refused("an update moves its row to another block, and there is no one snapshot")
     if not case.forced and (reason := _better_by_key(case)):
         return Refused(reason)
-    found = case.survey.block_cuts(case.chunk_size)
+    found = case.survey.block_cuts(case.chunk_size, asked_for=case.forced)
     if isinstance(found, Refused):
         return found
     chunks = chunker.block_chunks(found.cuts, rows=found.rows)

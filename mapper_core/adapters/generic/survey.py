@@ -65,8 +65,8 @@ class GenericSurvey:
         del key
         return None
 
-    def block_cuts(self, chunk_size: int) -> BlockCuts | Refused:
-        del chunk_size
+    def block_cuts(self, chunk_size: int, *, asked_for: bool) -> BlockCuts | Refused:
+        del chunk_size, asked_for
         return Refused("this database is not known to read ranges of blocks")
 
     def moved(self, marks: Sequence[str]) -> str | None:

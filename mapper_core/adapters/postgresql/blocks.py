@@ -80,6 +80,7 @@ def find(
     query: str,
     some_blocks: str,
     chunk_size: int,
+    asked_for: bool,
 ) -> BlockCuts | Refused:
     """Return where to cut the blocks of `table`, which `query` reads, or why not to.
 
@@ -91,6 +92,7 @@ def find(
         query: the whole of it.
         some_blocks: the query, narrowed to `SOME` blocks.
         chunk_size: rows between two cuts.
+        asked_for: whether to cut even where it does not pay.
     """
     if version < _RANGE_SCANS:
         return Refused("PostgreSQL reads ranges of blocks from version 14 on")
@@ -110,10 +112,11 @@ def find(
     if not scans:
         return Refused("the planner does not read a range of blocks by itself here")
     planned = explain(query)
-    if any("Index" in scan or "Bitmap" in scan for scan in _scans(planned)):
+    if not asked_for and any("Index" in scan or "Bitmap" in scan for scan in _scans(planned)):
         return Refused("an index finds the query's rows; ranges of blocks would read them all")
     rows = int(planned["Plan Rows"])
-    if "Filter" in str(planned) and rows < _LEAST_SHARE * _rows_in(leaves):
+    filtered = "Filter" in str(planned)
+    if not asked_for and filtered and rows < _LEAST_SHARE * _rows_in(leaves):
         return Refused(
             f"the query keeps about {rows:,} of the table's rows, and they may lie anywhere in it"
         )

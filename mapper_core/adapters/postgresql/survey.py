@@ -114,7 +114,7 @@ class PostgreSQLSurvey:
             may_shorten=may_shorten,
         )
 
-    def block_cuts(self, chunk_size: int) -> BlockCuts | Refused:
+    def block_cuts(self, chunk_size: int, *, asked_for: bool) -> BlockCuts | Refused:
         if self._query.with_slots is None or self._query.table is None:
             return Refused("the query is more than a plain SELECT from one table")
         return blocks.find(
@@ -125,6 +125,7 @@ class PostgreSQLSurvey:
             query=self._text,
             some_blocks=self._statements.query(self._query, condition=blocks.SOME),
             chunk_size=chunk_size,
+            asked_for=asked_for,
         )
 
     def moved(self, marks: Sequence[str]) -> str | None:
