@@ -60,7 +60,7 @@ def chunks(target_conn: Any, load_id: str, *, ledger_schema: str | None = None) 
 
     found = _asked(target_conn, ledger_schema, ask)
     if found is None:
-        msg = f"the ledger has no load {load_id!r}: its list of loads has the ids"
+        msg = f"the ledger has no load {load_id!r}: `mapper loads` lists those it has"
         raise LedgerError(msg)
     return found
 

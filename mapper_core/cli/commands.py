@@ -69,12 +69,12 @@ def _run(parsed: argparse.Namespace, stopping: Stopping) -> int:
         screen.line("Stopped before a row moved.")
         return stopping.exit_code
     except BrokenPipeError:
-        # Python would flush what is left at its end, and fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return _BROKEN_PIPE
-    except Exception as error:  # noqa: BLE001 - a defect: where it is, not what was in its hands
-        where = "".join(traceback.format_tb(error.__traceback__))
-        screen.line(f"{where}{parsed.prog}: unexpected {type(error).__name__}; please report it")
+    except Exception as error:  # noqa: BLE001 - a defect, or a full disk behind standard output
+        _discard_output()
+        told = "".join(traceback.format_exception(error))
+        screen.line(options.without_secrets(told, parsed).rstrip())
         return _UNFINISHED
     finally:
         screen.end()
@@ -171,6 +171,11 @@ def _chunks(parsed: argparse.Namespace, _: Stopping) -> int:
     found = history.chunks(target, parsed.load_id, ledger_schema=parsed.ledger_schema)
     print(report.chunks_json(found) if parsed.json else report.chunks_text(found))
     return _DONE
+
+
+def _discard_output() -> None:
+    """Forget what could not be printed: Python would try again at its end, and fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version() -> str:

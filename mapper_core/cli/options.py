@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, cast
+from urllib.parse import unquote
 
 from ..errors import SettingsError
 from ..model import LoadMode, LoadWindow, StrategyName
@@ -174,7 +175,22 @@ def call_of(arguments: argparse.Namespace) -> tuple[str, str, LoadOptions]:
 
 def in_options_words(message: str) -> str:
     """Return a message about keywords as one about the options that stand for them."""
+    message = message.replace("window=LoadWindow(column, start, end)", "--window COLUMN START END")
     return re.sub(r"\b[a-z]+(_[a-z]+)+\b", lambda word: _FLAGS.get(word[0], word[0]), message)
+
+
+def without_secrets(text: str, arguments: argparse.Namespace) -> str:
+    """Return a text without the URLs in force and the passwords in them."""
+    for role in ("source", "target"):
+        try:
+            url = url_of(role, getattr(arguments, role, None))
+        except SettingsError:
+            continue
+        # The last one of these is the whole of it, whatever it looks like.
+        for pattern in (r"://[^/@]*?:(.+)@", r"pass\w*=([^&\s]+)", "(.+)"):
+            for secret in re.findall(pattern, url):
+                text = text.replace(secret, "***").replace(unquote(secret), "***")
+    return text
 
 
 def again(arguments: Sequence[str], *, prog: str, load_id: str) -> list[str]:
@@ -182,7 +198,7 @@ def again(arguments: Sequence[str], *, prog: str, load_id: str) -> list[str]:
 
     A URL is written only where it cannot hold a password.
     """
-    words, is_url = [prog], False
+    words, is_url = prog.split(), False
     for word in arguments:
         flag, equals, value = word.partition("=")
         if is_url:
@@ -254,7 +270,8 @@ def _names(text: str, separator: str, flag: str) -> tuple[str, ...]:
     if not re.fullmatch(rf"{_PART}(?:{re.escape(separator)}{_PART})*", text):
         msg = f"{flag} {text!r} is no name, or names joined by {separator!r}: quote odd ones"
         raise SettingsError(msg)
-    return tuple(quoted.replace('""', '"') or plain for quoted, plain in re.findall(_PART, text))
+    parts = re.findall(rf"{_PART}(?:{re.escape(separator)}|$)", text)
+    return tuple(quoted.replace('""', '"') or plain for quoted, plain in parts)
 
 
 def _param(text: str) -> tuple[str, str]:

@@ -72,13 +72,12 @@ def _read(result: ParallelProcessingResult, status: ChunkStatus) -> int:
 def _chunks(result: ParallelProcessingResult) -> str:
     begun = result.chunks_succeeded + result.chunks_failed + result.chunks_skipped
     counts = [
-        (result.chunks_succeeded, "loaded"),
         (result.chunks_skipped, "found loaded already"),
         (result.chunks_failed, "failed"),
         (result.chunks_total - begun, "not begun"),
     ]
-    said = ", ".join(f"{n:,} {what}" for n, what in counts if n)
-    return f"{result.chunks_total:,}" + (f": {said}" if said else "")
+    others = [f"{n:,} {what}" for n, what in counts if n]
+    return ", ".join([f"{result.chunks_succeeded:,} of {result.chunks_total:,} loaded", *others])
 
 
 def _failures(result: ParallelProcessingResult) -> list[tuple[str, str]]:

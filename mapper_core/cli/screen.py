@@ -44,8 +44,9 @@ class Screen:
     def end(self) -> None:
         """Take the progress line away."""
         with self._lock:
-            self._write(self._clear())
-            self._shown = ""
+            if self._shown:
+                self._write(_CLEAR)
+                self._shown = ""
 
     def callback(self, name: str) -> ProgressCallback:
         """Return a progress callback that writes here."""
@@ -53,7 +54,8 @@ class Screen:
         return create_progress_callback(name, every=every, log=self.progress)
 
     def _clear(self) -> str:
-        return _CLEAR if self._shown else ""
+        # Also without a progress line: a terminal has written ^C there.
+        return _CLEAR if self._live else ""
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
