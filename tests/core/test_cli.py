@@ -1,5 +1,6 @@
 """The command line, as a process: what it says, what it leaves, how it is stopped."""
 
+import io
 import json
 import os
 import pty
@@ -9,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import pytest
 from mapper_core import LoadMode, LoadOptions, SettingsError, StrategyName
 from mapper_core.cli import commands, options
 
-from .waiting import backends, wait_until
+from .waiting import assert_nothing_left, backends, wait_until
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "user-guide.md"
@@ -31,65 +31,73 @@ SMALL = ("--chunk-size", "250", "--min-rows", "0", "--workers", "3")
 
 # Two halves, so that a password cut in two is found as well.
 LEFT, RIGHT = "zqxpass", "jkvword"
-AGAIN = "python -m mapper_core "
 
 
 class Mapper:
-    """Starts `mapper` in a working directory, with two databases in its environment."""
+    """Runs `mapper` in a working directory, with two databases in its environment."""
 
-    def __init__(self, folder, source, target):
-        self.folder = folder
+    def __init__(self, source, target, monkeypatch, capfd):
+        self._monkeypatch, self._capfd = monkeypatch, capfd
         self.said = ""
-        secret = [url.replace("postgres@", f"postgres:{LEFT}{RIGHT}@") for url in (source, target)]
-        self.source, self.target = secret
-        self.environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "MAPPER_SOURCE_URL": self.source,
-            "MAPPER_TARGET_URL": self.target,
-        }
+        self.source, self.target = (
+            url.replace("postgres@", f"postgres:{LEFT}{RIGHT}@") for url in (source, target)
+        )
+        self.set("MAPPER_SOURCE_URL", self.source)
+        self.set("MAPPER_TARGET_URL", self.target)
+
+    def set(self, name, value):
+        self._monkeypatch.setenv(name, value)
 
     def start(self, *words, **options):
+        """Start it in a process of its own."""
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         return subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "mapper_core", *words],
-            cwd=self.folder,
-            env=self.environment,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             text=True,
-            # Whoever runs the tests in the background has silenced Ctrl-C for what they start.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-            **{
-                "stdin": subprocess.PIPE,
-                "stdout": subprocess.PIPE,
-                "stderr": subprocess.PIPE,
-                **options,
-            },
+            **{**pipes, **options},
         )
 
-    def end(self, process, stdin=None):
+    def end(self, process):
         """Wait for a process; return its exit code, output and errors."""
-        out, err = process.communicate(stdin, timeout=60)
+        out, err = process.communicate(timeout=60)
         self.said += f"{out}{err}"
         return process.returncode, out, err
 
     def __call__(self, *words, stdin=None):
-        return self.end(self.start(*words), stdin)
+        """Run it here, which costs no start of a process; return as `end` does."""
+        self._capfd.readouterr()
+        if stdin is not None:
+            self._monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        code = exit_code_of(words)
+        out, err = self._capfd.readouterr()
+        self.said += f"{out}{err}"
+        return code, out, err
 
     def json(self, *words):
         code, out, _ = self(*words, "--json")
         return code, json.loads(out)
 
 
+def exit_code_of(words):
+    """Run the command line in this process."""
+    try:
+        return commands.main(words)
+    except SystemExit as usage:
+        return usage.code
+
+
 @pytest.fixture
-def mapper(tmp_path, source, target):
-    """The command; at the end it has said no password, and no session of it is left."""
-    command = Mapper(tmp_path, source, target)
+def mapper(source, target, monkeypatch, capfd):
+    """The command; at the end it has said no password, and nothing of it is left."""
+    # Whoever runs the tests in the background has silenced Ctrl-C for what they start.
+    silenced = signal.signal(signal.SIGINT, signal.default_int_handler)
+    command = Mapper(source, target, monkeypatch, capfd)
     yield command
-    assert LEFT not in command.said
-    assert RIGHT not in command.said
-    assert "Traceback" not in command.said
-    assert "ResourceWarning" not in command.said
-    for url in (source, target):
-        wait_until(lambda url=url: not backends(url), "the command's sessions to end")
+    signal.signal(signal.SIGINT, silenced)
+    for said in (LEFT, RIGHT, "Traceback", "ResourceWarning"):
+        assert said not in command.said
+    assert_nothing_left(source, target)
 
 
 @pytest.fixture
@@ -131,7 +139,7 @@ def gate_held(source):
 
 def hear(process, words):
     """Read standard error up to a line that begins so; return what came before it."""
-    heard = []
+    heard: list[str] = []
     while line := process.stderr.readline():
         if line.startswith(words):
             return heard
@@ -141,7 +149,9 @@ def hear(process, words):
 
 def test_load(mapper, orders, source, target, run):
     """Every row is in, standard output has the summary and standard error the progress."""
-    code, out, err = mapper("load", "--query", ORDERED, "--table", "dw.orders", *SMALL)
+    code, out, err = mapper.end(
+        mapper.start("load", "--query", ORDERED, "--table", "dw.orders", *SMALL)
+    )
 
     assert 0 == code
     assert run(source, SUM.format("orders")) == run(target, SUM.format("dw.orders"))
@@ -208,7 +218,7 @@ def test_a_load_that_fails_in_part_is_continued_by_the_command_that_it_prints(
     load_id = out.split()[1]
     code, listed, _ = mapper("loads")
     head, line = listed.splitlines()
-    assert head.split() == "LOAD ID TARGET STATUS CHUNKS ROWS CREATED PUBLISHED".split()
+    assert "LOAD ID TARGET STATUS CHUNKS ROWS CREATED PUBLISHED" == " ".join(head.split())
     assert line.split()[:5] == [load_id, "dw.orders", "unfinished", "15/16", "3,750"]
     code, chunks, _ = mapper("chunks", "--load-id", load_id)
     assert 0 == code
@@ -222,7 +232,7 @@ def test_a_load_that_fails_in_part_is_continued_by_the_command_that_it_prints(
 
     run(target, "alter table dw.orders drop constraint odd")
     (command,) = re.findall(r"continue   mend the cause, then run (.*)", out)
-    code, out, err = mapper(*shlex.split(command.removeprefix(AGAIN)))
+    code, out, err = mapper(*shlex.split(re.sub(r"^(python -m mapper_core|mapper) ", "", command)))
     assert 0 == code, err
     assert "  rows       250 loaded, 3,750 found loaded already, 0 failed\n" in out
     assert "continues at another read point" in err
@@ -279,7 +289,7 @@ def test_a_signal_stops_a_load_that_the_printed_command_continues(
     assert [(out.split()[1], "loading")] == unfinished
 
     (command,) = re.findall(r"  continue   (.*)", out)
-    code, out, _ = mapper(*shlex.split(command.removeprefix(AGAIN)))
+    code, out, _ = mapper(*shlex.split(re.sub(r"^(python -m mapper_core|mapper) ", "", command)))
     assert 0 == code, out
     assert run(source, SUM.format("orders")) == run(target, SUM.format("dw.orders"))
     assert [(unfinished[0][0], "published")] == run(
@@ -329,7 +339,7 @@ def test_a_signal_ends_planning(mapper, orders, source, number, command):
 def test_progress_is_one_line_on_a_terminal(mapper, orders):
     """It is written over and over, and taken away before the summary."""
     ours, theirs = pty.openpty()
-    mapper.environment["TERM"] = "xterm"
+    mapper.set("TERM", "xterm")
     words = ("load", "--query", ORDERED, "--table", "dw.orders", *SMALL)
     process = mapper.start(*words, stderr=theirs)
     os.close(theirs)
@@ -354,7 +364,7 @@ def test_progress_can_be_silenced(mapper, orders):
     """By an option, or by the library's own setting."""
     words = ("load", "--query", ORDERED, "--table", "dw.orders")
     assert "" == mapper(*words, "--no-progress")[2]
-    mapper.environment["MAPPER_PARALLEL_PROGRESS_ENABLED"] = "no"
+    mapper.set("MAPPER_PARALLEL_PROGRESS_ENABLED", "no")
     assert "" == mapper(*words)[2]
 
 
@@ -363,7 +373,7 @@ def test_sql_from_a_file_and_from_standard_input(mapper, orders, target, run):
     sql = """\ufeff-- the first orders; all of them
         select * from orders /* :not_a_name; */ where id <= :last and note <> ';' order by id;
     """
-    (mapper.folder / "orders.sql").write_text(sql, encoding="utf-8")
+    Path("orders.sql").write_text(sql, encoding="utf-8")
     words = ("load", "--table", "dw.orders", "--param", "last=1000")
     assert 0 == mapper(*words, "--sql", "orders.sql")[0]
     assert [(1000,)] == run(target, "select count(*) from dw.orders")
@@ -374,25 +384,29 @@ def test_sql_from_a_file_and_from_standard_input(mapper, orders, target, run):
     assert out.endswith("\n             with the same query on standard input\n")
 
 
-def test_urls_from_a_dotenv_file_and_from_variables_of_other_names(mapper, orders, target, run):
+def test_urls_from_a_dotenv_file_and_from_variables_of_other_names(
+    mapper, orders, target, run, monkeypatch
+):
     """The environment beats `.env`, which has the library's settings too."""
-    source, into = (mapper.environment.pop(f"MAPPER_{role}_URL") for role in ("SOURCE", "TARGET"))
+    for role in ("SOURCE", "TARGET"):
+        monkeypatch.delenv(f"MAPPER_{role}_URL")
     words = ("load", "--query", ORDERED, "--table", "dw.orders")
     code, out, err = mapper(*words)
     assert (2, "") == (code, out)
     assert "MAPPER_SOURCE_URL is neither in the environment nor in .env" in err
 
-    (mapper.folder / ".env").write_text(
-        f"MAPPER_SOURCE_URL={source}\nWAREHOUSE={into}\nMAPPER_LEDGER_SCHEMA=books\n"
+    Path(".env").write_text(
+        f"MAPPER_SOURCE_URL={mapper.source}\nWAREHOUSE={mapper.target}\nMAPPER_LEDGER_SCHEMA=books\n"
     )
     code, out, err = mapper(*words, "--target", "env:WAREHOUSE")
     assert 0 == code, err
     assert [(1,)] == run(target, "select count(*) from books.load")
-    mapper.environment["WAREHOUSE"] = "postgresql://nobody@127.0.0.1:1/none"
+    mapper.set("WAREHOUSE", "postgresql://nobody@127.0.0.1:1/none")
+    mapper.set("MAPPER_PARALLEL_MAX_RETRIES", "0")
     code, _, err = mapper("loads", "--target", "env:WAREHOUSE", "--ledger-schema", "books")
     assert 2 == code
     assert "could not read the ledger: " in err
-    mapper.environment["WAREHOUSE"] = into
+    monkeypatch.delenv("WAREHOUSE")
     code, out, _ = mapper("loads", "--target", "env:WAREHOUSE")
     assert (0, 2) == (code, len(out.splitlines()))
 
@@ -439,10 +453,7 @@ def test_a_mistake_is_told_in_words(monkeypatch, capfd, mistake):
         monkeypatch.setenv(f"MAPPER_{role}_URL", f"postgresql://me:{LEFT}{RIGHT}@127.0.0.1:1/d")
     monkeypatch.setenv("MAPPER_PARALLEL_MAX_RETRIES", "0")
     words, said = MISTAKES[mistake]
-    try:
-        code = commands.main(words)
-    except SystemExit as usage:
-        code = usage.code
+    code = exit_code_of(words)
     out, err = capfd.readouterr()
     assert (2, "") == (code, out)
     assert said in err
@@ -460,14 +471,14 @@ def test_what_a_database_refuses_is_told_in_words(mapper, orders):
     ):
         code, out, err = mapper(*words)
         assert (2, "", 1) == (code, out, len(err.splitlines()))
-        assert err.startswith("python -m mapper_core: ")
+        assert err.startswith("mapper: ")
         assert said in err
 
 
 def test_the_version(mapper):
     """That of the distribution."""
     (version,) = re.findall(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M)
-    assert (0, f"mapper {version}\n", "") == mapper("--version")
+    assert (0, f"mapper {version}\n", "") == mapper.end(mapper.start("--version"))
 
 
 def test_a_reader_that_has_seen_enough(mapper):
@@ -494,7 +505,7 @@ def test_what_nobody_foresaw_names_no_password(mapper):
 
 def test_the_ledger_of_another_database(mapper, orders, source):
     """One without schemas, whose timestamps are text."""
-    file = mapper.folder / "warehouse.db"
+    file = Path("warehouse.db").absolute()
     with closing(sqlite3.connect(file)) as warehouse:
         warehouse.execute("create table orders (id int, day text, note text)")
     at = ("--target", f"sqlite:///{file}")
@@ -569,30 +580,26 @@ def test_names_are_taken_apart_as_in_sql():
             options._names(wrong, ".", "--table")
 
 
-def test_the_commands_of_the_guide(mapper, orders, source, target, run):
+def test_the_commands_of_the_guide(mapper, orders, source, target, run, monkeypatch):
     """As they are written there, one after the other."""
     (section,) = re.findall(r"\n## Command Line\n(.*?)\n## ", GUIDE.read_text(), re.DOTALL)
-    commands = "\n".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL))
-    run(
-        source,
-        "alter table orders rename id to order_id; alter table orders rename day to order_date",
+    (sql,) = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
+    commands = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    renamed = ("rename id to order_id", "rename day to order_date")
+    run(source, *(f"alter table orders {words}" for words in renamed))
+    run(target, *(f"alter table dw.orders {words}" for words in renamed))
+    run(target, "alter table dw.orders rename to fact_orders")
+    Path("orders.sql").write_text(sql)
+    mapper.set("WAREHOUSE_URL", mapper.target)
+    mapper.set("PYTHONPATH", str(ROOT))
+    shell = f'set -eu; mapper() {{ {sys.executable} -m mapper_core "$@"; }}\n'
+    done = subprocess.run(
+        ["bash", "-c", shell + "".join(commands)], capture_output=True, text=True, check=False
     )
-    run(
-        target,
-        "alter table dw.orders rename id to order_id",
-        "alter table dw.orders rename day to order_date",
-        "alter table dw.orders rename to fact_orders",
-    )
-    (mapper.folder / "orders.sql").write_text("select * from orders order by order_id;")
-    mapper.environment["WAREHOUSE"] = mapper.target
-    shell = subprocess.run(
-        ["bash", "-euc", f'mapper() {{ {sys.executable} -m mapper_core "$@"; }}\n{commands}'],
-        env=mapper.environment,
-        cwd=mapper.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    mapper.said += shell.stdout + shell.stderr
-    assert 0 == shell.returncode, shell.stderr
-    assert [(ROWS,)] == run(target, "select count(*) from dw.fact_orders")
+    mapper.said += done.stdout + done.stderr
+    assert 0 == done.returncode, done.stderr
+    # The window of the second load has replaced its rows by the same.
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("dw.fact_orders"))
+    result = json.loads(Path("result.json").read_text())
+    assert (True, 3099) == (result["published"], result["total_rows_successful"])
+    assert "orders of 2024-06-01  dw.fact_orders  published" in done.stdout
