@@ -49,6 +49,21 @@ class LoadState:
     """Chunks that the ledger holds."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSummary:
+    """A load in a list of loads."""
+
+    load_id: str
+    target: str
+    published: bool
+    chunks_planned: int
+    chunks_finished: int
+    rows: int
+    """Source rows of what is finished."""
+    created_at: datetime
+    published_at: datetime | None
+
+
 class ChunkIsFinished(Exception):  # noqa: N818 - an answer, not an error
     """The ledger already holds the chunk: roll back, there is nothing to do."""
 
@@ -83,6 +98,16 @@ class Ledger:
             if self._target.has_schemas:
                 transaction.create_schema(self._schema)
             ledger_tables.create(transaction, self._names, self._facts)
+        self._check_version(transaction)
+
+    def is_there(self, transaction: Transaction) -> bool:
+        """Whether there is a ledger; makes none. Raises LedgerError as `prepare` does."""
+        if not transaction.columns(self.table("version")):
+            return False
+        self._check_version(transaction)
+        return True
+
+    def _check_version(self, transaction: Transaction) -> None:
         found = transaction.execute(f"select max(version) from {self._version}")[0][0]
         if found != ledger_tables.VERSION:
             msg = (
@@ -128,6 +153,31 @@ class Ledger:
             return None
         status, plan, finished = rows[0]
         return LoadState(status == "published", snapshot_from(plan), finished)
+
+    def summaries(self, transaction: Transaction) -> tuple[LoadSummary, ...]:
+        """Return every load, newest first. Pieces of a stream are rows of it, and no chunks."""
+        rows = transaction.execute(
+            "select l.load_id, l.target, l.status, l.created_at, l.published_at,"
+            f" (select count(*) from {self._chunk} c where c.load_id = l.load_id),"
+            f" (select count(*) from {self._chunk} c join {self._claim} d on d.load_id = c.load_id"
+            " and d.chunk_id = c.chunk_id where c.load_id = l.load_id and d.done = 1),"
+            f" (select sum(d.rows_read) from {self._claim} d"
+            " where d.load_id = l.load_id and d.done = 1)"
+            f" from {self._load} l order by l.created_at desc, l.load_id"
+        )
+        return tuple(
+            LoadSummary(
+                load_id=row[0],
+                target=row[1] or "",
+                published=row[2] == "published",
+                created_at=_instant(row[3]),
+                published_at=None if row[4] is None else _instant(row[4]),
+                chunks_planned=int(row[5]),
+                chunks_finished=int(row[6]),
+                rows=int(row[7] or 0),
+            )
+            for row in rows
+        )
 
     def group(self, transaction: Transaction, load_group: str) -> list[tuple[str, bool]]:
         """Return the loads of a group, newest first, each with whether it is published."""

@@ -81,6 +81,17 @@ _KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 
 
+def environment_in_force() -> dict[str, str]:
+    """Return the variables of the working directory's `.env`, and the process's own over them."""
+    file = {k: v for k, v in dotenv_values(Path(".env")).items() if v is not None}
+    return {**file, **os.environ}
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return _ENVIRONMENT[name]
+
+
 def resolve(
     explicit: Mapping[str, Any],
     job_params: Mapping[str, Any] | None = None,
@@ -100,8 +111,7 @@ def resolve(
     2
     """
     if environment is None:
-        file = {k: v for k, v in dotenv_values(Path(".env")).items() if v is not None}
-        environment = {**file, **os.environ}
+        environment = environment_in_force()
     values: dict[str, Any] = {}
     for each in fields(Settings):
         name, variable = each.name, _ENVIRONMENT[each.name]

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[1]
 HEAVY = ("psycopg", "psycopg2", "oracledb", "sqlalchemy", "sqlglot", "dagster", "mapper_dagster")
 
 
-@pytest.mark.parametrize("module", ["mapper_core", "mapper_core.parallel_query_executor"])
+@pytest.mark.parametrize(
+    "module", ["mapper_core", "mapper_core.parallel_query_executor", "mapper_core.cli"]
+)
 def test_importing_the_core_loads_no_driver_and_no_framework(module):
     """Only those who use one pay for it."""
     code = f"import json, sys, {module}; print(json.dumps(list(sys.modules)))"
@@ -43,6 +45,13 @@ def test_the_names_of_the_guide_are_public():
         "execute_query_parallel",
     }
     assert promised <= set(mapper_core.__all__)
+
+
+def test_the_command_is_installed():
+    """Its entry point names what there is."""
+    (entry,) = re.findall(r'^mapper = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    module, function = entry.split(":")
+    assert callable(getattr(import_module(module), function))
 
 
 @pytest.mark.parametrize("package", ["mapper_core", "mapper_dagster"])

@@ -1,0 +1,92 @@
+"""What a target's ledger has to tell, for people: its loads, and the chunks of one. Reads only."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from . import adapters
+from .connections import opener_of
+from .errors import DatabaseError, LedgerError, MapperError
+from .ledger import Ledger, LoadRecord, LoadSummary
+from .model import Chunk
+from .protocols import Transaction
+from .results import ChunkResult
+from .retry import RetryConfig, RetryHandler, first_line
+from .settings import resolve
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadChunks:
+    """A load with what is in and what is not."""
+
+    record: LoadRecord
+    finished: tuple[ChunkResult, ...]
+    """By their id; of a stream, its pieces, and the stream itself once all of it is in."""
+    missing: tuple[Chunk, ...]
+
+
+def loads(target_conn: Any, *, ledger_schema: str | None = None) -> tuple[LoadSummary, ...]:
+    """Return the loads that a target's ledger knows, newest first; none where there is no ledger.
+
+    Raises MapperError when the target cannot be asked.
+    """
+
+    def ask(ledger: Ledger, transaction: Transaction) -> tuple[LoadSummary, ...]:
+        return ledger.summaries(transaction)
+
+    return _asked(target_conn, ledger_schema, ask) or ()
+
+
+def chunks(target_conn: Any, load_id: str, *, ledger_schema: str | None = None) -> LoadChunks:
+    """Return what a target's ledger knows of one load.
+
+    Raises:
+        LedgerError: it has no load of that id.
+        MapperError: the target cannot be asked.
+    """
+
+    def ask(ledger: Ledger, transaction: Transaction) -> LoadChunks | None:
+        record = ledger.find(transaction, load_id)
+        if record is None:
+            return None
+        finished = ledger.finished(transaction, load_id)
+        return LoadChunks(
+            record,
+            tuple(finished[number] for number in sorted(finished)),
+            tuple(chunk for chunk in record.plan.chunks if chunk.id not in finished),
+        )
+
+    found = _asked(target_conn, ledger_schema, ask)
+    if found is None:
+        msg = f"the ledger has no load {load_id!r}: `mapper loads` lists those it has"
+        raise LedgerError(msg)
+    return found
+
+
+def _asked(
+    target_conn: Any, ledger_schema: str | None, ask: Callable[[Ledger, Transaction], T]
+) -> T | None:
+    """Ask the ledger, again after transient errors; None where there is no ledger."""
+    settings = resolve({"ledger_schema": ledger_schema})
+    target = adapters.database(
+        opener_of(target_conn, role="target_conn"), application="mapper history"
+    )
+    ledger = Ledger(target, settings.ledger_schema)
+
+    def look() -> T | None:
+        with target.open_writer() as writer, writer.begin() as transaction:
+            return ask(ledger, transaction) if ledger.is_there(transaction) else None
+
+    retries = settings.max_retries if settings.enable_retry else 0
+    try:
+        return RetryHandler(RetryConfig(max_retries=retries)).execute_with_retry(
+            look, is_transient=target.is_transient, name="read the ledger"
+        )
+    except MapperError:
+        raise
+    except Exception as error:
+        words = target.explain(error) or first_line(error)
+        msg = f"could not read the ledger: {words}"
+        raise DatabaseError(msg) from error
