@@ -10,7 +10,7 @@ from .errors import DatabaseError, LedgerError, MapperError
 from .ledger import Ledger, LoadRecord, LoadSummary
 from .model import Chunk
 from .protocols import Transaction
-from .results import ChunkResult
+from .results import ChunkResult, Reject
 from .retry import RetryConfig, RetryHandler, first_line
 from .settings import resolve
 
@@ -63,6 +63,20 @@ def chunks(target_conn: Any, load_id: str, *, ledger_schema: str | None = None) 
         msg = f"the ledger has no load {load_id!r}: `mapper loads` lists those it has"
         raise LedgerError(msg)
     return found
+
+
+def rejects(
+    target_conn: Any, load_id: str, *, ledger_schema: str | None = None
+) -> tuple[Reject, ...]:
+    """Return the rows that a load left out, by chunk; none where there is no ledger.
+
+    Raises MapperError when the target cannot be asked.
+    """
+
+    def ask(ledger: Ledger, transaction: Transaction) -> tuple[Reject, ...]:
+        return tuple(ledger.rejects(transaction, load_id))
+
+    return _asked(target_conn, ledger_schema, ask) or ()
 
 
 def _asked(

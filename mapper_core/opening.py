@@ -8,7 +8,7 @@ from typing import Any, TypedDict, TypeVar, cast
 
 from . import adapters
 from .connections import opener_of
-from .errors import DatabaseError, MapperError, SettingsError
+from .errors import SettingsError
 from .ledger import Ledger
 from .load import Load
 from .model import (
@@ -23,7 +23,6 @@ from .model import (
 )
 from .protocols import Source
 from .query import read_query
-from .results import Reject
 from .retry import RetryConfig, RetryHandler
 from .settings import Settings, resolve
 from .sink import Sink
@@ -133,25 +132,6 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
         shared_pool=shared,
         named=named,
     )
-
-
-def rejects_of(target_conn: Any, load_id: str, options: LoadOptions) -> list[Reject]:
-    """Return the rows that a load left out; none when there is no ledger."""
-    schema = resolve(options, options.get("job_params")).ledger_schema
-    target = adapters.database(opener_of(target_conn, role="target_conn"), application="mapper")
-    ledger = Ledger(target, schema)
-    try:
-        with target.open_writer() as writer, writer.begin() as transaction:
-            if not transaction.columns(ledger.table("reject")):
-                return []
-            return ledger.rejects(transaction, load_id)
-    except MapperError:
-        raise
-    except Exception as error:
-        words = target.explain(error)
-        if words is None:
-            raise
-        raise DatabaseError(f"could not list the rejects of load {load_id}: {words}") from error
 
 
 def _mapping(source_sql: str, options: LoadOptions) -> Mapping:

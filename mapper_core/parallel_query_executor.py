@@ -4,6 +4,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
+from . import history
 from .model import Plan
 from .opening import LoadOptions
 from .processor import ParallelProcessor
@@ -102,4 +103,4 @@ def list_rejects(
     Raises:
         MapperError: the target cannot be opened.
     """
-    return ParallelProcessor(ledger_schema=ledger_schema).list_rejects(target_conn, load_id)
+    return list(history.rejects(target_conn, load_id, ledger_schema=ledger_schema))

@@ -17,9 +17,9 @@ from . import snapshot_holder
 from .errors import MapperError
 from .load import Load
 from .model import Plan, Snapshot, StrategyName
-from .opening import LoadOptions, merged, open_load, rejects_of
+from .opening import LoadOptions, merged, open_load
 from .outcome import outcome
-from .results import ChunkResult, ChunkStatus, ParallelProcessingResult, Reject
+from .results import ChunkResult, ChunkStatus, ParallelProcessingResult
 
 
 class ParallelProcessor:
@@ -80,10 +80,6 @@ class ParallelProcessor:
         """
         with self._opened(source_conn, source_sql, options) as load, load.read_point() as snapshot:
             return load.preview(snapshot)
-
-    def list_rejects(self, target_conn: Any, load_id: str) -> list[Reject]:
-        """Return the rows that a load left out; see `mapper_core.list_rejects`."""
-        return rejects_of(target_conn, load_id, merged(self._options, {}))
 
     def plan_load(
         self,

@@ -44,6 +44,8 @@ class Mapping:
     """How the query is divided, by name; None takes the first way that can serve."""
     chunk_size: int | str | None = None
     min_rows_for_parallel: int | None = None
+    reject_limit: int | None = 0
+    """Rows of a load that may be refused and left out; None sets no limit."""
     params: Dict[str, Any] | None = None
     transformation_func: RowTransform | None = None
     lanes: int | None = None

@@ -22,7 +22,7 @@ def of_result(result: ParallelProcessingResult, *, partitioned: bool) -> Dict[st
         **counts,
         "mapper/rows_read": rows,
         "mapper/rows_written": result.rows_written,
-        "mapper/rejected": result.total_rows_failed,
+        "mapper/rejected": result.rows_rejected,
         "mapper/bytes": sum(chunk.bytes for chunk in result.chunk_results),
         "mapper/chunks": result.chunks_total,
         "mapper/seconds": round(seconds, 3),

@@ -82,6 +82,7 @@ class _Step:
             chunk_key=mapping.chunk_key,
             strategy=mapping.strategy,
             chunk_size=mapping.chunk_size,
+            reject_limit=mapping.reject_limit,
             min_rows_for_parallel=mapping.min_rows_for_parallel,
             transformation_func=mapping.transformation_func,
             progress_callback=create_progress_callback(
