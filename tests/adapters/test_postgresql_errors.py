@@ -1,0 +1,71 @@
+"""What PostgreSQL's errors mean: try again, give up, or lay it to a row."""
+
+import psycopg
+import pytest
+
+from mapper_core.adapters.postgresql import errors
+
+# Source of the names: PostgreSQL documentation, appendix A.
+TRANSIENT = {
+    "08006": "connection_failure",
+    "40001": "serialization_failure, and a recovery conflict on a standby",
+    "40P01": "deadlock_detected",
+    "53300": "too_many_connections",
+    "55P03": "lock_not_available",
+    "57P01": "admin_shutdown",
+    "57P03": "cannot_connect_now",
+}
+PERMANENT = {
+    "0A000": "feature_not_supported",
+    "22P02": "invalid_text_representation",
+    "23505": "unique_violation",
+    "42501": "insufficient_privilege",
+    "42601": "syntax_error",
+    "42804": "datatype_mismatch",
+    "42P01": "undefined_table",
+    "53100": "disk_full",
+    "53200": "out_of_memory",
+    "57014": "query_canceled",
+}
+
+
+@pytest.mark.parametrize("code", TRANSIENT)
+def test_what_may_pass_is_tried_again(code):
+    """By its code, whatever the words."""
+    assert errors.is_transient(psycopg.errors.lookup(code)("any words"))
+
+
+@pytest.mark.parametrize("code", PERMANENT)
+def test_what_will_not_pass_is_not(code):
+    """A full disk and a wrong query are an operator's matter."""
+    assert not errors.is_transient(psycopg.errors.lookup(code)("any words"))
+
+
+@pytest.mark.parametrize(
+    ("code", "of_a_row"),
+    [
+        *(("22P02", True), ("22003", True), ("23502", True), ("23505", True), ("23514", True)),
+        *(("P0001", True), ("54000", True), ("42501", False), ("53100", False), ("57014", False)),
+        *(("40001", False), ("08006", False), ("42P01", False)),
+    ],
+)
+def test_an_error_is_laid_to_a_row_only_if_its_values_cause_it(code, of_a_row):
+    """The others fail the chunk as a whole."""
+    assert (errors.row_error(psycopg.errors.lookup(code)("any words")) == code) is of_a_row
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "FATAL:  sorry, too many clients already",
+        'FATAL:  too many connections for role "loader"',
+        "FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute",
+    ],
+)
+def test_a_refused_connection_for_want_of_places_is_known(words):
+    """The server's words are all that libpq hands on."""
+    refused = psycopg.OperationalError(f'connection to server at "db" failed: {words}')
+
+    assert errors.is_crowded(refused)
+    assert errors.is_transient(refused)
+    assert not errors.is_crowded(psycopg.OperationalError("password authentication failed"))
