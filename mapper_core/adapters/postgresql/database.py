@@ -138,11 +138,8 @@ class PostgreSQL:
         table: Sequence[str],
         pairs: Sequence[tuple[Column, Column]],
     ) -> str | None:
-        for ours, theirs in pairs:
-            if ours.type_id != theirs.type_id:
-                return f"column {theirs.name} is {ours.type} here, {theirs.type} there"
         with self.open_writer() as writer:
-            return in_server.blocker(writer, query, snapshot, place, table)
+            return in_server.blocker(writer, query, snapshot, place=place, table=table, pairs=pairs)
 
     def window_bounds(self, window: LoadWindow) -> tuple[datetime, datetime]:
         return window.start, window.end

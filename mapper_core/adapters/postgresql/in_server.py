@@ -6,7 +6,7 @@ from dataclasses import fields
 import psycopg
 
 from ...errors import SnapshotLostError
-from ...model import Snapshot
+from ...model import Column, Snapshot
 from ...protocols import Place
 from ...query import Query
 from . import errors, session
@@ -41,8 +41,10 @@ def blocker(
     writer: PostgreSQLWriter,
     query: Query,
     snapshot: Snapshot,
+    *,
     place: Place | None,
     table: Sequence[str],
+    pairs: Sequence[tuple[Column, Column]],
 ) -> str | None:
     """Return why not, or None; see `Target.insert_select_blocker`."""
     if place is None:
@@ -52,6 +54,9 @@ def blocker(
         for each in fields(Place):
             if getattr(here, each.name) != getattr(place, each.name):
                 return f"source and target {_WORDS[each.name]}"
+        for ours, theirs in pairs:
+            if ours.type_id != theirs.type_id:
+                return f"{theirs.name} is {ours.type} in the query and {theirs.type} in the target"
         meddlers = transaction.execute(_MEDDLERS, {"name": session.identifier(*table)})
     if meddlers:
         return f"{meddlers[0][0]} of the target may change how many rows are inserted"
