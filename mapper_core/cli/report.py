@@ -41,6 +41,8 @@ def result_text(result: ParallelProcessingResult, target: str, again: Sequence[s
     if result.status is not LoadStatus.SUCCEEDED:
         cause = "" if result.status is LoadStatus.STOPPED else "mend the cause, then run "
         facts.append(("continue", f"{cause}{shlex.join(again)}"))
+        if any(word == "URL" or word.endswith("=URL") for word in again):
+            facts.append(("", "with your own in the place of URL"))
         if "-" in again:
             facts.append(("", "with the same query on standard input"))
     return _block(

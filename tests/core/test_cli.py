@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from mapper_core import LoadMode, LoadOptions, SettingsError, StrategyName
-from mapper_core.cli import commands, options
+from mapper_core.cli import commands, given, options, wording
 
 from .waiting import assert_nothing_left, backends, wait_until
 
@@ -411,6 +411,18 @@ def test_urls_from_a_dotenv_file_and_from_variables_of_other_names(
     assert (0, 2) == (code, len(out.splitlines()))
 
 
+def test_a_load_whose_progress_nobody_reads(mapper, orders, source, target, run):
+    """`mapper load 2>&1 >result | head -1`: rows matter more than words about them."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = ("load", "--query", ORDERED, "--table", "dw.orders", *SMALL)
+    process = mapper.start(*words, stderr=writing)
+    os.close(writing)
+    code, out, _ = mapper.end(process)
+    assert (0, True) == (code, " succeeded: 4,000 rows" in out)
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("dw.orders"))
+
+
 def test_odd_names(mapper, orders, target, run):
     """Quoted as in SQL, with dots, spaces and quotes in them."""
     run(target, 'create schema "Odd one"', 'create table "Odd one"."a.b ""c""" (id int)')
@@ -566,18 +578,18 @@ def test_the_command_to_continue_holds_no_url_with_a_password(url, shown, form):
     """Everything else is as it was typed, and the load id comes once."""
     words = ["load", *form.format(url).split(), "--table", "a b"]
     wanted = ["mapper", "load", *form.format(shown).split(), "--table", "a b", "--load-id", "x"]
-    assert wanted == options.again(words, prog="mapper", load_id="x")
-    assert wanted == options.again([*words, "--load-id", "x"], prog="mapper", load_id="y")
+    assert wanted == wording.again(words, prog="mapper", load_id="x")
+    assert wanted == wording.again([*words, "--load-id", "x"], prog="mapper", load_id="y")
 
 
 def test_names_are_taken_apart_as_in_sql():
     """Whatever is quoted is one name."""
-    assert ("a", "b") == options._names(" a . b ", ".", "--table")
-    assert ('x"y', "B.c") == options._names('"x""y"."B.c"', ".", "--table")
-    assert ("a,b", "c d") == options._names('"a,b",c d', ",", "--chunk-key")
+    assert ("a", "b") == given._names(" a . b ", ".", "--table")
+    assert ('x"y', "B.c") == given._names('"x""y"."B.c"', ".", "--table")
+    assert ("a,b", "c d") == given._names('"a,b",c d', ",", "--chunk-key")
     for wrong in ("", ".", "a.", ".a", 'a"b', '"a"b', "a,b"):
         with pytest.raises(SettingsError):
-            options._names(wrong, ".", "--table")
+            given._names(wrong, ".", "--table")
 
 
 def test_the_commands_of_the_guide(mapper, orders, source, target, run, monkeypatch):
