@@ -161,7 +161,7 @@ def test_load(mapper, orders, source, target, run):
     )
     assert [
         "  rows       4,000 loaded, 0 failed",
-        "  chunks     16 of 16 loaded",
+        "  chunks     16 of 16 finished",
         "  strategy   key: ranges of id (the query's ORDER BY), cut by rank in one ordered pass"
         " over an index",
         "  data path  binary copy",
@@ -211,7 +211,7 @@ def test_a_load_that_fails_in_part_is_continued_by_the_command_that_it_prints(
 
     assert 1 == code
     assert "  rows       3,750 loaded, 250 failed\n" in out
-    assert "  chunks     15 of 16 loaded, 1 failed\n" in out
+    assert "  chunks     15 of 16 finished, 1 failed\n" in out
     assert "\n  failed     chunk 4 (250 rows, 1 attempt): CheckViolation: " in out
     assert "error: load " in err
 
@@ -234,7 +234,7 @@ def test_a_load_that_fails_in_part_is_continued_by_the_command_that_it_prints(
     (command,) = re.findall(r"continue   mend the cause, then run (.*)", out)
     code, out, err = mapper(*shlex.split(re.sub(r"^(python -m mapper_core|mapper) ", "", command)))
     assert 0 == code, err
-    assert "  rows       250 loaded, 3,750 found loaded already, 0 failed\n" in out
+    assert "  rows       250 loaded, 3,750 loaded earlier, 0 failed\n" in out
     assert "continues at another read point" in err
     assert run(source, SUM.format("orders")) == run(target, SUM.format("dw.orders"))
     _, listed = mapper.json("loads")
@@ -284,7 +284,7 @@ def test_a_signal_stops_a_load_that_the_printed_command_continues(
         staged = f"0 loaded, {rows:,} staged, not published"
         said = staged if case == "staged" else f"{rows:,} loaded"
         assert f"  rows       {said}, 0 failed\n" in out
-        assert f"  chunks     {chunks} of 16 loaded, {16 - chunks} not begun\n" in out
+        assert f"  chunks     {chunks} of 16 finished, {16 - chunks} not begun\n" in out
     unfinished = run(target, "select load_id, status from mapper.load")
     assert [(out.split()[1], "loading")] == unfinished
 
@@ -317,7 +317,7 @@ def test_a_second_signal_ends_the_process_at_once(mapper, orders, source, target
 
     code, out, _ = mapper(*words)
     assert 0 == code
-    assert f"  rows       {ROWS - rows:,} loaded, {rows} found loaded already, 0 failed" in out
+    assert f"  rows       {ROWS - rows:,} loaded, {rows} loaded earlier, 0 failed" in out
     assert run(source, SUM.format("orders")) == run(target, SUM.format("dw.orders"))
 
 
