@@ -487,6 +487,18 @@ def test_what_a_database_refuses_is_told_in_words(mapper, orders):
         assert said in err
 
 
+def test_a_ledger_of_another_release_is_refused(mapper, orders, target, run):
+    """By who reads it and by who would write it, and it stays as it is."""
+    run(target, "create schema mapper", "create table mapper.version as select 99 as version")
+    for words in (("loads",), ("load", *SOME)):
+        code, _, err = mapper(*words)
+        assert 2 == code
+        assert "the ledger in schema 'mapper' has version 99, this release" in err
+    assert [("version",)] == run(
+        target, "select tablename::text from pg_tables where schemaname = 'mapper'"
+    )
+
+
 def test_the_version(mapper):
     """That of the distribution."""
     (version,) = re.findall(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M)
