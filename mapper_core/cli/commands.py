@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,8 +13,8 @@ from ..processor import ParallelProcessor
 from ..results import LoadStatus
 from ..settings import resolve
 from ..tracker import ProgressCallback, ProgressTracker
-from . import options, report
-from .screen import LogLines, Screen
+from . import given, options, report, wording
+from .screen import LogLines, Screen, discard
 from .stopping import Interrupted, Stopping
 
 _DONE, _UNFINISHED, _MISTAKE = 0, 1, 2
@@ -60,7 +59,7 @@ def _run(parsed: argparse.Namespace, stopping: Stopping) -> int:
         sys.stdout.flush()
         return code
     except SettingsError as error:
-        screen.line(f"{parsed.prog}: {options.in_options_words(str(error))}")
+        screen.line(f"{parsed.prog}: {wording.in_options_words(str(error))}")
         return _MISTAKE
     except MapperError as error:
         screen.line(f"{parsed.prog}: {error}")
@@ -69,12 +68,12 @@ def _run(parsed: argparse.Namespace, stopping: Stopping) -> int:
         screen.line("Stopped before a row moved.")
         return stopping.exit_code
     except BrokenPipeError:
-        _discard_output()
+        discard(sys.stdout)
         return _BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - a defect, or a full disk behind standard output
-        _discard_output()
+        discard(sys.stdout)
         told = "".join(traceback.format_exception(error))
-        screen.line(options.without_secrets(told, parsed).rstrip())
+        screen.line(wording.without_secrets(told, parsed).rstrip())
         return _UNFINISHED
     finally:
         screen.end()
@@ -118,7 +117,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _load(parsed: argparse.Namespace, stopping: Stopping) -> int:
-    source, sql, keywords = options.call_of(parsed)
+    source, sql, keywords = given.call_of(parsed)
     processor = ParallelProcessor()
     screen: Screen = parsed.screen
     keywords["progress_tracker"] = _Tracker(
@@ -131,7 +130,7 @@ def _load(parsed: argparse.Namespace, stopping: Stopping) -> int:
     if parsed.json:
         print(report.as_json(result))
     else:
-        again = options.again(parsed.words, prog=parsed.prog, load_id=result.load_id or "")
+        again = wording.again(parsed.words, prog=parsed.prog, load_id=result.load_id or "")
         print(report.result_text(result, parsed.table, again))
     if result.status is LoadStatus.SUCCEEDED:
         return _DONE
@@ -153,29 +152,24 @@ class _Tracker(ProgressTracker):
 
 
 def _plan(parsed: argparse.Namespace, _: Stopping) -> int:
-    source, sql, keywords = options.call_of(parsed)
+    source, sql, keywords = given.call_of(parsed)
     plan = ParallelProcessor().plan(source, sql, **keywords)
     print(report.as_json(plan) if parsed.json else plan)
     return _DONE
 
 
 def _loads(parsed: argparse.Namespace, _: Stopping) -> int:
-    target = options.url_of("target", parsed.target)
+    target = given.url_of("target", parsed.target)
     loads = history.loads(target, ledger_schema=parsed.ledger_schema)
     print(report.as_json({"loads": loads}) if parsed.json else report.loads_text(loads))
     return _DONE
 
 
 def _chunks(parsed: argparse.Namespace, _: Stopping) -> int:
-    target = options.url_of("target", parsed.target)
+    target = given.url_of("target", parsed.target)
     found = history.chunks(target, parsed.load_id, ledger_schema=parsed.ledger_schema)
     print(report.chunks_json(found) if parsed.json else report.chunks_text(found))
     return _DONE
-
-
-def _discard_output() -> None:
-    """Forget what could not be printed: Python would try again at its end, and fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version() -> str:

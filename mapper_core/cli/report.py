@@ -41,6 +41,8 @@ def result_text(result: ParallelProcessingResult, target: str, again: Sequence[s
     if result.status is not LoadStatus.SUCCEEDED:
         cause = "" if result.status is LoadStatus.STOPPED else "mend the cause, then run "
         facts.append(("continue", f"{cause}{shlex.join(again)}"))
+        if any(word == "URL" or word.endswith("=URL") for word in again):
+            facts.append(("", "with your own in the place of URL"))
         if "-" in again:
             facts.append(("", "with the same query on standard input"))
     return _block(
@@ -58,7 +60,7 @@ def _rows(result: ParallelProcessingResult) -> str:
     counts = [
         (result.total_rows_successful, "loaded"),
         (waiting, "staged, not published"),
-        (result.rows_skipped, "found loaded already"),
+        (result.rows_skipped, "loaded earlier"),
         (result.total_rows_failed - waiting, "failed"),
     ]
     said = [f"{n:,} {what}" for n, what in counts if n or what in {"loaded", "failed"}]
@@ -72,12 +74,12 @@ def _read(result: ParallelProcessingResult, status: ChunkStatus) -> int:
 def _chunks(result: ParallelProcessingResult) -> str:
     begun = result.chunks_succeeded + result.chunks_failed + result.chunks_skipped
     counts = [
-        (result.chunks_skipped, "found loaded already"),
+        (result.chunks_skipped, "finished earlier"),
         (result.chunks_failed, "failed"),
         (result.chunks_total - begun, "not begun"),
     ]
     others = [f"{n:,} {what}" for n, what in counts if n]
-    return ", ".join([f"{result.chunks_succeeded:,} of {result.chunks_total:,} loaded", *others])
+    return ", ".join([f"{result.chunks_succeeded:,} of {result.chunks_total:,} finished", *others])
 
 
 def _failures(result: ParallelProcessingResult) -> list[tuple[str, str]]:

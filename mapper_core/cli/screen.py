@@ -58,8 +58,19 @@ class Screen:
         return _CLEAR if self._live else ""
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:
+            # Nobody reads it any more, which is no reason for rows not to arrive.
+            discard(self._stream)
+
+
+def discard(stream: TextIO) -> None:
+    """Forget what could not be written: Python would try again at its end, and fail again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 class LogLines(logging.Handler):

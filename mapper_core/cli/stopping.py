@@ -7,10 +7,15 @@ in a driver, and takes no lock that an interrupted main thread might hold.
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Thread
 from types import FrameType
 
 _HEARD = (signal.SIGINT, signal.SIGTERM)
+
+# No signal's number. Says that the main thread has noted one and goes on, because rows had begun
+# to move by then, if only after the number was read here.
+_ROWS_MOVE = b"\xff"
 
 _CLEANLY = (
     "Stopping: chunks under way are finished, no other one begins."
@@ -32,7 +37,6 @@ class Stopping:
         self.signal: int | None = None
         """The first signal heard."""
         self._stop: Callable[[], None] | None = None
-        self._say: Callable[[str], None] = _tell
 
     @property
     def exit_code(self) -> int:
@@ -70,22 +74,26 @@ class Stopping:
         self.signal = self.signal or number
         if self._stop is None:
             raise Interrupted
+        os.write(self._pipe[1], _ROWS_MOVE)
 
     def _hear(self) -> None:
-        heard = 0
+        heard, stopping = 0, False
         while number := os.read(self._pipe[0], 1)[0]:
-            if number not in _HEARD:
+            if number in _HEARD:
+                heard += 1
+            elif number != _ROWS_MOVE[0]:
                 continue
-            heard += 1
             if heard > 1:
-                self._say(_AT_ONCE)
+                _tell(_AT_ONCE)
                 os._exit(128 + number)
-            if self._stop is not None:
-                self._say(_CLEANLY)
+            if self._stop is not None and not stopping:
+                stopping = True
+                _tell(_CLEANLY)
                 self._stop()
 
 
 def _tell(text: str) -> None:
     """Write to standard error past Python's buffer, which the main thread may be using."""
     start = "\r\x1b[K" if os.isatty(2) else ""
-    os.write(2, (start + text).encode())
+    with suppress(OSError):  # nobody reads it
+        os.write(2, (start + text).encode())

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from mapper_core import LoadMode, LoadOptions, SettingsError, StrategyName
-from mapper_core.cli import commands, options
+from mapper_core.cli import commands, given, options, wording
 
 from .waiting import assert_nothing_left, backends, wait_until
 
@@ -161,7 +161,7 @@ def test_load(mapper, orders, source, target, run):
     )
     assert [
         "  rows       4,000 loaded, 0 failed",
-        "  chunks     16 of 16 loaded",
+        "  chunks     16 of 16 finished",
         "  strategy   key: ranges of id (the query's ORDER BY), cut by rank in one ordered pass"
         " over an index",
         "  data path  binary copy",
@@ -211,7 +211,7 @@ def test_a_load_that_fails_in_part_is_continued_by_the_command_that_it_prints(
 
     assert 1 == code
     assert "  rows       3,750 loaded, 250 failed\n" in out
-    assert "  chunks     15 of 16 loaded, 1 failed\n" in out
+    assert "  chunks     15 of 16 finished, 1 failed\n" in out
     assert "\n  failed     chunk 4 (250 rows, 1 attempt): CheckViolation: " in out
     assert "error: load " in err
 
@@ -234,7 +234,7 @@ def test_a_load_that_fails_in_part_is_continued_by_the_command_that_it_prints(
     (command,) = re.findall(r"continue   mend the cause, then run (.*)", out)
     code, out, err = mapper(*shlex.split(re.sub(r"^(python -m mapper_core|mapper) ", "", command)))
     assert 0 == code, err
-    assert "  rows       250 loaded, 3,750 found loaded already, 0 failed\n" in out
+    assert "  rows       250 loaded, 3,750 loaded earlier, 0 failed\n" in out
     assert "continues at another read point" in err
     assert run(source, SUM.format("orders")) == run(target, SUM.format("dw.orders"))
     _, listed = mapper.json("loads")
@@ -284,7 +284,7 @@ def test_a_signal_stops_a_load_that_the_printed_command_continues(
         staged = f"0 loaded, {rows:,} staged, not published"
         said = staged if case == "staged" else f"{rows:,} loaded"
         assert f"  rows       {said}, 0 failed\n" in out
-        assert f"  chunks     {chunks} of 16 loaded, {16 - chunks} not begun\n" in out
+        assert f"  chunks     {chunks} of 16 finished, {16 - chunks} not begun\n" in out
     unfinished = run(target, "select load_id, status from mapper.load")
     assert [(out.split()[1], "loading")] == unfinished
 
@@ -317,7 +317,7 @@ def test_a_second_signal_ends_the_process_at_once(mapper, orders, source, target
 
     code, out, _ = mapper(*words)
     assert 0 == code
-    assert f"  rows       {ROWS - rows:,} loaded, {rows} found loaded already, 0 failed" in out
+    assert f"  rows       {ROWS - rows:,} loaded, {rows} loaded earlier, 0 failed" in out
     assert run(source, SUM.format("orders")) == run(target, SUM.format("dw.orders"))
 
 
@@ -411,6 +411,18 @@ def test_urls_from_a_dotenv_file_and_from_variables_of_other_names(
     assert (0, 2) == (code, len(out.splitlines()))
 
 
+def test_a_load_whose_progress_nobody_reads(mapper, orders, source, target, run):
+    """`mapper load 2>&1 >result | head -1`: rows matter more than words about them."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = ("load", "--query", ORDERED, "--table", "dw.orders", *SMALL)
+    process = mapper.start(*words, stderr=writing)
+    os.close(writing)
+    code, out, _ = mapper.end(process)
+    assert (0, True) == (code, " succeeded: 4,000 rows" in out)
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("dw.orders"))
+
+
 def test_odd_names(mapper, orders, target, run):
     """Quoted as in SQL, with dots, spaces and quotes in them."""
     run(target, 'create schema "Odd one"', 'create table "Odd one"."a.b ""c""" (id int)')
@@ -473,6 +485,18 @@ def test_what_a_database_refuses_is_told_in_words(mapper, orders):
         assert (2, "", 1) == (code, out, len(err.splitlines()))
         assert err.startswith("mapper: ")
         assert said in err
+
+
+def test_a_ledger_of_another_release_is_refused(mapper, orders, target, run):
+    """By who reads it and by who would write it, and it stays as it is."""
+    run(target, "create schema mapper", "create table mapper.version as select 99 as version")
+    for words in (("loads",), ("load", *SOME)):
+        code, _, err = mapper(*words)
+        assert 2 == code
+        assert "the ledger in schema 'mapper' has version 99, this release" in err
+    assert [("version",)] == run(
+        target, "select tablename::text from pg_tables where schemaname = 'mapper'"
+    )
 
 
 def test_the_version(mapper):
@@ -566,18 +590,18 @@ def test_the_command_to_continue_holds_no_url_with_a_password(url, shown, form):
     """Everything else is as it was typed, and the load id comes once."""
     words = ["load", *form.format(url).split(), "--table", "a b"]
     wanted = ["mapper", "load", *form.format(shown).split(), "--table", "a b", "--load-id", "x"]
-    assert wanted == options.again(words, prog="mapper", load_id="x")
-    assert wanted == options.again([*words, "--load-id", "x"], prog="mapper", load_id="y")
+    assert wanted == wording.again(words, prog="mapper", load_id="x")
+    assert wanted == wording.again([*words, "--load-id", "x"], prog="mapper", load_id="y")
 
 
 def test_names_are_taken_apart_as_in_sql():
     """Whatever is quoted is one name."""
-    assert ("a", "b") == options._names(" a . b ", ".", "--table")
-    assert ('x"y', "B.c") == options._names('"x""y"."B.c"', ".", "--table")
-    assert ("a,b", "c d") == options._names('"a,b",c d', ",", "--chunk-key")
+    assert ("a", "b") == given._names(" a . b ", ".", "--table")
+    assert ('x"y', "B.c") == given._names('"x""y"."B.c"', ".", "--table")
+    assert ("a,b", "c d") == given._names('"a,b",c d', ",", "--chunk-key")
     for wrong in ("", ".", "a.", ".a", 'a"b', '"a"b', "a,b"):
         with pytest.raises(SettingsError):
-            options._names(wrong, ".", "--table")
+            given._names(wrong, ".", "--table")
 
 
 def test_the_commands_of_the_guide(mapper, orders, source, target, run, monkeypatch):
