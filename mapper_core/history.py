@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from . import adapters
+from . import adapters, ledger_lists
 from .connections import opener_of
 from .errors import DatabaseError, LedgerError, MapperError
-from .ledger import Ledger, LoadRecord, LoadSummary
+from .ledger import Ledger, LoadRecord
+from .ledger_lists import LoadSummary
 from .model import Chunk
 from .protocols import Transaction
 from .results import ChunkResult, Reject
@@ -34,7 +35,7 @@ def loads(target_conn: Any, *, ledger_schema: str | None = None) -> tuple[LoadSu
     """
 
     def ask(ledger: Ledger, transaction: Transaction) -> tuple[LoadSummary, ...]:
-        return ledger.summaries(transaction)
+        return ledger_lists.summaries(ledger, transaction)
 
     return _asked(target_conn, ledger_schema, ask) or ()
 
@@ -74,7 +75,7 @@ def rejects(
     """
 
     def ask(ledger: Ledger, transaction: Transaction) -> tuple[Reject, ...]:
-        return tuple(ledger.rejects(transaction, load_id))
+        return tuple(ledger_lists.rejects(ledger, transaction, load_id))
 
     return _asked(target_conn, ledger_schema, ask) or ()
 

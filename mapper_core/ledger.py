@@ -9,7 +9,7 @@ finds the chunk finished or writes it.
 
 import json
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 
 from . import ledger_tables
 from .errors import IncompleteLoadError, LedgerError, StaleLoadError
@@ -21,7 +21,7 @@ from .model import (
 )
 from .protocols import Target, Transaction, Writer
 from .results import ChunkResult, ChunkStatus, Reject
-from .stored import chunk_text, plan_from, plan_text, query_hash, snapshot_from
+from .stored import chunk_text, instant, plan_from, plan_text, query_hash, snapshot_from
 
 # Missing chunks that an error lists by number.
 _NAMED = 10
@@ -49,21 +49,6 @@ class LoadState:
     """Chunks that the ledger holds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadSummary:
-    """A load in a list of loads."""
-
-    load_id: str
-    target: str
-    published: bool
-    chunks_planned: int
-    chunks_finished: int
-    rows: int
-    """Source rows of what is finished."""
-    created_at: datetime
-    published_at: datetime | None
-
-
 class ChunkIsFinished(Exception):  # noqa: N818 - an answer, not an error
     """The ledger already holds the chunk: roll back, there is nothing to do."""
 
@@ -75,11 +60,11 @@ class Ledger:
         self._target = target
         self._schema = schema
         self._facts = target.ledger_dialect
-        self._names = {
+        self.names = {
             name: target.quote(*self.table(name))
             for name in ("load", "chunk", "claim", "version", "reject")
         }
-        self._load, self._chunk, self._claim, self._version, self._reject = self._names.values()
+        self._load, self._chunk, self._claim, self._version, self._reject = self.names.values()
 
     def table(self, name: str) -> tuple[str, ...]:
         """Return the parts of the name of a table that belongs to the ledger."""
@@ -97,7 +82,7 @@ class Ledger:
             transaction.lock(f"ledger {self._schema}")
             if self._target.has_schemas:
                 transaction.create_schema(self._schema)
-            ledger_tables.create(transaction, self._names, self._facts)
+            ledger_tables.create(transaction, self.names, self._facts)
         self._check_version(transaction)
 
     def is_there(self, transaction: Transaction) -> bool:
@@ -138,7 +123,7 @@ class Ledger:
             status == "published",
             query_hash,
             plan_from(load_id, epoch, plan, chunks),
-            _instant(created_at),
+            instant(created_at),
         )
 
     def state(self, transaction: Transaction, load_id: str) -> LoadState | None:
@@ -153,31 +138,6 @@ class Ledger:
             return None
         status, plan, finished = rows[0]
         return LoadState(status == "published", snapshot_from(plan), finished)
-
-    def summaries(self, transaction: Transaction) -> tuple[LoadSummary, ...]:
-        """Return every load, newest first. Pieces of a stream are rows of it, and no chunks."""
-        rows = transaction.execute(
-            "select l.load_id, l.target, l.status, l.created_at, l.published_at,"
-            f" (select count(*) from {self._chunk} c where c.load_id = l.load_id),"
-            f" (select count(*) from {self._chunk} c join {self._claim} d on d.load_id = c.load_id"
-            " and d.chunk_id = c.chunk_id where c.load_id = l.load_id and d.done = 1),"
-            f" (select sum(d.rows_read) from {self._claim} d"
-            " where d.load_id = l.load_id and d.done = 1)"
-            f" from {self._load} l order by l.created_at desc, l.load_id"
-        )
-        return tuple(
-            LoadSummary(
-                load_id=row[0],
-                target=row[1] or "",
-                published=row[2] == "published",
-                created_at=_instant(row[3]),
-                published_at=None if row[4] is None else _instant(row[4]),
-                chunks_planned=int(row[5]),
-                chunks_finished=int(row[6]),
-                rows=int(row[7] or 0),
-            )
-            for row in rows
-        )
 
     def group(self, transaction: Transaction, load_group: str) -> list[tuple[str, bool]]:
         """Return the loads of a group, newest first, each with whether it is published."""
@@ -368,8 +328,8 @@ class Ledger:
                 attempts=row[4] or 0,
                 duration=row[5] or 0.0,
                 worker=row[6] or 0,
-                started_at=None if row[7] is None else _instant(row[7]),
-                finished_at=None if row[8] is None else _instant(row[8]),
+                started_at=None if row[7] is None else instant(row[7]),
+                finished_at=None if row[8] is None else instant(row[8]),
                 rows_rejected=row[9] or 0,
             )
             for row in rows
@@ -389,20 +349,6 @@ class Ledger:
                 "code": rejected.code,
             },
         )
-
-    def rejects(self, transaction: Transaction, load_id: str) -> list[Reject]:
-        """Return the refused rows of a load, by chunk."""
-        rows = transaction.execute(
-            f"select chunk_id, source_row, error, code from {self._reject}"
-            " where load_id = :load_id order by chunk_id",
-            {"load_id": load_id},
-        )
-        return [
-            Reject(
-                load_id=load_id, chunk_id=row[0], row=json.loads(row[1]), error=row[2], code=row[3]
-            )
-            for row in rows
-        ]
 
     def rows_written(self, transaction: Transaction, load_id: str) -> int:
         """Return how many rows the finished chunks of a load have written."""
@@ -471,10 +417,3 @@ class Ledger:
 
 def _lock_name(load_id: str) -> str:
     return f"load {load_id}"
-
-
-def _instant(value: datetime | str) -> datetime:
-    """Return a database's timestamp as an aware datetime; some databases keep it as text."""
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    return value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import astuple
+from datetime import datetime, timezone
 from typing import Any
 
 from .model import (
@@ -116,3 +117,10 @@ def _chunk_from(chunk_id: int, bounds: str) -> Chunk:
         None if high is None else tuple(high),
         expected,
     )
+
+
+def instant(value: datetime | str) -> datetime:
+    """Return a database's timestamp as an aware datetime; some databases keep it as text."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    return value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)

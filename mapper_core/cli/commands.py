@@ -28,8 +28,8 @@ Loads the rows of a SQL query into a table, in parallel and each exactly once.""
 _EPILOG = """\
 Settings come from options, else from MAPPER_* variables of the environment, else from a .env file
 in the working directory. Exit codes: 0 everything is in; 1 partial or failed; 2 a mistake known
-before rows moved; 130 after Ctrl-C, 143 after SIGTERM (both finish the chunks under way; a second
-one ends at once).
+before rows moved; 130 after Ctrl-C, 143 after SIGTERM (both end what is under way, and keep what is
+finished; a second one ends at once).
 
   export MAPPER_SOURCE_URL=postgresql://reader:secret@shop-db/shop
   export MAPPER_TARGET_URL=postgresql://loader:secret@warehouse/dw
@@ -113,6 +113,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         add("chunks", _chunks, "list what of a load is finished, and what is missing", of_a_load),
         load_id=True,
     )
+    options.add_ledger_options(
+        add("rejects", _rejects, "list the rows that a load left out, and why", of_a_load),
+        load_id=True,
+    )
     return parser
 
 
@@ -169,6 +173,13 @@ def _chunks(parsed: argparse.Namespace, _: Stopping) -> int:
     target = given.url_of("target", parsed.target)
     found = history.chunks(target, parsed.load_id, ledger_schema=parsed.ledger_schema)
     print(report.chunks_json(found) if parsed.json else report.chunks_text(found))
+    return _DONE
+
+
+def _rejects(parsed: argparse.Namespace, _: Stopping) -> int:
+    target = given.url_of("target", parsed.target)
+    found = history.rejects(target, parsed.load_id, ledger_schema=parsed.ledger_schema)
+    print(report.as_json({"rejects": found}) if parsed.json else report.rejects_text(found))
     return _DONE
 
 

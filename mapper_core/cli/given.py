@@ -46,7 +46,8 @@ def call_of(arguments: argparse.Namespace) -> tuple[str, str, LoadOptions]:
     Raises SettingsError when something is missing or not what it should be.
     """
     given = vars(arguments)
-    keywords = {name: given[name] for name in LoadOptions.__annotations__ if name in given}
+    # An option that is not there is None; to the library, None may be a value (of reject_limit).
+    keywords = {n: given[n] for n in LoadOptions.__annotations__ if given.get(n) is not None}
     *schema, table = _names(arguments.table, ".", "--table")
     if len(schema) > 1:
         msg = f"--table has {len(schema) + 1} parts: write SCHEMA.TABLE, or TABLE"

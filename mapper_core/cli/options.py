@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ..model import LoadMode, StrategyName
+from ..model import LoadMode, Publishing, StrategyName
 from ..opening import LoadOptions
 from ..settings import Settings, variable_of
 from .given import default_reference
@@ -81,6 +81,22 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
     )
     if "primary_key" in LoadOptions.__annotations__:
         _add_names(what, "primary-key", "the columns that say which row of the table is meant")
+    what.add_argument(
+        "--order-column",
+        metavar="COLUMN",
+        help="for upsert: of several rows with one key, the one highest in it counts",
+    )
+    what.add_argument(
+        "--publish",
+        choices=[publishing.value for publishing in Publishing],
+        help=f"when an append is seen (default: {Publishing.CHUNKS}, as each commits)",
+    )
+    what.add_argument(
+        "--create-target",
+        action="store_const",
+        const=True,
+        help="make a missing table, with the query's columns and types",
+    )
     what.add_argument("--time-zone", metavar="ZONE", help="of the sessions, e.g. UTC")
     what.add_argument(
         "--load-id", metavar="ID", help="name the load, or continue the one of that name"
@@ -99,6 +115,15 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
         how, "--min-rows", "min_rows_for_parallel", "N", "a smaller query is loaded in one pass"
     )
     _add_setting(how, "--max-retries", "max_retries", "N", "tries after the first")
+    _add_setting(
+        how, "--reject-limit", "reject_limit", "N|none", "rows that may be refused and left out"
+    )
+    how.add_argument(
+        "--stop-on-error",
+        action="store_const",
+        const=True,
+        help=f"one failed chunk stops the others ({variable_of('stop_on_error')}=true)",
+    )
     how.add_argument(
         "--no-snapshot",
         dest="snapshot",

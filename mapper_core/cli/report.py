@@ -8,9 +8,15 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..history import LoadChunks
-from ..ledger import LoadSummary
+from ..ledger_lists import LoadSummary
 from ..model import Chunk
-from ..results import ChunkResult, ChunkStatus, LoadStatus, ParallelProcessingResult
+from ..results import (
+    ChunkResult,
+    ChunkStatus,
+    LoadStatus,
+    ParallelProcessingResult,
+    Reject,
+)
 
 # Failed chunks that a summary shows; --json has all of them.
 _SHOWN_FAILURES = 10
@@ -61,7 +67,8 @@ def _rows(result: ParallelProcessingResult) -> str:
         (result.total_rows_successful, "loaded"),
         (waiting, "staged, not published"),
         (result.rows_skipped, "loaded earlier"),
-        (result.total_rows_failed - waiting, "failed"),
+        (result.rows_rejected, "rejected"),
+        (result.total_rows_failed - waiting - result.rows_rejected, "failed"),
     ]
     said = [f"{n:,} {what}" for n, what in counts if n or what in {"loaded", "failed"}]
     return ", ".join(said)
@@ -99,6 +106,16 @@ def _count(number: int | None, what: str) -> str:
     if number is None:
         return f"{what}s uncounted"
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def rejects_text(rejects: Sequence[Reject]) -> str:
+    """Return a line for each row that was left out, its values as JSON."""
+    if not rejects:
+        return "no rejects"
+    return "\n".join(
+        f"chunk {reject.chunk_id}  {json.dumps(reject.row)}  {reject.code}: {reject.error}"
+        for reject in rejects
+    )
 
 
 def loads_text(loads: Sequence[LoadSummary]) -> str:

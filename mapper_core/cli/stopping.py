@@ -18,8 +18,8 @@ _HEARD = (signal.SIGINT, signal.SIGTERM)
 _ROWS_MOVE = b"\xff"
 
 _CLEANLY = (
-    "Stopping: chunks under way are finished, no other one begins."
-    " Once more ends at once; what is not committed is rolled back.\n"
+    "Stopping: what is under way ends and is rolled back, what is finished stays."
+    " Once more ends at once.\n"
 )
 _AT_ONCE = (
     "Ended at once. What was not committed is rolled back; `mapper loads` shows what is in.\n"
@@ -44,7 +44,7 @@ class Stopping:
         return 128 + (self.signal or 0)
 
     def rows_move(self, stop: Callable[[], None]) -> None:
-        """From now on the first signal calls `stop`, in another thread, and interrupts nothing."""
+        """From now on the first signal calls `stop`, in another thread, and nothing else."""
         self._stop = stop
 
     def __enter__(self) -> "Stopping":
