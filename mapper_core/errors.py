@@ -12,6 +12,7 @@ MapperError
 ├── SnapshotLostError    the load's read point is gone
 ├── TransformError       a transform did not return what it promised to
 ├── TransferError        a stream ended without the database saying it was whole
+├── VerificationError    source and target differ in their rows
 └── ChunksFailedError    raised by `result.raise_for_failures()`
 
 Each message names the cause and the cure. The driver's own error, where there is one, is
@@ -65,6 +66,10 @@ class TransformError(MapperError):
 
 class TransferError(MapperError):
     """A stream of rows ended without the database saying that it was whole."""
+
+
+class VerificationError(MapperError):
+    """Source and target differ in what was compared; the message says in which rows and how."""
 
 
 class ChunksFailedError(MapperError):

@@ -14,6 +14,7 @@ def outcome(
     published: bool,
     seconds: float,
     error: str | None,
+    verified: str = "",
 ) -> ParallelProcessingResult:
     """Return what the load came to.
 
@@ -56,5 +57,6 @@ def outcome(
         data_path=plan.data_path,
         snapshot=plan.snapshot,
         workers=plan.workers,
+        verified=verified,
         error=error,
     )

@@ -38,6 +38,9 @@ class Mapping:
     min_rows_for_parallel: int | None = None
     params: Dict[str, Any] | None = None
     transformation_func: RowTransform | None = None
+    verify: str | None = None
+    """How source and target are compared before publishing: "none", "count" or "checksum"; by
+    default "count" when partitioned, else "none"."""
     lanes: int | None = None
     """Dagster steps that share the chunks; by default as many as the plan has workers."""
     chunks_per_lane: int | None = None

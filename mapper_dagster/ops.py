@@ -80,6 +80,7 @@ class _Step:
             chunk_size=mapping.chunk_size,
             min_rows_for_parallel=mapping.min_rows_for_parallel,
             transformation_func=mapping.transformation_func,
+            verify=mapping.verify,
             progress_callback=create_progress_callback(
                 name, every=PROGRESS_SECONDS, log=self.context.log.info
             ),
