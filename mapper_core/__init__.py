@@ -20,6 +20,7 @@ from .errors import (
     TargetError,
     TransferError,
     TransformError,
+    VerificationError,
 )
 from .model import (
     Chunk,
@@ -32,6 +33,7 @@ from .model import (
     Snapshot,
     StrategyName,
     TransformScope,
+    Verification,
 )
 from .opening import LoadOptions
 from .parallel_query_executor import execute_query_parallel, list_rejects, plan
@@ -40,6 +42,7 @@ from .results import ChunkResult, ChunkStatus, LoadStatus, ParallelProcessingRes
 from .retry import RetryConfig, RetryHandler, create_retry_handler
 from .settings import Settings
 from .tracker import ProgressSnapshot, ProgressTracker, create_progress_callback
+from .verify import Comparison, Difference, verify
 
 __all__ = [
     "Chunk",
@@ -48,9 +51,11 @@ __all__ = [
     "ChunkStatus",
     "ChunksFailedError",
     "Column",
+    "Comparison",
     "DataPath",
     "DatabaseError",
     "DatabaseUnavailableError",
+    "Difference",
     "IncompleteLoadError",
     "LedgerError",
     "LoadMode",
@@ -78,9 +83,12 @@ __all__ = [
     "TransferError",
     "TransformError",
     "TransformScope",
+    "Verification",
+    "VerificationError",
     "create_progress_callback",
     "create_retry_handler",
     "execute_query_parallel",
     "list_rejects",
     "plan",
+    "verify",
 ]

@@ -13,6 +13,7 @@ MapperError
 ├── RejectLimitError     more rows were refused than the load may leave out
 ├── TransformError       a transform did not return what it promised to
 ├── TransferError        a stream ended without the database saying it was whole
+├── VerificationError    source and target differ in their rows
 └── ChunksFailedError    raised by `result.raise_for_failures()`
 
 Each message names the cause and the cure. The driver's own error, where there is one, is
@@ -70,6 +71,10 @@ class TransformError(MapperError):
 
 class TransferError(MapperError):
     """A stream of rows ended without the database saying that it was whole."""
+
+
+class VerificationError(MapperError):
+    """Source and target differ in what was compared; the message says in which rows and how."""
 
 
 class ChunksFailedError(MapperError):

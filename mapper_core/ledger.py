@@ -8,6 +8,7 @@ finds the chunk finished or writes it.
 """
 
 import json
+from collections.abc import Mapping as Dict
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -37,6 +38,9 @@ class LoadRecord:
     query_hash: str
     plan: Plan
     created_at: datetime
+    verified: str
+    """What was compared before publishing, or why nothing was; of an unpublished load, what
+    differed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +109,13 @@ class Ledger:
     def find(self, transaction: Transaction, load_id: str) -> LoadRecord | None:
         """Return the load with its plan, or None."""
         rows = transaction.execute(
-            f"select epoch, status, query_hash, plan, created_at from {self._load}"
+            f"select epoch, status, query_hash, plan, created_at, verified from {self._load}"
             " where load_id = :load_id",
             {"load_id": load_id},
         )
         if not rows:
             return None
-        epoch, status, query_hash, plan, created_at = rows[0]
+        epoch, status, query_hash, plan, created_at, verified = rows[0]
         chunks = transaction.execute(
             f"select chunk_id, bounds from {self._chunk} where load_id = :load_id"
             " order by chunk_id",
@@ -124,6 +128,7 @@ class Ledger:
             query_hash,
             plan_from(load_id, epoch, plan, chunks),
             instant(created_at),
+            verified or "",
         )
 
     def state(self, transaction: Transaction, load_id: str) -> LoadState | None:
@@ -201,7 +206,7 @@ class Ledger:
         if status == "published":
             return None
         transaction.execute(
-            f"update {self._load} set epoch = :epoch where load_id = :load_id",
+            f"update {self._load} set epoch = :epoch, verified = null where load_id = :load_id",
             {"load_id": load_id, "epoch": epoch + 1},
         )
         return epoch + 1
@@ -358,6 +363,36 @@ class Ledger:
             {"load_id": load_id},
         )
         return int(counted[0][0])
+
+    def note_checksums(
+        self, transaction: Transaction, plan: Plan, checksums: Dict[int, int]
+    ) -> None:
+        """Keep the source's checksum with each chunk that was finished under the plan's epoch."""
+        for chunk_id, checksum in checksums.items():
+            transaction.execute(
+                f"update {self._claim} set checksum = :checksum"
+                " where load_id = :load_id and chunk_id = :chunk_id and epoch = :epoch",
+                {
+                    "load_id": plan.load_id,
+                    "chunk_id": chunk_id,
+                    "epoch": plan.epoch,
+                    "checksum": str(checksum),
+                },
+            )
+
+    def note_verified(
+        self, transaction: Transaction, plan: Plan, words: str, *, published: bool
+    ) -> None:
+        """Note what was compared: when publishing the load, or when it could not be published."""
+        transaction.execute(
+            f"update {self._load} set verified = :words"
+            " where load_id = :load_id and epoch = :epoch",
+            {
+                "load_id": plan.load_id,
+                "words": words,
+                "epoch": plan.epoch + published,
+            },
+        )
 
     def seal(self, transaction: Transaction, plan: Plan) -> bool:
         """Mark the load published under a new epoch, in the transaction that publishes it.

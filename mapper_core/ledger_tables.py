@@ -21,6 +21,7 @@ def create(transaction: Transaction, names: dict[str, str], dialect: LedgerDiale
         target {_NAME},
         query_hash varchar(64) not null,
         plan {dialect.text} not null,
+        verified {dialect.text},
         created_at {dialect.timestamp} not null,
         published_at {dialect.timestamp})""")
     transaction.execute(f"""create table if not exists {names["chunk"]} (
@@ -40,6 +41,7 @@ def create(transaction: Transaction, names: dict[str, str], dialect: LedgerDiale
         attempts integer,
         seconds double precision,
         worker integer,
+        checksum varchar(60),
         started_at {dialect.timestamp},
         finished_at {dialect.timestamp},
         primary key (load_id, chunk_id))""")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from threading import Event
 from typing import TypeVar
 
-from . import chunker, planner, publisher, resumption
+from . import chunker, planner, publisher, resumption, verify
 from .crew import run_chunks
 from .errors import (
     DatabaseError,
@@ -16,6 +16,7 @@ from .errors import (
     MapperError,
     SettingsError,
     SnapshotLostError,
+    VerificationError,
 )
 from .ledger import LoadRecord
 from .model import (
@@ -25,7 +26,7 @@ from .model import (
     Snapshot,
     StrategyName,
 )
-from .protocols import Reader, Source, Target
+from .protocols import Reader, Source, Target, Transaction
 from .query import Query
 from .results import ChunkResult
 from .retry import RetryHandler, first_line
@@ -144,20 +145,41 @@ class Load:
             for result in skipped:
                 self.tracker.record(result)
 
-    def publish(self, plan: Plan) -> None:
-        """Publish the load; twice is safe.
+    def publish(self, plan: Plan) -> str:
+        """Verify and publish the load; twice is safe. Return what was compared, in words.
 
         Raises:
+            VerificationError: source and target differ; the target is as it was.
             MapperError: it may not be published, or could not be; the target is as it was.
         """
         if (sink := self.sink) is None:
-            return
+            return ""
+        verifying = self._verifying(plan, sink)
+        expected, words = self._ask_source(verifying, sink)
+
+        def verified(transaction: Transaction) -> None:
+            nonlocal words
+            if expected is not None:
+                words = verifying.check(transaction, expected)
+            sink.ledger.note_verified(transaction, plan, words, published=True)
 
         def attempt() -> None:
             with sink.transaction() as transaction:
-                publisher.publish(transaction, sink.target, sink.ledger, plan, self.mapping)
+                publisher.publish(
+                    transaction, sink.target, sink.ledger, plan, self.mapping, verify=verified
+                )
 
-        self._outside_chunks("publish", attempt)
+        def note(error: VerificationError) -> None:
+            with sink.transaction() as transaction:
+                sink.ledger.note_verified(transaction, plan, str(error), published=False)
+
+        try:
+            self._outside_chunks("publish", attempt)
+        except VerificationError as error:
+            difference = error
+            self._outside_chunks("note the difference of", lambda: note(difference))
+            raise
+        return words
 
     def in_group(self, load_group: str, *, fresh: bool) -> "Load":
         """Return the same load under the id of the group's newest one.
@@ -186,6 +208,9 @@ class Load:
         """Return the read point at which the ledger planned this load, if it can be joined yet."""
         record = self._outside_chunks("read the ledger of", self._find)
         if record is None or record.published or record.plan.snapshot.id is None:
+            return None
+        if record.verified:
+            # Its rows differ from the source's there: they are to be read again.
             return None
         snapshot = record.plan.snapshot
 
@@ -256,9 +281,51 @@ class Load:
         if record.published:
             return record.plan, True
         resumption.check_shapes(record.plan, planning.columns, sink.found(planning.columns))
+        # As this call wants it, which may be otherwise than the one before it.
+        self._verifying(record.plan, sink).decide(lambda: planning.survey)
         if planning.snapshot.is_same_point(record.plan.snapshot):
             return record.plan, False
         return resumption.at_another_point(record, sink, planning.snapshot, planning.survey)
+
+    def _verifying(self, plan: Plan, sink: Sink) -> verify.Verifying:
+        return verify.Verifying(
+            plan=plan,
+            mapping=self.mapping,
+            query=self.query,
+            source=self.source,
+            target=sink.target,
+            ledger=sink.ledger,
+        )
+
+    def _ask_source(
+        self, verifying: verify.Verifying, sink: Sink
+    ) -> tuple[verify.Expected | None, str]:
+        """Return what the source says of the load's rows, and the words for it.
+
+        Nothing for a load that is published already, or that lacks chunks and will be refused.
+        """
+        plan, record = verifying.plan, self.find()
+        finished = self._outside_chunks("read the ledger of", self._finished)
+        if record.published or any(chunk.id not in finished for chunk in plan.chunks):
+            return None, record.verified
+
+        def attempt(work: Callable[[], T]) -> T:
+            return self._outside_chunks("verify", work)
+
+        # The workers' sessions have ended; one may still hold the read point.
+        most = plan.workers if self.source.limit is None else self.source.limit - 1
+        expected, words = verifying.ask_source(
+            finished, workers=max(1, min(plan.workers, most)), attempt=attempt
+        )
+        if expected is not None and expected.checksums:
+            checksums = expected.checksums
+
+            def keep() -> None:
+                with sink.transaction() as transaction:
+                    sink.ledger.note_checksums(transaction, plan, checksums)
+
+            attempt(keep)
+        return expected, words
 
     def _lost(self, snapshot: str) -> None:
         logger.warning(

@@ -73,6 +73,14 @@ class DataPath(Word):
     ROWS = "rows"  #: Python rows
 
 
+class Verification(Word):
+    """How a load, or two tables, are compared."""
+
+    NONE = "none"  #: not at all
+    COUNT = "count"  #: by their numbers of rows
+    CHECKSUM = "checksum"  #: by their numbers of rows, and by sums over the rows' values
+
+
 class ChunkKind(Word):
     """Which rows of the query a chunk holds."""
 
@@ -206,6 +214,8 @@ class Mapping:
     """Whether a missing target is made, with the query's columns."""
     time_zone: str | None = None
     """Time zone of the sessions that run the query; None keeps the connection's own."""
+    verify: Verification | None = None
+    """How source and target are compared before publishing; None is the load mode's default."""
 
     def __post_init__(self) -> None:
         if not self.source_sql.strip():
@@ -247,6 +257,14 @@ class Mapping:
     def privileges(self) -> tuple[str, ...]:
         """What its user must be allowed to do to the target, in SQL's words."""
         return _PRIVILEGES[self.load_mode]
+
+    @property
+    def verification(self) -> Verification:
+        """How the load is to be verified: what was asked for, or its load mode's default."""
+        if self.verify is not None:
+            return self.verify
+        replaces = self.load_mode.value.startswith("replace")
+        return Verification.COUNT if replaces else Verification.NONE
 
     @property
     def bind_values(self) -> dict[str, Any] | None:
@@ -322,6 +340,8 @@ class Plan:
     target: str = ""
     """The target as people write it; empty when nothing is written."""
     load_mode: LoadMode = LoadMode.APPEND
+    verification: str = ""
+    """How source and target are compared before publishing, or why they are not; for people."""
 
     @property
     def connections(self) -> tuple[int, int]:
@@ -355,6 +375,7 @@ class Plan:
             *(("", f"not {names}: {why}") for why, names in self._refused_by_reason()),
             ("data path", f"{self.data_path}: {self.data_path_reason}"),
             ("snapshot", str(self.snapshot)),
+            *([("verified", self.verification)] if self.verification else []),
             ("columns", ", ".join(f"{c.name} {c.type}".strip() for c in self.columns)),
             ("workers", f"{self.workers}, with {readers} source and {writers} target connections"),
             (

@@ -19,6 +19,7 @@ from .model import (
     RowTransform,
     StrategyName,
     TransformScope,
+    Verification,
     Word,
 )
 from .protocols import Source
@@ -49,6 +50,7 @@ class LoadOptions(TypedDict, total=False):
     publish: str | None
     create_target: bool | None
     load_id: str | None
+    verify: str | None
     snapshot: bool | None
     time_zone: str | None
     enable_parallel: bool | None
@@ -93,6 +95,8 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
         raise SettingsError("target_table is given without target_conn: where is the table?")
     if target_conn is not None and not mapping.target_table:
         raise SettingsError("target_conn is given without target_table: which table is it for?")
+    if target_conn is None and mapping.verify not in {None, Verification.NONE}:
+        raise SettingsError("verify compares source and target, and no target is given")
     if target_conn is None and load_id is not None:
         raise SettingsError("load_id needs a target: the ledger that knows it lives there")
     named = load_id is not None
@@ -155,6 +159,7 @@ def _mapping(source_sql: str, options: LoadOptions) -> Mapping:
             options.get("transform_scope") or TransformScope.CHUNK,
         ),
         time_zone=options.get("time_zone") or _zone_of(options.get("window")),
+        verify=_optional_word(Verification, "verify", options.get("verify")),
     )
 
 

@@ -15,6 +15,7 @@ def outcome(
     seconds: float,
     error: str | None,
     stop_on_error: bool = False,
+    verified: str = "",
 ) -> ParallelProcessingResult:
     """Return what the load came to.
 
@@ -59,5 +60,6 @@ def outcome(
         data_path=plan.data_path,
         snapshot=plan.snapshot,
         workers=plan.workers,
+        verified=verified,
         error=error,
     )

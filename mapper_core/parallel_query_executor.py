@@ -49,6 +49,10 @@ def execute_query_parallel(
             - create_target: makes a missing table of the query's columns and types.
             - load_id: name of the load in the ledger. Calling again with it continues an
               unfinished load; without it every call is a new load.
+            - verify: "count" (the query is counted again at the read point; the default of load
+              modes that replace), "checksum" (sums over the values of each chunk's rows on both
+              sides as well; PostgreSQL to PostgreSQL, from a stage) or "none". A difference stops
+              the publishing, and `result.error` names the chunks; see also `mapper_core.verify`.
             - snapshot: False gives up the one read point, for sources that cannot share it.
             - time_zone: of the sessions, e.g. "UTC"; a given connection's own by default.
 

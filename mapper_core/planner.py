@@ -1,10 +1,10 @@
 """What a load will do, decided before a row moves: data path, strategy, chunks, workers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from . import fitting, sizing
+from . import fitting, sizing, verify
 from .model import (
     Column,
     DataPath,
@@ -55,7 +55,7 @@ class Planning:
             path_reason = "a stream is not read twice, and refused rows are told apart as text"
         staged = self.mapping.staged or streamed
         workers = self._workers(division.strategy)
-        return Plan(
+        plan = Plan(
             load_id=self.load_id,
             chunks=division.chunks,
             columns=self.columns,
@@ -76,6 +76,20 @@ class Planning:
             target=self.mapping.target_name,
             load_mode=self.mapping.load_mode,
         )
+        return self._with_verification(plan)
+
+    def _with_verification(self, plan: Plan) -> Plan:
+        if self.sink is None:
+            return plan
+        verifying = verify.Verifying(
+            plan=plan,
+            mapping=self.mapping,
+            query=self.query,
+            source=self.source,
+            target=self.sink.target,
+            ledger=self.sink.ledger,
+        )
+        return replace(plan, verification=verifying.decide(lambda: self.survey).words)
 
     def _data_path(self, table: Sequence[Column]) -> tuple[DataPath, str]:
         if self.sink:

@@ -56,9 +56,9 @@ class ParallelProcessor:
         ):
             plan, published = load.plan(snapshot)
             plan, results = load.run(plan, plan.chunks)
-            error = None
+            error, verified = None, load.find().verified if published else ""
             if load.sink and not published and all(chunk.rows_are_in for chunk in results):
-                error = _published(load, plan)
+                error, verified = _published(load, plan)
                 published = error is None
         return outcome(
             plan,
@@ -68,6 +68,7 @@ class ParallelProcessor:
             seconds=time.monotonic() - begun,
             error=error,
             stop_on_error=load.settings.stop_on_error,
+            verified=verified,
         )
 
     def plan(self, source_conn: Any, source_sql: str, **options: Unpack[LoadOptions]) -> Plan:
@@ -142,11 +143,14 @@ class ParallelProcessor:
 
         Raises:
             IncompleteLoadError: planned chunks are not finished; nothing is published.
+            VerificationError: source and target differ; nothing is published.
+            SnapshotLostError: the source cannot be asked again at the load's read point; with
+                verify="none" it is published all the same.
             MapperError: it could not be published; the target is as it was.
         """
         with self._opened(source_conn, source_sql, options, load_group) as load:
             record = load.find()
-            load.publish(record.plan)
+            verified = load.publish(record.plan)
             finished = load.finished()
         ended = [chunk.finished_at for chunk in finished if chunk.finished_at]
         return outcome(
@@ -156,6 +160,7 @@ class ParallelProcessor:
             published=True,
             seconds=(max(ended) - record.created_at).total_seconds() if ended else 0.0,
             error=None,
+            verified=verified,
         )
 
     def _held(
@@ -195,10 +200,12 @@ class ParallelProcessor:
             self._running.discard(stop)
 
 
-def _published(load: Load, plan: Plan) -> str | None:
-    """Publish, now that chunks have begun: an error is part of the result. Return it, or None."""
+def _published(load: Load, plan: Plan) -> tuple[str | None, str]:
+    """Publish, now that chunks have begun: an error is part of the result.
+
+    Return it, or None; and what was compared.
+    """
     try:
-        load.publish(plan)
+        return None, load.publish(plan)
     except MapperError as error:
-        return f"{type(error).__name__}: {error}"
-    return None
+        return f"{type(error).__name__}: {error}", ""

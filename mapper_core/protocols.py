@@ -39,6 +39,15 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Checksum:
+    """What rows add up to, in whatever order they come."""
+
+    rows: int
+    sum: int | None = None
+    """Sum of a number that each row's values give; None where rows are only counted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Blocker:
     """Why reading a query in ranges would not give the query's own rows."""
 
@@ -98,6 +107,9 @@ class Survey(Protocol):
     def estimate(self) -> Estimate:
         """Return what the database expects of the query, without running it."""
 
+    def count(self) -> int:
+        """Count the query's rows."""
+
     def count_up_to(self, limit: int) -> int:
         """Count the query's rows, but never more than `limit`."""
 
@@ -153,6 +165,19 @@ class Reader(Protocol):
 
     def count(self, query: Query, plan: Plan, chunk: Chunk) -> int:
         """Count the rows of a chunk."""
+
+    def checksum(
+        self,
+        query: Query,
+        pairs: Sequence[tuple[Column, Column]],
+        plan: Plan | None = None,
+        chunk: Chunk | None = None,
+    ) -> Checksum:
+        """Add up the rows of a query, or of one chunk of a plan of it.
+
+        The values are those that the first column of each pair has in the second one. Only where
+        `Target.checksum_blocker` found nothing against it.
+        """
 
     def read(self, query: Query, plan: Plan, chunk: Chunk) -> Generator[Batch, None, None]:
         """Yield the chunk's batches on the plan's data path; none for an empty chunk.
@@ -312,6 +337,15 @@ class Transaction(Protocol):
         Only where `Target.insert_select_blocker` found nothing against it.
         """
 
+    def checksums(
+        self, stage: Sequence[str], columns: Sequence[Column], place: Place | None
+    ) -> dict[int, Checksum]:
+        """Add up the rows of each chunk in a stage as `Reader.checksum` does at that place.
+
+        Nobody else can change the stage from then on. Only where `Target.checksum_blocker` found
+        nothing against it.
+        """
+
     def create_stage(
         self,
         stage: Sequence[str],
@@ -403,6 +437,14 @@ class Target(Protocol):
             place: where the source's sessions are.
             table: where the rows would go.
             pairs: the (query column, table column) pairs.
+        """
+
+    def checksum_blocker(
+        self, source_kind: str, pairs: Sequence[tuple[Column, Column]]
+    ) -> str | None:
+        """Return why checksums of rows from such a source, and here, cannot be compared, or None.
+
+        The pairs are of (source column, column here).
         """
 
     def is_transient(self, error: BaseException) -> bool:

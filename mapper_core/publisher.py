@@ -1,6 +1,6 @@
 """Make a load's rows visible, in one transaction with the ledger's word that it is complete."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .errors import TargetError, TransferError
 from .ledger import Ledger
@@ -17,18 +17,22 @@ def publish(
     ledger: Ledger,
     plan: Plan,
     mapping: Mapping,
+    *,
+    verify: Callable[[Transaction], None],
 ) -> None:
-    """Publish a load whose planned chunks are all finished.
+    """Publish a load whose planned chunks are all finished, and which `verify` does not refuse.
 
     Raises:
         IncompleteLoadError: a planned chunk is missing; nothing changed.
         StaleLoadError: another run has taken the load over or published it.
+        VerificationError: source and target differ; nothing changed.
         TargetError: the stage holds rows that do not belong into the window.
     """
     # Two loads of one window would each delete what they see and insert their own rows.
     transaction.lock_table(mapping.target_parts)
     if not ledger.seal(transaction, plan):
         return
+    verify(transaction)
     if plan.stage_table is not None:
         stage = ledger.table(plan.stage_table)
         staged = _count_staged(transaction, target, ledger, plan, stage)

@@ -102,6 +102,8 @@ class ParallelProcessingResult:
     data_path: DataPath
     snapshot: Snapshot
     workers: int
+    verified: str = ""
+    """What was compared before publishing, or why nothing was; for people."""
     error: str | None = None
     """Why the load as a whole did not end well (a failed publish, say); chunk errors apart."""
 

@@ -56,6 +56,7 @@ def plan_text(plan: Plan) -> str:
             "chunk_size_reason": plan.chunk_size_reason,
             "stage_table": plan.stage_table,
             "reading": plan.reading,
+            "verification": plan.verification,
             "snapshot": list(astuple(plan.snapshot)),
         }
     )
@@ -89,6 +90,7 @@ def plan_from(load_id: str, epoch: int, text: str, chunks: Sequence[tuple[int, s
                 "chunk_size_reason",
                 "stage_table",
                 "reading",
+                "verification",
             )
         },
     )

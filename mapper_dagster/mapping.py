@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from mapper_core import LoadMode, SettingsError
+from mapper_core import LoadMode, SettingsError, Verification
 from mapper_core.model import RowTransform
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -48,6 +48,9 @@ class Mapping:
     """Rows of a load that may be refused and left out; None sets no limit."""
     params: Dict[str, Any] | None = None
     transformation_func: RowTransform | None = None
+    verify: str | None = None
+    """How source and target are compared before publishing: "none", "count" or "checksum"; by
+    default "count" when partitioned, else "none"."""
     lanes: int | None = None
     """Dagster steps that share the chunks; by default as many as the plan has workers."""
     chunks_per_lane: int | None = None
@@ -94,6 +97,9 @@ class Mapping:
                 f"mapping {self.name}: load_mode 'replace_window' needs partitions_def, whose"
                 " partitions are the windows"
             )
+        if self.verify not in {None, *(known := [word.value for word in Verification])}:
+            listed = ", ".join(repr(word) for word in known)
+            raise SettingsError(f"mapping {self.name}: verify {self.verify!r} is none of {listed}")
         if self.lanes is not None and self.chunks_per_lane is not None:
             raise SettingsError(f"mapping {self.name}: give lanes or chunks_per_lane, not both")
         counts = (self.lanes, self.chunks_per_lane, self.workers_per_lane)

@@ -31,6 +31,7 @@ def of_result(result: ParallelProcessingResult, *, partitioned: bool) -> Dict[st
         "mapper/strategy_reason": result.strategy_reason,
         "mapper/data_path": result.data_path.value,
         "mapper/snapshot": str(result.snapshot),
+        "mapper/verified": result.verified,
         "mapper/load_id": result.load_id,
     }
 

@@ -85,6 +85,7 @@ class _Step:
             reject_limit=mapping.reject_limit,
             min_rows_for_parallel=mapping.min_rows_for_parallel,
             transformation_func=mapping.transformation_func,
+            verify=mapping.verify,
             progress_callback=create_progress_callback(
                 name, every=PROGRESS_SECONDS, log=self.context.log.info
             ),

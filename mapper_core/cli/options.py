@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ..model import LoadMode, Publishing, StrategyName
+from ..model import LoadMode, Publishing, StrategyName, Verification
 from ..opening import LoadOptions
 from ..settings import Settings, variable_of
 from .given import default_reference
@@ -90,6 +90,11 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
         "--publish",
         choices=[publishing.value for publishing in Publishing],
         help=f"when an append is seen (default: {Publishing.CHUNKS}, as each commits)",
+    )
+    what.add_argument(
+        "--verify",
+        choices=[verification.value for verification in Verification],
+        help="compare source and stage before publishing (default: count, of what replaces)",
     )
     what.add_argument(
         "--create-target",

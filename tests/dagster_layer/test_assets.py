@@ -40,6 +40,7 @@ def test_a_partition_loads_its_month_and_shows_its_own_count(
         shown["mapper/strategy"],
     )
     assert shown["mapper/snapshot"].startswith("snapshot ")
+    assert f"count: {loaded[0][1]:,} rows on both sides" == shown["mapper/verified"]
     assert 0 < shown["mapper/seconds"] < 60
 
 

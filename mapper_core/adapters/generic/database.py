@@ -102,6 +102,12 @@ class Generic:
         del query, snapshot, place, table, pairs
         return "source and target are not one PostgreSQL database"
 
+    def checksum_blocker(
+        self, source_kind: str, pairs: Sequence[tuple[Column, Column]]
+    ) -> str | None:
+        del source_kind, pairs
+        return f"the values of {self.kind} rows have no canonical text here"
+
     def window_bounds(self, window: LoadWindow) -> tuple[Any, Any]:
         if self.kind == "sqlite":
             return bound(window.start), bound(window.end)

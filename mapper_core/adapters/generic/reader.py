@@ -7,9 +7,9 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from ...errors import QueryError
+from ...errors import QueryError, SettingsError
 from ...model import Chunk, ChunkKind, Column, Plan, Row
-from ...protocols import Batch, Piece
+from ...protocols import Batch, Checksum, Piece
 from ...query import Query
 from . import oracle
 from .statements import cancel, key_value, subquery, type_of
@@ -57,6 +57,16 @@ class GenericReader:
         rows = _picked(sa.select(one).select_from(source), source, plan, chunk).subquery("r")
         asked = sa.select(sa.func.count()).select_from(rows)
         return int(self._connection.execute(asked).scalar_one())
+
+    def checksum(
+        self,
+        query: Query,
+        pairs: Sequence[tuple[Column, Column]],
+        plan: Plan | None = None,
+        chunk: Chunk | None = None,
+    ) -> Checksum:
+        del query, pairs, plan, chunk
+        raise SettingsError("checksums are for PostgreSQL alone")
 
     def read(self, query: Query, plan: Plan, chunk: Chunk) -> Generator[Batch, None, None]:
         self.rows_read = None

@@ -18,6 +18,11 @@ class GenericSurvey:
         self._connection = connection
         self._query = query
 
+    def count(self) -> int:
+        rows = subquery(self._connection, self._query)
+        asked = sa.select(sa.func.count()).select_from(rows)
+        return int(self._connection.execute(asked).scalar_one())
+
     def count_up_to(self, limit: int) -> int:
         some = (
             sa.select(sa.literal_column("1").label("one"))

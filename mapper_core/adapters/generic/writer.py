@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.schema import CreateSchema
 
-from ...errors import TargetError
+from ...errors import SettingsError, TargetError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
-from ...protocols import STAGE_CHUNK, Batch
+from ...protocols import STAGE_CHUNK, Batch, Checksum, Place
 from ...query import Query
 from . import sqlite
 from .statements import cancel
@@ -211,6 +211,12 @@ class GenericTransaction:
     ) -> int:
         del query, plan, chunk, table, columns, staged_chunk
         raise TargetError("INSERT ... SELECT inside one database is for PostgreSQL alone")
+
+    def checksums(
+        self, stage: Sequence[str], columns: Sequence[Column], place: Place | None
+    ) -> dict[int, Checksum]:
+        del stage, columns, place
+        raise SettingsError("checksums are for PostgreSQL alone")
 
     def _table(self, name: Sequence[str]) -> sa.Table:
         schema = name[0] if len(name) > 1 else None

@@ -11,7 +11,7 @@ from ...errors import SettingsError, SnapshotLostError
 from ...model import Column, DataPath, LoadWindow, Snapshot
 from ...protocols import LedgerDialect, Place, Source, Target
 from ...query import Query
-from . import errors, in_server, session, types
+from . import checksum, errors, in_server, session, types
 from .source import PostgreSQLReader
 from .statements import Statements
 from .target import PostgreSQLWriter
@@ -140,6 +140,13 @@ class PostgreSQL:
     ) -> str | None:
         with self.open_writer() as writer:
             return in_server.blocker(writer, query, snapshot, place=place, table=table, pairs=pairs)
+
+    def checksum_blocker(
+        self, source_kind: str, pairs: Sequence[tuple[Column, Column]]
+    ) -> str | None:
+        if source_kind != self.kind:
+            return f"the values of {source_kind} rows have no canonical text here"
+        return checksum.blocker(pairs)
 
     def window_bounds(self, window: LoadWindow) -> tuple[datetime, datetime]:
         return window.start, window.end

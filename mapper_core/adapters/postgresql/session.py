@@ -35,6 +35,7 @@ _FORMATS = {
     "datestyle": "ISO",
     "intervalstyle": "postgres",
     "extra_float_digits": "1",
+    "bytea_output": "hex",
 }
 
 # First version with the setting transaction_timeout.

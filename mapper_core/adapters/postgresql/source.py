@@ -11,9 +11,9 @@ from psycopg.types.datetime import IntervalLoader
 
 from ...errors import QueryError, TransferError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
-from ...protocols import Batch, Piece
+from ...protocols import Batch, Checksum, Piece
 from ...query import Query
-from . import errors, session
+from . import checksum, errors, session
 from .statements import Statements, key_columns
 from .survey import PostgreSQLSurvey
 
@@ -82,6 +82,21 @@ class PostgreSQLReader:
         rows = self._statements.rows(query, plan, chunk)
         # A page ends behind its last row, not behind its last count.
         return int(self._run(f"select count(*) from (select from {rows}) r").fetchone()[0])
+
+    def checksum(
+        self,
+        query: Query,
+        pairs: Sequence[tuple[Column, Column]],
+        plan: Plan | None = None,
+        chunk: Chunk | None = None,
+    ) -> Checksum:
+        rows = f"(\n{self._statements.query(query)}\n) q"
+        if plan is not None and chunk is not None:
+            # A page ends behind its last row, so it has to be a query of its own.
+            rows = f"(select q.* from {self._statements.rows(query, plan, chunk)}) q"
+        asked = checksum.total(self._connection, pairs)
+        count, total = self._run(f"select count(*), {asked} from {rows}").fetchone()
+        return Checksum(count, int(total))
 
     def read(self, query: Query, plan: Plan, chunk: Chunk) -> Generator[Batch, None, None]:
         names = ", ".join(key_columns([column.name for column in plan.columns]))

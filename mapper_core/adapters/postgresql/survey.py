@@ -46,6 +46,9 @@ class PostgreSQLSurvey:
             width = max(width, self._bytes_on_disk())
         return Estimate(int(planned["Plan Rows"]), width)
 
+    def count(self) -> int:
+        return int(self._run(f"select count(*) from (\n{self._text}\n) q")[0][0])
+
     def count_up_to(self, limit: int) -> int:
         counted = self._run(
             f"select count(*) from (select 1 from (\n{self._text}\n) q limit {limit:d}) r"

@@ -9,9 +9,9 @@ from psycopg.types.json import Jsonb, JsonbDumper
 
 from ...errors import TransferError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
-from ...protocols import STAGE_CHUNK, Batch, Place
+from ...protocols import STAGE_CHUNK, Batch, Checksum, Place
 from ...query import Query
-from . import session
+from . import checksum, session
 from .statements import Statements, key_columns
 from .survey import place
 
@@ -209,6 +209,31 @@ class PostgreSQLTransaction:
             elif check is not None and set(column) <= set(columns):
                 # From the target's own catalog, already as SQL.
                 self.execute(f"alter table {stage} add {check}")
+
+    def checksums(
+        self, stage: Sequence[str], columns: Sequence[Column], place: Place | None
+    ) -> dict[int, Checksum]:
+        name, chunk = session.identifier(*stage), session.identifier(STAGE_CHUNK)
+        self.execute(f"lock table {name} in share mode")
+        asked = checksum.total(self._connection, [(column, column) for column in columns])
+        with self._time_zone(place):
+            found = self.execute(
+                # A row that says no chunk was written by nobody's worker: it is in chunk -1.
+                f"select coalesce(q.{chunk}, -1), count(*), {asked} from {name} q group by 1"
+            )
+        return {number: Checksum(count, int(total)) for number, count, total in found}
+
+    @contextmanager
+    def _time_zone(self, place: Place | None) -> Iterator[None]:
+        """Write times within other values as a session at `place` does."""
+        if place is None:
+            yield
+            return
+        set_to = "select set_config('TimeZone', :zone, true)"
+        ((before,),) = self.execute("select current_setting('TimeZone')")
+        self.execute(set_to, {"zone": place.time_zone})
+        yield
+        self.execute(set_to, {"zone": before})
 
     def write(
         self,

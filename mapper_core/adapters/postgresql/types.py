@@ -13,7 +13,7 @@ FIRST_USER_OID = 16_384
 
 # Built-in types whose binary form means something else in another database (an oid of an object)
 # or has no binary input.
-_NOT_BINARY = frozenset(
+NOT_BINARY = frozenset(
     {
         *("regproc", "regprocedure", "regoper", "regoperator", "regclass", "regcollation"),
         *("regtype", "regrole", "regnamespace", "regconfig", "regdictionary", "oid", "aclitem"),
@@ -73,7 +73,7 @@ def data_path(
             "a transform, or a source that is not PostgreSQL, needs Python rows",
         )
     for ours, theirs in pairs:
-        if not _fits(ours, theirs) or _rounds(ours.type, theirs.type):
+        if not fits(ours, theirs) or _rounds(ours.type, theirs.type):
             msg = (
                 f"column {theirs.name!r} is {theirs.type} in the target, but {ours.type} in the"
                 " query, so not every value would arrive as it is: cast it in the query"
@@ -86,7 +86,14 @@ def data_path(
     return DataPath.COPY_BINARY, "every column has the same built-in type on both sides"
 
 
-def _fits(ours: Column, theirs: Column) -> bool:
+def length(type_name: str) -> int | None:
+    """Return how many characters a text type holds at most: `character varying(5)` -> 5."""
+    bound = re.search(r"\((\d+)\)", type_name)
+    return int(bound[1]) if bound else None
+
+
+def fits(ours: Column, theirs: Column) -> bool:
+    """Whether text out of one column is text into the other, for every value or with an error."""
     source, target = base(ours.type), base(theirs.type)
     if source == target or target in _TEXT_FITS.get(source, set()):
         return True
@@ -133,6 +140,6 @@ def _why_not_binary(ours: Column, theirs: Column) -> str | None:
     if ours.type_id is None or ours.type_id >= FIRST_USER_OID:
         return f"column {theirs.name!r} has the user-defined type {theirs.type}"
     name = base(ours.type).removesuffix("[]")
-    if name in _NOT_BINARY:
+    if name in NOT_BINARY:
         return f"column {theirs.name!r} is {name}, whose binary form is not portable"
     return None
