@@ -275,6 +275,10 @@ def _single_table(tree: Any, exp: Any) -> tuple[str, ...] | None:
         return None
     if any(table.args.get(part) for part in ("joins", "laterals", "pivots", "catalog")):
         return None
+    alias = table.args.get("alias")
+    if alias is not None and alias.args.get("columns"):
+        # Its columns have other names than the table's own; one may be called ctid.
+        return None
     parts = [part for part in (table.args.get("db"), table.this) if part is not None]
     return tuple(p.name if p.args.get("quoted") else p.name.lower() for p in parts)
 

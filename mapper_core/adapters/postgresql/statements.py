@@ -22,6 +22,11 @@ class Statements:
         self._connection = connection
         self._instant = snapshot.instant if snapshot else None
 
+    @property
+    def at_one_moment(self) -> bool:
+        """Whether what asks for the present moment is written as that of the read point."""
+        return self._instant is not None
+
     def query(self, query: Query, *, condition: str | None = None, sample: str = "") -> str:
         """Return the query with its values; see `Query.render` for the rest."""
         return query.render(

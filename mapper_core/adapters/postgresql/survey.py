@@ -21,8 +21,32 @@ _WHOLE = {
     "LockRows": "a locking clause",
 }
 
-# A call in an expression as EXPLAIN writes it; the name may be quoted or have a schema before it.
-_CALL = re.compile(r"([A-Za-z_][\w$]*)\"?\(")
+# A call in an expression; the name may be quoted or have a schema before it.
+_CALL = re.compile(r'"((?:[^"]|"")+)"\s*\(|([^\W\d][\w$]*)\s*\(')
+
+# A question for the present moment as EXPLAIN writes it.
+_MOMENT = re.compile(
+    r"\b(?:now|transaction_timestamp|statement_timestamp)\(\)"
+    r"|\b(?:CURRENT_(?:DATE|TIME|TIMESTAMP)|LOCALTIME|LOCALTIMESTAMP)\b"
+)
+
+# Functions that keep a query from being split, the volatile ones first.
+_WHOLE_CALLS = """
+select proname::text, provolatile = 'v' from pg_proc
+where (provolatile = 'v' or prokind = 'a') and proname = any(%s)
+order by provolatile = 'v' desc, proname limit 1
+"""
+
+# Planning has locked the views that it replaced by what they select.
+_PICKING_VIEW = """
+select quote_ident(c.relname) from pg_locks l
+join pg_class c on c.oid = l.relation
+join pg_rewrite r on r.ev_class = c.oid
+where l.pid = pg_backend_pid() and l.locktype = 'relation' and c.relkind = 'v'
+and l.database = (select oid from pg_database where datname = current_database())
+and r.ev_action::text like '%:hasDistinctOn true%'
+order by 1 limit 1
+"""
 
 # The planner's cost of about a quarter of a million narrow rows. Reading less than that once more
 # for every chunk costs too little to look for a better way.
@@ -75,14 +99,18 @@ class PostgreSQLSurvey:
         for node in nodes(plan):
             if words := _WHOLE.get(node["Node Type"]):
                 return Blocker(f"it has {words}, perhaps in a view")
-        called = {name for node in nodes(plan) for name in _CALL.findall(str(node))}
-        found = self._run(
-            "select min(proname) from pg_proc where provolatile = 'v' and proname = any(%s)",
-            (sorted(called),),
-        )
-        name = found[0][0]
-        if name is None:
+        said = list(_texts(plan))
+        if self._statements.at_one_moment and any(_MOMENT.search(text) for text in said):
+            return Blocker("a view or function in it asks for the present moment")
+        if picking := self._run(_PICKING_VIEW):
+            return Blocker(f"the view {picking[0][0]} has DISTINCT ON")
+        # A plan does not show what a list of VALUES calls.
+        found = self._run(_WHOLE_CALLS, (sorted(_called([*said, self._text])),))
+        if not found:
             return None
+        name, is_volatile = found[0]
+        if not is_volatile:
+            return Blocker(f"it has an aggregate, {name}()")
         words = f"{name}() is volatile; declare it STABLE if it gives the same value throughout a"
         return Blocker(f"{words} transaction", volatile=True)
 
@@ -111,7 +139,7 @@ class PostgreSQLSurvey:
         return cuts.find(
             self._run,
             self._text,
-            self._sampled if self._query.with_slots else None,
+            self._sampled if self._query.with_slots and self._has_blocks() else None,
             key=key,
             chunk_size=chunk_size,
             may_shorten=may_shorten,
@@ -145,6 +173,12 @@ class PostgreSQLSurvey:
         """Return the query over a sample of its table's blocks, the same one each time."""
         sample = f" tablesample system ({percent:f}) repeatable (1)"
         return self._statements.query(self._query, condition="true", sample=sample)
+
+    def _has_blocks(self) -> bool:
+        """Whether the one table is none that TABLESAMPLE refuses, such as a view."""
+        name = session.identifier(*(self._query.table or ()))
+        found = self._run("select relkind::text from pg_class where oid = to_regclass(%s)", (name,))
+        return bool(found) and found[0][0] in {"r", "m", "p"}
 
     def _bytes_on_disk(self) -> int:
         """Return what a row of the one table takes up, values kept out of line included."""
@@ -189,3 +223,18 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield {name: value for name, value in plan.items() if name != "Plans"}
     for below in plan.get("Plans", ()):
         yield from nodes(below)
+
+
+def _texts(plan: Any) -> Iterator[str]:
+    """Yield every text in a plan."""
+    if isinstance(plan, str):
+        yield plan
+    elif isinstance(plan, dict | list):
+        for below in plan.values() if isinstance(plan, dict) else plan:
+            yield from _texts(below)
+
+
+def _called(said: Sequence[str]) -> set[str]:
+    """Return the names of what may be called in these texts, as the catalog has them."""
+    found = [match for text in said for match in _CALL.findall(text)]
+    return {quoted.replace('""', '"') or plain.lower() for quoted, plain in found}
