@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test check clean
+.PHONY: help demo ui test check bench clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
@@ -26,8 +26,12 @@ test: $(INSTALLED)  ## Run the tests; PYTEST_ARGS=... are handed on
 check: $(INSTALLED)  ## Lint, format, types, layers
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy mapper_core mapper_dagster demo tests
+	$(PY) -m mypy mapper_core mapper_dagster demo benchmarks tests
 	$(VENV)/bin/lint-imports
+
+bench: $(INSTALLED)  ## Measure what planning costs; ROWS=... for fewer than 6 million
+	@$(PY) -m pip install --quiet --quiet --editable '.[bench]'
+	@$(PY) -m benchmarks.planning $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 clean:  ## Remove what the other targets made, the demo's data included
 	@if [ -d .demo ] && [ -x $(PY) ]; then $(PY) -m demo.server --stop; fi

@@ -1,0 +1,1 @@
+"""What loads cost, measured side by side on one machine; each module is a benchmark."""
