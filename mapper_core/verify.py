@@ -7,7 +7,7 @@ within the transaction that makes it visible. `verify` compares any two tables o
 from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Dict
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Protocol, TypeVar
@@ -165,8 +165,8 @@ def verify(
 class _Side:
     """One of two tables or queries."""
 
-    database: Any
-    """In both roles, whichever it has here."""
+    database: adapters.Database
+    read_from: Source
     query: Query
     name: str
 
@@ -186,35 +186,38 @@ class _Side:
         else:
             name = f"the query of the {role.removesuffix('_conn')}"
             query = read_query(what, params, dialect=database.dialect)
-        return cls(database.for_query(query), query, name)
+        return cls(database, database.for_query(query), query, name)
+
+    def rows(self) -> int:
+        with self._reader() as reader:
+            return reader.survey(self.query).count()
+
+    def columns(self) -> tuple[Column, ...]:
+        with self._reader() as reader:
+            columns = reader.columns(self.query)
+        check_columns(columns, named=True)
+        return columns
+
+    def checksum(self, pairs: Sequence[tuple[Column, Column]]) -> Checksum:
+        with self._reader() as reader:
+            return reader.checksum(self.query, pairs)
+
+    def _reader(self) -> AbstractContextManager[Reader]:
+        return self.read_from.open_reader(None)
 
 
 def _compared(source: _Side, target: _Side, method: Verification) -> Comparison:
-    with ExitStack() as stack:
-        readers = [
-            stack.enter_context(side.database.open_reader(None)) for side in (source, target)
-        ]
-        if method is Verification.COUNT:
-            found = [
-                Checksum(reader.survey(side.query).count())
-                for reader, side in zip(readers, (source, target), strict=True)
-            ]
-        else:
-            ours, theirs = (
-                reader.columns(side.query)
-                for reader, side in zip(readers, (source, target), strict=True)
-            )
-            for columns in (ours, theirs):
-                check_columns(columns, named=True)
-            pairs = match_columns(ours, theirs, target.name, complete=False)
-            if why := target.database.checksum_blocker(source.database.kind, pairs):
-                msg = f"method='checksum' cannot be done: {why}"
-                raise SettingsError(msg)
-            same = [(column, column) for _, column in pairs]
-            found = [
-                readers[0].checksum(source.query, pairs),
-                readers[1].checksum(target.query, same),
-            ]
+    """Compare; one session at a time, for a pool of one connection may serve both sides."""
+    if method is Verification.COUNT:
+        found = [Checksum(side.rows()) for side in (source, target)]
+    else:
+        theirs = target.columns()
+        pairs = match_columns(source.columns(), theirs, target.name, complete=False)
+        if why := target.database.checksum_blocker(source.database.kind, pairs):
+            msg = f"method='checksum' cannot be done: {why}"
+            raise SettingsError(msg)
+        same = [(column, column) for _, column in pairs]
+        found = [source.checksum(pairs), target.checksum(same)]
     return Comparison(
         method=method,
         source=source.name,
@@ -358,9 +361,10 @@ class Verifying:
         if found.equal:
             return str(found)
         whole = "" if found.differences else _NO_CHUNKS_FAULT
+        cure = _READ_AGAIN if self.plan.stage_table else _ROWS_ARE_IN
         msg = (
             f"load {self.plan.load_id} is not published, for source and target differ. {found}."
-            f"{whole} Run the load again"
+            f"{whole} {cure}"
         )
         raise VerificationError(msg)
 
@@ -423,6 +427,8 @@ class Verifying:
             }
 
 
+_READ_AGAIN = "Run the load again (in Dagster: re-execute all steps); it begins anew"
+_ROWS_ARE_IN = "Its rows are in the target already: look at them before anything else is loaded"
 _NO_CHUNKS_FAULT = (
     " Each chunk has its own rows, so together they overlap or leave some out: please report this,"
     " with the printed plan."
