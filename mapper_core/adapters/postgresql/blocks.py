@@ -13,6 +13,7 @@ import psycopg
 
 from ...model import Refused
 from ...protocols import BlockCuts
+from . import errors
 
 # First version that reads a range of blocks without reading all others.
 _RANGE_SCANS = 140_000
@@ -85,7 +86,7 @@ def find(
 
     Args:
         run: runs a statement at the snapshot.
-        explain: returns the planner's plan of a statement.
+        explain: returns the planner's plan of a statement; the transaction outlives its error.
         version: of the server.
         table: quoted.
         query: the whole of it.
@@ -105,6 +106,8 @@ def find(
     try:
         narrowed = explain(some_blocks)
     except psycopg.Error as error:
+        if errors.is_transient(error):
+            raise
         return Refused(f"the query takes no further condition ({error.diag.message_primary})")
     scans = [scan for scan in _scans(narrowed) if scan.startswith("Tid ")]
     if not scans:
