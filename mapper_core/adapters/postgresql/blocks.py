@@ -13,6 +13,7 @@ import psycopg
 
 from ...model import Refused
 from ...protocols import BlockCuts
+from . import errors
 
 # First version that reads a range of blocks without reading all others.
 _RANGE_SCANS = 140_000
@@ -40,22 +41,18 @@ from tree join pg_class c on c.oid = tree.oid left join pg_am am on am.oid = c.r
 order by c.oid
 """
 
-# Row versions that the old snapshot does not see. A row keeps 32 bits of the number of the
-# transaction that wrote it; counted from the old snapshot's oldest one, they say the rest.
+# Row versions that the old snapshot may not see: written by a transaction that was under way or yet
+# to come. A snapshot does not list subtransactions, so all from the first one under way on may be
+# of that kind. A row keeps 32 bits of its writer's number; counted from there, they say the rest.
 _YOUNGER = """
 with point as (
-    select old, pg_snapshot_xmin(old)::text::int8 as oldest,
+    select pg_snapshot_xmin(old)::text::int8 as oldest,
            pg_snapshot_xmax(pg_current_snapshot())::text::int8 as next
     from (select %s::pg_snapshot) given(old)
 )
 select exists (
-    select from (
-        select old, oldest, next,
-               ((t.xmin::text::int8 - oldest) %% 4294967296 + 4294967296) %% 4294967296 as later
-        from {table} t, point
-    ) versions
-    where later < next - oldest
-      and not pg_visible_in_snapshot((oldest + later)::text::xid8, old)
+    select from {table} t, point
+    where ((t.xmin::text::int8 - oldest) %% 4294967296 + 4294967296) %% 4294967296 < next - oldest
 )
 """
 
@@ -86,7 +83,7 @@ def find(
 
     Args:
         run: runs a statement at the snapshot.
-        explain: returns the planner's plan of a statement.
+        explain: returns the planner's plan of a statement; the transaction outlives its error.
         version: of the server.
         table: quoted.
         query: the whole of it.
@@ -107,6 +104,8 @@ def find(
     try:
         narrowed = explain(some_blocks)
     except psycopg.Error as error:
+        if errors.is_transient(error):
+            raise
         return Refused(f"the query takes no further condition ({error.diag.message_primary})")
     scans = [scan for scan in _scans(narrowed) if scan.startswith("Tid ")]
     if not scans:
@@ -181,5 +180,5 @@ def moved(run: Callable[..., list[tuple[Any, ...]]], marks: Sequence[str]) -> st
     if now != json.loads(files):
         return f"{table} has been rewritten, or has other partitions"
     if run(_YOUNGER.format(table=table.replace("%", "%%")), (snapshot,))[0][0]:
-        return f"rows of {table} have been added or updated"
+        return f"rows of {table} have been, or may have been, added or updated"
     return None

@@ -19,6 +19,10 @@ from .target import PostgreSQLWriter
 _IDLE = "idle_in_transaction_session_timeout"
 _READ = "isolation level repeatable read read only"
 
+# Each statement reads at its own moment. For a read point taken, not joined: it must come after the
+# locks on the tables, for which somebody who empties one may have to be waited for.
+_READ_NOW = "isolation level read committed read only"
+
 # Longer application names are cut with a notice. Source: PostgreSQL documentation, NAMEDATALEN.
 _NAME_BYTES = 63
 
@@ -82,12 +86,14 @@ class PostgreSQL:
         self, query: Query, on_lost: Callable[[str], None] | None = None
     ) -> Iterator[Snapshot]:
         with session.borrowed(self._opener) as connection:
-            session.begin(connection, _READ)
+            session.begin(connection, _READ_NOW)
             # Idle for as long as the load lasts: the server's own time-out must not end it.
             session.apply(connection, self._settings | {_IDLE: "0"})
             session.hold_tables(connection, self.written_out(query))
             try:
-                asked = f"select pg_export_snapshot(), now()::text, {session.SERVER}"
+                asked = (
+                    f"select pg_export_snapshot(), statement_timestamp()::text, {session.SERVER}"
+                )
                 row = session.run(connection, asked).fetchone()
             except psycopg.Error as error:
                 if errors.is_transient(error):
@@ -111,8 +117,9 @@ class PostgreSQL:
     @contextmanager
     def open_reader(self, snapshot: Snapshot | None) -> Iterator[PostgreSQLReader]:
         with session.borrowed(self._opener) as connection:
-            session.begin(connection, _READ)
-            if snapshot is not None and snapshot.id is not None:
+            joins = snapshot is not None and snapshot.id is not None
+            session.begin(connection, _READ if joins else _READ_NOW)
+            if snapshot is not None and joins:
                 session.join(connection, snapshot)
             session.apply(connection, self._settings)
             yield PostgreSQLReader(connection, snapshot)

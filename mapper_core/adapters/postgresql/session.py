@@ -259,15 +259,25 @@ def hold_tables(connection: Connection, query: str) -> None:
     Planning the query locks them as reading it would. TRUNCATE would empty an old snapshot too, and
     VACUUM FULL moves rows to other blocks. A query that is wrong is left to whoever runs it.
     """
-    connection.execute(f"savepoint {_SAVEPOINT}".encode())
     try:
-        connection.execute(f"explain {query}".encode())
+        with undone_on_error(connection):
+            connection.execute(f"explain {query}".encode())
     except psycopg.Error as error:
         if errors.is_transient(error):
             raise
-        connection.execute(_BACK_TO_SAVEPOINT.encode())
-    else:
-        connection.execute(f"release savepoint {_SAVEPOINT}".encode())
+
+
+@contextmanager
+def undone_on_error(connection: Connection) -> Iterator[None]:
+    """Run statements after whose failure the transaction can go on."""
+    connection.execute(f"savepoint {_SAVEPOINT}".encode())
+    try:
+        yield
+    except psycopg.Error as error:
+        if not errors.is_transient(error):
+            connection.execute(_BACK_TO_SAVEPOINT.encode())
+        raise
+    connection.execute(f"release savepoint {_SAVEPOINT}".encode())
 
 
 @contextmanager

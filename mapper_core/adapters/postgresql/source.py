@@ -46,6 +46,7 @@ class PostgreSQLReader:
     def __init__(self, connection: session.Connection, snapshot: Snapshot | None) -> None:
         self._connection = connection
         self._statements = Statements(connection, snapshot)
+        self._joined = snapshot is not None and snapshot.id is not None
         self.rows_read: int | None = None
 
     def columns(self, query: Query) -> tuple[Column, ...]:
@@ -99,6 +100,7 @@ class PostgreSQLReader:
         return Checksum(count, int(total))
 
     def read(self, query: Query, plan: Plan, chunk: Chunk) -> Generator[Batch, None, None]:
+        self._hold_tables(query)
         names = ", ".join(key_columns([column.name for column in plan.columns]))
         form = "binary" if plan.data_path is DataPath.COPY_BINARY else "text"
         rows = self._statements.rows(query, plan, chunk)
@@ -110,6 +112,7 @@ class PostgreSQLReader:
     def pieces(
         self, query: Query, plan: Plan, chunk: Chunk, *, rows: int, size: int
     ) -> Generator[Piece, None, None]:
+        self._hold_tables(query)
         names = ", ".join(key_columns([column.name for column in plan.columns]))
         source = self._statements.rows(query, plan, chunk)
         binary = plan.data_path is DataPath.COPY_BINARY
@@ -118,6 +121,11 @@ class PostgreSQLReader:
         if plan.data_path is DataPath.ROWS:
             return self._row_pieces(statement, plan.columns, rows, size)
         return self._block_pieces(statement, binary=binary, rows=rows, size=size)
+
+    def _hold_tables(self, query: Query) -> None:
+        """Lock before COPY takes the moment that it reads at; a joined read point is held."""
+        if not self._joined:
+            session.hold_tables(self._connection, self._statements.query(query))
 
     def _blocks(self, statement: str) -> Generator[Batch, None, None]:
         """Yield COPY's bytes, joined into blocks. Rows are never taken apart."""

@@ -150,7 +150,7 @@ class PostgreSQLSurvey:
             return Refused("the query is more than a plain SELECT from one table")
         return blocks.find(
             self._run,
-            self._explain,
+            self._tried,
             version=self._connection.info.server_version,
             table=session.identifier(*self._query.table),
             query=self._text,
@@ -195,6 +195,10 @@ class PostgreSQLSurvey:
         found = self._run(f"explain ({how}format json) {statement}")
         planned: dict[str, Any] = found[0][0][0]["Plan"]
         return planned
+
+    def _tried(self, statement: str) -> dict[str, Any]:
+        with session.undone_on_error(self._connection):
+            return self._explain(statement)
 
     def _run(self, statement: str, values: tuple[Any, ...] | None = None) -> list[tuple[Any, ...]]:
         cursor = psycopg.Cursor(self._connection, row_factory=tuple_row)
