@@ -11,6 +11,7 @@ from mapper_core import (
     ProgressTracker,
     RetryConfig,
     RetryHandler,
+    VerificationError,
     execute_query_parallel,
 )
 from mapper_core.settings import Settings, resolve
@@ -96,7 +97,7 @@ def job(namespace, source, target):
 
 def test_no_example_is_left_out():
     """Whoever adds an example to the guide adds it here."""
-    assert len(EXAMPLES) == 11
+    assert len(EXAMPLES) == 12
     assert all(path not in GUIDE.read_text(encoding="utf-8") for path in ("backend.", "modules."))
 
 
@@ -208,6 +209,25 @@ def test_handling_failures_prints_them(tables, run_example, source, target, run)
     assert out.startswith("Warning: 250 rows failed\nFailed chunks: 1\nChunk 3: CheckViolation: ")
     assert out.endswith("Error: 1 chunks failed completely\n")
     assert run(target, "select count(*) from target_schema.target_table") == [(ROWS - 250,)]
+
+
+def test_verifying_compares_what_was_loaded(tables, run_example, target, run):
+    """The target's rows are those of the source, until somebody changes one."""
+    run(target, "drop table dw.fact_orders")
+    run(
+        target,
+        "create table dw.fact_orders (amount numeric(10,2), order_id int, order_date date)",
+        "insert into dw.fact_orders select i / 3.0, i, date '2023-12-01' + i % 90"
+        f" from generate_series(1, {ROWS}) i where date '2023-12-01' + i % 90 >= '2024-01-01'",
+    )
+
+    _, said = run_example("from mapper_core import verify")
+
+    assert said.startswith("checksum: ")
+    assert said.endswith("rows on both sides, with the same values\n")
+    run(target, "update dw.fact_orders set amount = 0 where order_id = 40")
+    with pytest.raises(VerificationError):
+        run_example("from mapper_core import verify")
 
 
 def test_handling_failures_prints_nothing_when_there_are_none(tables, run_example, same):
