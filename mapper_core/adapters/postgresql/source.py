@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.pq import ExecStatus
@@ -28,6 +28,9 @@ _BINARY_TRAILER = b"\xff\xff"
 
 # Rows handed on together where Python rows are needed.
 BATCH_ROWS = 1_000
+
+# The values of a row that may be wide; what others take up is small beside them.
+_WIDE = (str, bytes)
 
 
 class PostgreSQLReader:
@@ -91,7 +94,7 @@ class PostgreSQLReader:
         form = "binary" if binary else "text"
         statement = f"copy (select {names} from {source}) to stdout (format {form})"
         if plan.data_path is DataPath.ROWS:
-            return self._row_pieces(statement, plan.columns, rows)
+            return self._row_pieces(statement, plan.columns, rows=rows, size=size)
         return self._block_pieces(statement, binary=binary, rows=rows, size=size)
 
     def _hold_tables(self, query: Query) -> None:
@@ -160,15 +163,18 @@ class PostgreSQLReader:
             self.rows_read = read
 
     def _row_pieces(
-        self, statement: str, columns: Sequence[Column], size: int
+        self, statement: str, columns: Sequence[Column], *, rows: int, size: int
     ) -> Generator[Piece, None, None]:
         held: list[Row] = []
+        weight = 0
         with closing(self._rows(statement, columns)) as batches:
-            for batch in batches:
-                held += batch  # type: ignore[arg-type]  # this path carries rows
-                while len(held) >= size:
-                    yield Piece((held[:size],), size)
-                    held = held[size:]
+            for batch in cast(Iterator[list[Row]], batches):
+                held += batch
+                weight += sum(map(_weight, batch))
+                while held and (len(held) >= rows or weight >= size):
+                    piece, held = held[:rows], held[rows:]
+                    yield Piece((piece,), len(piece))
+                    weight = sum(map(_weight, held))
         read, self.rows_read = self.rows_read, None
         if held:
             yield Piece((held,), len(held))
@@ -228,6 +234,10 @@ class _ExactIntervalLoader(IntervalLoader):
             )
             raise psycopg.DataError(msg)
         return super().load(data)
+
+
+def _weight(row: Row) -> int:
+    return sum([len(value) for value in row if isinstance(value, _WIDE)])
 
 
 def _ended(arrived: session.Arrivals) -> int:
