@@ -159,7 +159,8 @@ class Ledger:
             f"select 1 from {self._load} where load_id = :load_id {self._facts.skip_locked}",
             {"load_id": load_id},
         )
-        return not free
+        # A chunk inside one database holds the load by a lock that knows no snapshot.
+        return not free or not transaction.try_lock(_lock_name(load_id))
 
     def store(
         self,

@@ -132,8 +132,14 @@ class Load:
             pieces = _pieces(finished)
             self._expect(len(pieces), pieces)
             return work.plan, pieces
-        self._expect(-(-(stream.expected_rows or 0) // work.plan.chunk_size), [])
-        running = Stream(work, stream, sink.begin_anew, tracker.record if tracker else None)
+        pieces_expected = -(-(stream.expected_rows or 0) // work.plan.chunk_size)
+        running = Stream(
+            work,
+            stream,
+            sink.begin_anew,
+            on_reading=lambda: self._expect(pieces_expected, []),
+            on_result=tracker.record if tracker else None,
+        )
         plan, results = running.run()
         if tracker:
             tracker.expect(len(results))

@@ -282,6 +282,9 @@ class Transaction(Protocol):
     def lock(self, name: str) -> None:
         """Wait for a lock of that name and hold it to the transaction's end."""
 
+    def try_lock(self, name: str) -> bool:
+        """As `lock`, but without waiting; False when others hold it."""
+
     def lock_shared(self, name: str) -> None:
         """As `lock`, but any number may hold it so at once."""
 

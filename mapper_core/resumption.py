@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from .errors import LedgerError
 from .ledger import LoadRecord
-from .model import Column, Mapping, Plan, Snapshot
+from .model import Column, Mapping, Plan, Snapshot, StrategyName
 from .protocols import Survey, Transaction
 from .sink import Sink
 from .stored import query_hash
@@ -83,6 +83,13 @@ def _continued(
     load_id, before = record.load_id, record.plan.snapshot
     if not sink.ledger.finished(transaction, load_id):
         return snapshot
+    if record.plan.strategy is StrategyName.OFFSET:
+        msg = (
+            f"load {load_id!r} was cut in pages, and its read point is gone; at another one the"
+            " same pages may hold other rows: start a new load, with strategy='key' if it is to be"
+            " continued"
+        )
+        raise LedgerError(msg)
     if record.plan.marks and (moved := survey.moved(record.plan.marks)):
         msg = (
             f"load {load_id!r} was cut by blocks of its table, and {moved} since, so that its"

@@ -43,6 +43,8 @@ class Stream:
     """The stream itself, whose claim says that every piece is in."""
     begin_anew: Callable[[Plan, str], Plan]
     """Empties the stage for a reading of that name; returns the plan under its new epoch."""
+    on_reading: Callable[[], None]
+    """Told before each reading: what was told of the pieces of an earlier one is void."""
     on_result: OnResult | None
     reading: str = field(default_factory=lambda: uuid.uuid4().hex)
     attempts: int = 0
@@ -74,6 +76,7 @@ class Stream:
         plan = self.begin_anew(self.work.plan, self.reading)
         self.work = work = replace(self.work, plan=plan)
         self.reading = uuid.uuid4().hex
+        self.on_reading()
         rows = 0
         with (
             _writers(work, self.on_result) as writers,

@@ -16,7 +16,8 @@ def divide(case: Case) -> Answer:
             " together with a key of its own"
         )
     given = case.mapping.chunk_key is not None
-    if not given and not case.forced and case.costly_key:
+    by_name = case.mapping.strategy is StrategyName.KEY
+    if not given and not by_name and case.costly_key:
         return Refused(case.costly_key)
     found = case.survey.key_cuts(key, case.chunk_size, may_shorten=origin.endswith("ORDER BY"))
     chunks = chunker.key_chunks(

@@ -11,6 +11,8 @@ def divide(case: Case) -> Answer:
     """Cut by row number, in an order that tells any two rows apart."""
     if reason := case.sequential or case.one_reader or case.unsplittable:
         return Refused(reason)
+    if not case.one_snapshot:
+        return Refused("a row that goes shifts all behind it, and there is no one snapshot")
     key, _ = case.key
     if not key:
         return Refused("pages need an order that tells any two rows apart: add ORDER BY")

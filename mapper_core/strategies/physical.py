@@ -11,7 +11,8 @@ def divide(case: Case) -> Answer:
         return Refused(case.whole)
     if not case.one_snapshot:
         return Refused("an update moves its row to another block, and there is no one snapshot")
-    if not case.forced and (reason := _better_by_key(case)):
+    by_name = case.mapping.strategy is StrategyName.PHYSICAL
+    if not by_name and (reason := _better_by_key(case)):
         return Refused(reason)
     found = case.survey.block_cuts(case.chunk_size, asked_for=case.forced)
     if isinstance(found, Refused):

@@ -207,6 +207,7 @@ def test_a_table_with_a_foreign_partition_has_no_blocks_of_its_own(source, run):
                 query=SAME,
                 some_blocks=SAME,
                 chunk_size=1,
+                asked_for=False,
             )
             assert isinstance(found, Refused)
             assert "a foreign table" in found.reason

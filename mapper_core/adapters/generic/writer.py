@@ -87,6 +87,10 @@ class GenericTransaction:
     def lock(self, name: str) -> None:
         """Rely on the database's own locking; SQLite lets in one writer at a time anyway."""
 
+    def try_lock(self, name: str) -> bool:  # noqa: ARG002 - the protocol's
+        """As `lock`."""
+        return True
+
     def lock_shared(self, name: str) -> None:
         """As `lock`."""
 

@@ -90,6 +90,10 @@ class PostgreSQLTransaction:
     def lock(self, name: str) -> None:
         self.execute("select pg_advisory_xact_lock(hashtextextended(:name, 0))", {"name": name})
 
+    def try_lock(self, name: str) -> bool:
+        statement = "select pg_try_advisory_xact_lock(hashtextextended(:name, 0))"
+        return bool(self.execute(statement, {"name": name})[0][0])
+
     def lock_shared(self, name: str) -> None:
         statement = "select pg_advisory_xact_lock_shared(hashtextextended(:name, 0))"
         self.execute(statement, {"name": name})
