@@ -374,8 +374,8 @@ _PAGE = """# What planning costs
 Source and target are two databases of one server (for `same_database` one database); the target has no index and is
 emptied before each load. {machine}
 
-{rounds} rounds in turns, every second one backwards; seconds are medians, and ratios are medians of the rounds'
-ratios. Compare within a table, not between runs.
+Rounds: {rounds}, all cases in turns, every second round backwards, three plans before each load. Seconds are medians,
+and ratios are medians of the rounds' ratios. Compare within a table, not between runs.
 
 ## Planning as a share of the load
 
@@ -387,7 +387,7 @@ chunks of `stream_once` are the pieces that its reader hands over.
 
 ![Planning as a share of the load, and how even the chunks are](planning.svg)
 
-A key without index has every chunk read the whole table: it is cut so only because `chunk_key` asks for it.
+A key without index has every chunk read the whole table: only a `chunk_key` that asks for it has it cut so.
 
 ## Other ways to find the bounds
 

@@ -120,3 +120,18 @@ def test_a_snapshot_of_a_server_that_was_restarted_is_another_one():
     assert before.is_same_point(Snapshot("00000003-2-1", "the same, resumed", server="1"))
     assert not before.is_same_point(Snapshot("00000003-2-1", "snapshot", server="2"))
     assert not Snapshot(None, "none").is_same_point(Snapshot(None, "none"))
+
+
+def test_an_index_over_two_columns_leads_to_their_ranges(source, run):
+    """To the planner, two bounds of a row value have nothing to do with each other."""
+    run(
+        source,
+        "create table lines (a int, b int, note text, primary key (a, b))",
+        "insert into lines select i / 4, i % 4, repeat('n', 150) from generate_series(1, 300000) i",
+        "vacuum (analyze) lines",
+    )
+
+    decided = plan(source, "SELECT * FROM lines ORDER BY a, b", chunk_size=5_000)
+
+    assert decided.strategy == "key"
+    assert "index" in decided.strategy_reason

@@ -51,13 +51,17 @@ class Statements:
             return ""
         # Not IS NOT NULL: a row value with one NULL in it is neither null nor not null.
         terms = [f"{key} is distinct from null" for key in keys]
-        for bound, compare in ((chunk.low, ">="), (chunk.high, "<")):
+        for bound, compare, loosely in ((chunk.low, ">=", ">="), (chunk.high, "<", "<=")):
             if bound is not None:
-                values = ", ".join(
+                values = [
                     session.literal(self._connection, value, kind)
                     for value, kind in zip(bound, plan.key_types, strict=True)
-                )
-                terms.append(f"({', '.join(keys)}) {compare} ({values})")
+                ]
+                terms.append(f"({', '.join(keys)}) {compare} ({', '.join(values)})")
+                if len(keys) > 1:
+                    # Goes without saying, but not for the planner: it knows that two bounds of a
+                    # column belong together, and takes those of a row value for unrelated.
+                    terms.append(f"{keys[0]} {loosely} {values[0]}")
         return " where " + " and ".join(terms)
 
     def _moment(self, words: str) -> str:

@@ -129,10 +129,12 @@ class PostgreSQLSurvey:
         # range for one row in two hundred.
         unseen = ", ".join(f"(select null::{kind})" for kind in types)
         listed = ", ".join(keys)
-        asked = (
-            f"select {listed} from (\n{self._text}\n) q"
-            f" where ({listed}) >= ({unseen}) and ({listed}) < ({unseen})"
-        )
+        terms = [f"({listed}) >= ({unseen})", f"({listed}) < ({unseen})"]
+        if len(keys) > 1:
+            # As `Statements` writes them, and for the same reason.
+            first = f"(select null::{types[0]})"
+            terms += [f"{keys[0]} >= {first}", f"{keys[0]} <= {first}"]
+        asked = f"select {listed} from (\n{self._text}\n) q where {' and '.join(terms)}"
         return float(self._explain(asked)["Total Cost"] / whole)
 
     def key_cuts(self, key: Sequence[str], chunk_size: int, *, may_shorten: bool) -> KeyCuts:
