@@ -97,7 +97,7 @@ def job(namespace, source, target):
 
 def test_no_example_is_left_out():
     """Whoever adds an example to the guide adds it here."""
-    assert len(EXAMPLES) == 12
+    assert len(EXAMPLES) == 13
     assert all(path not in GUIDE.read_text(encoding="utf-8") for path in ("backend.", "modules."))
 
 
@@ -209,6 +209,20 @@ def test_handling_failures_prints_them(tables, run_example, source, target, run)
     assert out.startswith("Warning: 250 rows failed\nFailed chunks: 1\nChunk 3: CheckViolation: ")
     assert out.endswith("Error: 1 chunks failed completely\n")
     assert run(target, "select count(*) from target_schema.target_table") == [(ROWS - 250,)]
+
+
+def test_rows_that_the_target_refuses_are_listed(tables, run_example, target, run):
+    """One is set apart and printed with why; the others are in."""
+    run(target, "alter table dw.fact_orders add check (order_id <> 600)")
+
+    namespace, out = run_example("list_rejects")
+
+    assert (1, ROWS - 1) == (
+        namespace["result"].rows_rejected,
+        namespace["result"].total_rows_successful,
+    )
+    assert ": {'order_id': '600'" in out
+    assert "was refused: CheckViolation" in out
 
 
 def test_verifying_compares_what_was_loaded(tables, run_example, target, run):
