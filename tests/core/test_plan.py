@@ -1,8 +1,13 @@
 """What a load would do can be printed before it runs, and moves nothing."""
 
+from typing import Any
+
 import pytest
 
-from mapper_core import MapperError, Snapshot, plan
+from mapper_core import MapperError, QueryError, SettingsError, Snapshot, plan
+from mapper_core.model import StrategyName
+
+from .waiting import assert_nothing_left
 
 
 @pytest.fixture
@@ -135,3 +140,147 @@ def test_an_index_over_two_columns_leads_to_their_ranges(source, run):
 
     assert decided.strategy == "key"
     assert "index" in decided.strategy_reason
+
+
+def test_a_plan_says_why_each_better_strategy_cannot_serve(orders, source, target):
+    """A reason a line, with every strategy that it rules out."""
+    words = str(
+        plan(
+            source,
+            "SELECT * FROM orders LIMIT 900",
+            target_conn=target,
+            target_table="orders",
+            max_workers=1,
+            min_rows_for_parallel=0,
+        )
+    )
+
+    for expected in (
+        "not same_database: source and target are different databases",
+        "not physical, key: the query cannot be split: it has LIMIT",
+        "not stream_once: one worker writes no faster from a stage",
+        "strategy   one_pass: the query cannot be split: it has LIMIT",
+    ):
+        assert expected in words
+
+
+def test_a_strategy_nobody_knows_is_refused_by_the_names_of_all(orders, source):
+    """So that the right one can be copied from the message."""
+    with pytest.raises(SettingsError, match="strategy='hash' is not known") as error:
+        plan(source, "SELECT * FROM orders", strategy="hash")
+
+    for known in StrategyName:
+        assert repr(known.value) in str(error.value)
+
+
+CANNOT_SERVE = {
+    "same_database": "SELECT * FROM orders",
+    "physical": "SELECT id FROM orders UNION SELECT -id FROM orders",
+    "key": "SELECT note FROM orders",
+    "stream_once": "SELECT * FROM orders",
+    "offset": "SELECT note FROM orders ORDER BY note",
+}
+
+
+@pytest.mark.usefixtures("orders")
+@pytest.mark.parametrize("strategy", CANNOT_SERVE)
+def test_a_strategy_asked_for_serves_or_raises(source, strategy):
+    """It is never replaced by another one in silence."""
+    with pytest.raises(QueryError, match=f"strategy='{strategy}' cannot serve: "):
+        plan(source, CANNOT_SERVE[strategy], strategy=strategy)
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_strategy_asked_for_serves_a_query_of_any_size(source):
+    """Whoever names it has decided that it pays."""
+    decided = plan(source, "SELECT * FROM orders WHERE id < 9", strategy="key", chunk_size=3)
+
+    assert ("key", 3) == (decided.strategy, len(decided.chunks))
+
+
+@pytest.mark.usefixtures("orders")
+@pytest.mark.parametrize(
+    ("threshold", "strategy"), [(999, "key"), (1_000, "key"), (1_001, "one_pass")]
+)
+@pytest.mark.parametrize("estimate", ["right", "too low", "too high"])
+def test_near_the_threshold_rows_are_counted(source, run, threshold, strategy, estimate):
+    """To the row, whatever the planner believes; as many as the threshold are enough."""
+    believed = {"right": 1_000, "too low": 30, "too high": 5_000}[estimate]
+    run(source, f"update pg_class set reltuples = {believed} where relname = 'orders'")
+
+    decided = plan(
+        source,
+        "SELECT * FROM orders ORDER BY id",
+        min_rows_for_parallel=threshold,
+        chunk_size=100,
+    )
+
+    assert strategy == decided.strategy
+    if strategy == "one_pass":
+        assert "the query has 1,000 rows, fewer than the 1,001 that pay" in decided.strategy_reason
+
+
+@pytest.mark.usefixtures("orders")
+@pytest.mark.parametrize(("threshold", "counted"), [(100, 0), (101, 101)])
+def test_far_above_the_threshold_nobody_counts(source, run, threshold, counted):
+    """Ten times as many rows expected are believed; else rows are counted up to the threshold."""
+    run(
+        source,
+        # The server counts its calls: one for each row that a statement looks at.
+        "create function seen(i int) returns boolean language plpgsql stable as"
+        " 'begin return true; end'",
+        f"alter database {source.split('/')[3].split('?')[0]} set track_functions = 'all'",
+    )
+
+    decided = plan(
+        source,
+        "SELECT * FROM orders WHERE seen(id) OR id > 0",
+        min_rows_for_parallel=threshold,
+        chunk_size=300,
+    )
+
+    assert ("physical", 1_000) == (decided.strategy, decided.expected_rows)
+    assert_nothing_left(source)
+    calls = run(source, "select calls from pg_stat_user_functions where funcname = 'seen'")
+    assert ([(counted,)] if counted else []) == calls
+
+
+AUTO: dict[str, Any] = {
+    "argument": {"chunk_size": "auto"},
+    "job_params": {"job_params": {"chunk_size": "AUTO "}},
+    "environment": {},
+}
+
+
+@pytest.mark.usefixtures("orders")
+@pytest.mark.parametrize("origin", AUTO)
+def test_chunks_of_automatic_size_follow_rows_and_width(source, run, monkeypatch, origin):
+    """Few rows give the least size; rows kept out of line count with all their bytes."""
+    if origin == "environment":
+        monkeypatch.setenv("MAPPER_CHUNK_SIZE", "auto")
+    run(
+        source,
+        "create table wide (id int primary key, body text)",
+        # Not compressed, so that they take up what they hold.
+        "alter table wide alter body set storage external",
+        "insert into wide select i, repeat('x', 1000000) from generate_series(1, 20) i",
+        "analyze wide",
+        "create table many (id int primary key) with (autovacuum_enabled = false)",
+        "insert into many select generate_series(1, 1000)",
+        "analyze many",
+        "update pg_class set reltuples = 10000000 where relname = 'many'",
+    )
+    options = {"min_rows_for_parallel": 0, "strategy": "one_pass", **AUTO[origin]}
+
+    small, wide, many = (
+        plan(source, f"SELECT * FROM {table}", **options) for table in ("orders", "wide", "many")
+    )
+
+    assert (25_000, "auto: about 1,000 rows are expected") == (
+        small.chunk_size,
+        small.chunk_size_reason,
+    )
+    assert 50 <= wide.chunk_size <= 67
+    assert "auto: rows of about 1,0" in wide.chunk_size_reason
+    assert 90_000 <= many.chunk_size <= 110_000
+    assert "of about 25,000 rows (auto: about 1,000 rows are expected)" in str(small)

@@ -169,6 +169,34 @@ def test_an_unfinished_load_whose_columns_changed_is_refused(orders, source, tar
         load(source, target)
 
 
+CHANGED = {
+    "alter table orders alter version type bigint": "version",
+    "alter table orders add extra int": "extra",
+    "alter table orders rename note to remark": "note, remark",
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+@pytest.mark.parametrize("options", [{}, {"strategy": "stream_once"}], ids=["key", "stream"])
+def test_an_unfinished_load_whose_target_changed_is_refused(
+    orders, source, target, run, options, change
+):
+    """The column is named; what is in the target stays."""
+    for url in (source, target):
+        run(url, "alter table orders add note text")
+    run(target, BROKEN)
+    first = load(source, target, **options)
+    run(target, MENDED, change)
+    before = run(target, "select count(*) from orders")
+
+    with pytest.raises(LedgerError) as error:
+        load(source, target, **options)
+
+    assert "succeeded" != first.status
+    assert f"the columns of the target orders have changed ({CHANGED[change]})" in str(error.value)
+    assert before == run(target, "select count(*) from orders")
+
+
 def test_a_staged_load_begins_anew_at_another_snapshot(orders, source, target, run, caplog):
     """Nothing of it was published, so all of it comes from one read point."""
     first = load(source, target, transformation_func=refuse_some, **STAGED)

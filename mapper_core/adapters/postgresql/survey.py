@@ -187,9 +187,11 @@ class PostgreSQLSurvey:
         assert self._query.table is not None  # noqa: S101 - for the type checker
         found = self._run(
             "select coalesce(sum(pg_table_size(c.oid)) / nullif(sum(c.reltuples), 0), 0)::bigint"
-            " from pg_partition_tree(to_regclass(%s)) t join pg_class c on c.oid = t.relid"
-            " where t.isleaf and c.reltuples > 0",
-            (session.identifier(*self._query.table),),
+            # A table that has no partitions is in no partition tree either, not even its own.
+            " from (select to_regclass(%s) union select relid"
+            " from pg_partition_tree(to_regclass(%s)) where isleaf) t(oid)"
+            " join pg_class c on c.oid = t.oid where c.reltuples > 0",
+            (session.identifier(*self._query.table),) * 2,
         )
         return int(found[0][0])
 
