@@ -102,6 +102,12 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
     named = load_id is not None
     load_id = load_id or uuid.uuid4().hex
 
+    if mapping.verification is Verification.CHECKSUM and settings.reject_limit != 0:
+        raise SettingsError(
+            "verify='checksum' compares every row, and with a reject_limit some may be left out:"
+            " use verify='count', which counts them apart, or reject_limit=0"
+        )
+
     application = f"mapper {load_id}"
     source_opener = opener_of(source_conn, role="source_conn")
     source: Source = adapters.database(

@@ -270,6 +270,14 @@ def test_inside_one_database_rows_are_copied_to_be_told_apart(orders, source, ru
     assert ("physical", len(BAD)) == (result.strategy, result.rows_rejected)
 
 
+def test_a_checksum_of_all_rows_goes_not_with_leaving_some_out(orders, source, target):
+    """A count does: refused rows are counted apart."""
+    with pytest.raises(SettingsError, match="use verify='count'"):
+        load(source, target, load_mode="replace", verify="checksum")
+
+    assert "succeeded" == load(source, target, load_mode="replace", verify="count").status
+
+
 def test_no_rejects_is_an_empty_list(target):
     """Also where there is no ledger yet."""
     assert [] == list_rejects(target, "nobody's")
