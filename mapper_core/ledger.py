@@ -301,10 +301,12 @@ class Ledger:
             " rows_written = :rows_written, rows_rejected = :rows_rejected, attempts = :attempts,"
             " seconds = :seconds, worker = :worker, started_at = :started_at,"
             " finished_at = current_timestamp"
-            " where load_id = :load_id and chunk_id = :chunk_id",
+            # By its epoch: a snapshot may still show the claim of a reading begun anew since.
+            " where load_id = :load_id and chunk_id = :chunk_id and epoch = :epoch",
             {
                 "load_id": plan.load_id,
                 "chunk_id": result.chunk_id,
+                "epoch": plan.epoch,
                 "rows_read": result.rows_read,
                 "rows_written": result.rows_written,
                 "rows_rejected": result.rows_rejected,

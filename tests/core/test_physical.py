@@ -126,13 +126,6 @@ def test_each_kind_of_table_is_read_by_its_blocks(source, target, run, kind):
 KEYED = "alter table orders add primary key (id)"
 REFUSED: dict[str, Any] = {
     "view": (["create view seen as select * from orders"], "select * from seen", {}, "a view"),
-    "few rows": ([], "select * from orders where version = 2", {}, "may lie anywhere in it"),
-    "index scan": (
-        ["create index on orders (id)", "analyze"],
-        "select * from orders where id = 7",
-        {},
-        "an index finds the query's rows",
-    ),
     "no snapshot": ([], SAME, {"snapshot": False}, "there is no one snapshot"),
     "join": ([], "select a.* from orders a join orders b using (id)", {}, "one table"),
     "catalogued function": ([], "select i as id from generate_series(1, 9) i", {}, "one table"),

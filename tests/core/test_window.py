@@ -292,7 +292,7 @@ def test_the_stage_is_gone_after_success(events, source, target, run):
     load(source, target, window(2, 3)).raise_for_failures()
 
     tables = run(target, "select tablename from pg_tables where schemaname = 'mapper'")
-    assert {"load", "chunk", "claim", "version"} == {name for (name,) in tables}
+    assert {"load", "chunk", "claim", "reject", "version"} == {name for (name,) in tables}
 
 
 def test_a_failed_chunk_publishes_nothing(events, source, target, run):

@@ -108,7 +108,7 @@ def find(
             raise
         return Refused(f"the query takes no further condition ({error.diag.message_primary})")
     scans = [scan for scan in _scans(narrowed) if scan.startswith("Tid ")]
-    if not scans:
+    if not scans and not asked_for:
         return Refused("the planner does not read a range of blocks by itself here")
     planned = explain(query)
     if not asked_for and any("Index" in scan or "Bitmap" in scan for scan in _scans(planned)):
