@@ -190,7 +190,7 @@ class PostgreSQLSurvey:
             # A table that has no partitions is in no partition tree either, not even its own.
             " from (select to_regclass(%s) union select relid"
             " from pg_partition_tree(to_regclass(%s)) where isleaf) t(oid)"
-            " join pg_class c on c.oid = t.oid where c.reltuples > 0",
+            " join pg_class c on c.oid = t.oid where c.relkind <> 'p' and c.reltuples > 0",
             (session.identifier(*self._query.table),) * 2,
         )
         return int(found[0][0])
