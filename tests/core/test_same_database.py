@@ -110,7 +110,7 @@ REFUSED: dict[str, Any] = {
         ["create rule meddle as on insert to copies do also select 1"],
         "rule meddle of the target",
     ),
-    "type": (["alter table copies alter version type bigint"], "version is integer here, bigint"),
+    "type": (["alter table copies alter version type bigint"], "version is integer in the query and bigint"),
 }
 
 
