@@ -110,7 +110,10 @@ REFUSED: dict[str, Any] = {
         ["create rule meddle as on insert to copies do also select 1"],
         "rule meddle of the target",
     ),
-    "type": (["alter table copies alter version type bigint"], "version is integer in the query and bigint"),
+    "type": (
+        ["alter table copies alter version type bigint"],
+        "version is integer in the query and bigint",
+    ),
 }
 
 
@@ -444,3 +447,19 @@ def test_backends_killed_at_random_under_a_changing_source_end_with_the_snapshot
     assert ("succeeded", "same_database") == (result.status, result.strategy), result
     assert ROWS == result.total_rows_successful
     assert sent == multiset(source, COPIES)
+
+
+def test_a_query_that_reads_a_setting_of_its_session_is_not_moved_to_another(orders, source, run):
+    """What the source's sessions were set up with, the target's were not."""
+
+    def connect():
+        connection = psycopg.connect(source)
+        connection.execute("set app.least = '2900'")
+        connection.commit()
+        return connection
+
+    sql = f"{ORDERS} where id > coalesce(current_setting('app.least', true), '0')::int"
+    result = load(connect, sql, source, "copies")
+
+    assert "same_database" != result.strategy
+    assert [(100, 2901)] == run(source, "select count(*), min(id) from copies")

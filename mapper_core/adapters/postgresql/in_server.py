@@ -63,10 +63,12 @@ def blocker(
     try:
         with writer.begin(snapshot) as transaction:
             # For which it needs the rights to run it.
-            transaction.explain(query, snapshot)
+            planned = transaction.explain(query, snapshot)
     except (psycopg.Error, SnapshotLostError) as error:
         if errors.is_transient(error):
             raise
         words = errors.words(error) if isinstance(error, psycopg.Error) else str(error)
         return f"the target's session cannot run the query ({words})"
+    if "current_setting(" in planned:
+        return "the query reads a setting of its session, which the target's may have otherwise"
     return None

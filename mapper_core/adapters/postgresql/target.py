@@ -106,10 +106,11 @@ class PostgreSQLTransaction:
         """Return where the transaction's session is."""
         return place(self._connection)
 
-    def explain(self, query: Query, snapshot: Snapshot) -> None:
+    def explain(self, query: Query, snapshot: Snapshot) -> str:
         """Have the query planned. Raises what running it would for want of rights or tables."""
         text = Statements(self._connection, snapshot).query(query)
-        psycopg.Cursor(self._connection).execute(f"explain {text}".encode())
+        planned = psycopg.Cursor(self._connection).execute(f"explain (verbose) {text}".encode())
+        return "\n".join(str(line) for (line,) in planned)
 
     def columns(self, table: Sequence[str]) -> tuple[Column, ...]:
         found = self.execute(_COLUMNS, {"name": session.identifier(*table)})
