@@ -254,6 +254,33 @@ def test_refused_rows_are_kept_with_their_chunk_or_not_at_all(orders, source, ta
     assert sorted(BAD) == sorted(int(r.row["id"]) for r in list_rejects(target, result.load_id))
 
 
+def test_rows_refused_in_an_attempt_that_came_to_nothing_do_not_count(orders, source, target, run):
+    """The chunk is tried again under the whole limit."""
+    # Read last, behind the rows that are refused, which have been updated too.
+    run(source, "update orders set note = note where id = 90")
+    run(
+        target,
+        "create sequence tries",
+        "create function fail_once() returns trigger language plpgsql as $$ begin"
+        " if nextval('tries') = 1 then"
+        "   raise exception 'busy' using errcode = 'serialization_failure'; end if;"
+        " return new; end $$",
+        "create trigger fail_once before insert on orders for each row when (new.id = 90)"
+        " execute function fail_once()",
+    )
+    patient = RetryHandler(RetryConfig(initial_delay=0.01))
+    sql = "select * from orders where id <= 100"
+
+    result = load(source, target, sql, reject_limit=2, retry_handler=patient)
+
+    assert ("succeeded", 2, 98) == (
+        result.status,
+        result.rows_rejected,
+        result.total_rows_successful,
+    ), result.chunk_errors
+    assert [2] == [chunk.attempts for chunk in result.chunk_results]
+
+
 def test_inside_one_database_rows_are_copied_to_be_told_apart(orders, source, run):
     """INSERT ... SELECT would fail as a whole."""
     run(source, "create table copies (like orders, check (amount > 0))")
