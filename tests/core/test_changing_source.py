@@ -9,7 +9,7 @@ import pytest
 
 from mapper_core import execute_query_parallel
 
-from .waiting import wait_until
+from ..waiting import wait_until
 
 ROWS = 2_000
 

@@ -19,7 +19,7 @@ import pytest
 from mapper_core import LoadMode, LoadOptions, SettingsError, StrategyName
 from mapper_core.cli import commands, given, options, wording
 
-from .waiting import assert_nothing_left, backends, wait_until
+from ..waiting import assert_nothing_left, backends, wait_until
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "user-guide.md"

@@ -14,8 +14,8 @@ import pytest
 from mapper_core import LoadWindow, RetryConfig, RetryHandler, execute_query_parallel
 
 from ..proxy import Proxy
+from ..waiting import assert_nothing_left, backends, wait_until
 from . import loading
-from .waiting import assert_nothing_left, backends, wait_until
 
 ROWS = 4_000
 SUM = "select count(*), sum(hashtextextended(o::text, 0)) from {} o"

@@ -4,8 +4,8 @@ import pytest
 
 from mapper_core import LedgerError, QueryError, plan
 
+from ..waiting import assert_nothing_left
 from .running import load, multiset
-from .waiting import assert_nothing_left
 
 ROWS = 1_000
 ORDERED = "select * from orders order by day, id"

@@ -9,8 +9,8 @@ from mapper_core import LedgerError, QueryError, plan
 from mapper_core.adapters.postgresql import blocks
 from mapper_core.model import Refused
 
+from ..waiting import assert_nothing_left
 from .running import PAUSE, Background, at_the_gate, gate, load, multiset, refusal, waits_for_a_lock
-from .waiting import assert_nothing_left
 
 ROWS = 3_000
 COLUMNS = "id int, note text, version int not null"

@@ -7,7 +7,7 @@ import pytest
 from mapper_core import MapperError, QueryError, SettingsError, Snapshot, plan
 from mapper_core.model import StrategyName
 
-from .waiting import assert_nothing_left
+from ..waiting import assert_nothing_left
 
 
 @pytest.fixture

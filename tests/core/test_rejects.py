@@ -15,7 +15,7 @@ from mapper_core import (
     list_rejects,
 )
 
-from .waiting import assert_nothing_left
+from ..waiting import assert_nothing_left
 
 ROWS = 3_000
 BAD = {7, 8, 700, 1500, 2999}

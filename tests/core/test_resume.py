@@ -20,8 +20,8 @@ from mapper_core import (
 )
 from mapper_core import snapshot_holder as holders
 
+from ..waiting import assert_nothing_left, backends, wait_until
 from . import loading
-from .waiting import assert_nothing_left, backends, wait_until
 
 ROWS = 1_000
 SUM = "select count(*), sum(hashtextextended(o::text, 0)) from {} o"

@@ -13,6 +13,7 @@ from mapper_core.connections import opener_of
 from mapper_core.ledger import Ledger
 
 from ..proxy import Proxy
+from ..waiting import assert_nothing_left, backends, wait_until
 from . import loading
 from .running import (
     PATIENT,
@@ -26,7 +27,6 @@ from .running import (
     refusal,
     terminate,
 )
-from .waiting import assert_nothing_left, backends, wait_until
 
 ROWS = 3_000
 ORDERS = "select * from orders"

@@ -8,8 +8,8 @@ import pytest
 
 from mapper_core import ParallelProcessor, SnapshotLostError, snapshot_holder
 
+from ..waiting import assert_nothing_left, backends, wait_until
 from .running import PAUSE, Background, at_the_gate, gate, load, multiset, terminate
-from .waiting import assert_nothing_left, backends, wait_until
 
 ROWS = 2_000
 HOLDER = "query like 'select pg_export_snapshot%'"

@@ -8,7 +8,7 @@ import pytest
 
 from mapper_core import ParallelProcessor, RetryConfig, RetryHandler, execute_query_parallel
 
-from .waiting import assert_nothing_left, backends, wait_until
+from ..waiting import assert_nothing_left, backends, wait_until
 
 ROWS = 2_000
 SUM = "select count(*), sum(hashtext(o::text)) from orders o"

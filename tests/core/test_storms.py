@@ -14,8 +14,8 @@ import pytest
 
 from mapper_core import RetryConfig, RetryHandler, execute_query_parallel
 
+from ..waiting import assert_nothing_left, backends, wait_until
 from . import loading
-from .waiting import assert_nothing_left, backends, wait_until
 
 ROUNDS = range(int(os.environ.get("STORMS", "1")))
 ROWS = 3_000

@@ -13,6 +13,7 @@ import pytest
 from mapper_core import LoadWindow, ParallelProcessor, ProgressTracker, plan
 
 from ..proxy import Proxy
+from ..waiting import assert_nothing_left, backends, wait_until
 from . import loading
 from .running import (
     PAUSE,
@@ -25,7 +26,6 @@ from .running import (
     refusal,
     terminate,
 )
-from .waiting import assert_nothing_left, backends, wait_until
 
 ROWS = 3_000
 SAME = "select * from orders"

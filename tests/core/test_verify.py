@@ -25,7 +25,7 @@ from mapper_core import (
     verify,
 )
 
-from .waiting import assert_nothing_left, wait_until
+from ..waiting import assert_nothing_left, wait_until
 
 ROWS = 1_000
 QUERY = "select * from orders order by id"

@@ -8,7 +8,7 @@ import pytest
 
 from mapper_core import LoadWindow, SettingsError, TargetError, execute_query_parallel
 
-from .waiting import assert_nothing_left, wait_until
+from ..waiting import assert_nothing_left, wait_until
 
 QUERY = "select * from ev where at >= :window_start and at < :window_end order by id"
 

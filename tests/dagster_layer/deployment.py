@@ -1,4 +1,4 @@
-"""A small deployment that tests run in other processes: two partitioned mappings."""
+"""A small deployment that tests run in other processes: partitioned mappings."""
 
 import os
 import time
@@ -35,11 +35,25 @@ def wait_at_the_gate(rows):
 
 GATED_EVENTS = replace(EVENTS, name="gated_events", transformation_func=wait_at_the_gate)
 
+STORMY_ROWS = 3_000
+STORMY_EVENTS = replace(
+    EVENTS,
+    name="stormy_events",
+    target_table="stormy_events",
+    source_sql="""
+        SELECT id, happened_on, version FROM events
+        WHERE happened_on >= :window_start AND happened_on < :window_end AND slow(id) ORDER BY id
+    """,
+    chunk_size=200,
+    lanes=2,
+)
+
 defs = dg.Definitions(
-    assets=[build_mapping_asset(EVENTS), build_mapping_asset(GATED_EVENTS)],
+    assets=[build_mapping_asset(each) for each in (EVENTS, GATED_EVENTS, STORMY_EVENTS)],
     jobs=[
         dg.define_asset_job("load_events", selection=["fact_events"]),
         dg.define_asset_job("load_gated_events", selection=["gated_events"]),
+        dg.define_asset_job("load_stormy_events", selection=["stormy_events"]),
     ],
     resources={
         "source": DatabaseResource(url=dg.EnvVar("EVENTS_SOURCE_URL")),
@@ -65,3 +79,8 @@ def load_events():
 def load_gated_events():
     """Return the job, for processes that have to find it by its name."""
     return defs.resolve_job_def("load_gated_events")
+
+
+def load_stormy_events():
+    """Return the job, for processes that have to find it by its name."""
+    return defs.resolve_job_def("load_stormy_events")

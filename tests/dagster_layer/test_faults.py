@@ -1,0 +1,220 @@
+"""Accidents under Dagster's multiprocess executor, each while a writer changes the source.
+
+The writer gives every event the same new version in one transaction. So rows read at one moment
+all have one version, and rows of two moments are found out.
+
+STORMS=20 in the environment makes that many rounds of each accident instead of one.
+"""
+
+import json
+import os
+import random
+import signal
+import threading
+from contextlib import closing, suppress
+
+import psutil
+import psycopg
+import pytest
+
+from ..own_server import Guests
+from ..proxy import Proxy
+from ..waiting import backends, wait_until
+from .deployment import STORMY_ROWS
+
+ROUNDS = range(int(os.environ.get("STORMS", "1")))
+JOB = ("load_stormy_events", "--tag", "dagster/partition=2024-01-01")
+ATTEMPTS = 6
+
+
+@pytest.fixture
+def stormy(own, source, run, monkeypatch):
+    """The partition's events in the source, in a server of the test's own an empty target."""
+    table = "(id int primary key, happened_on date not null, version int not null)"
+    run(
+        source,
+        f"create table events {table}",
+        "insert into events select i, date '2024-01-01' + i % 31, 0"
+        f" from generate_series(1, {STORMY_ROWS}) i",
+        # Makes a chunk last long enough to be met by an accident.
+        "create function slow(i int) returns boolean language plpgsql stable as $$ begin"
+        " if i % 50 = 0 and current_query() ~* '^copy' then perform pg_sleep(0.02); end if;"
+        " return true; end $$",
+        "vacuum analyze events",
+    )
+    run(own.url, f"create table stormy_events {table}")
+    monkeypatch.setenv("EVENTS_SOURCE_URL", source)
+    monkeypatch.setenv("EVENTS_TARGET_URL", own.url)
+
+
+class Writer(threading.Thread):
+    """Gives every event a new version, again and again."""
+
+    def __init__(self, url):
+        super().__init__(name="writer")
+        self._url = url
+        self._over = threading.Event()
+        self.start()
+
+    def run(self):
+        with closing(psycopg.connect(self._url, autocommit=True)) as writing:
+            while not self._over.wait(0.05):
+                writing.execute("update events set version = version + 1")
+
+    def close(self):
+        self._over.set()
+        self.join()
+
+
+class Accident:
+    """What may befall a load, again and again while its run lasts."""
+
+    def __init__(self, source, own, process, dice):
+        self.source, self.own, self.process, self.dice = source, own, process, dice
+
+    def backends(self):
+        """A session of the load dies, on either side."""
+        url = self.dice.choice([self.source, self.own.url])
+        busy = "state <> 'idle' and query not like 'select pg_export_snapshot%'"
+        return self._end(url, backends(url, extra=busy))
+
+    def holder(self):
+        """The session that holds the read point dies."""
+        return self._end(self.source, backends(self.source, "mapper snapshot%"))
+
+    def step(self):
+        """A step's process is killed, if it is at work."""
+        return _kill(self.dice, _steps_of(self.process.pid))
+
+    def worker(self):
+        """The run's own process is killed; its steps live on."""
+        self.process.send_signal(signal.SIGKILL)
+        return True
+
+    def restart(self):
+        """The target's server is restarted."""
+        self.own.end(self.dice.choice(["fast", "immediate"]))
+        self.own.start()
+        return True
+
+    def locked(self):
+        """Somebody holds the target and the ledger for a moment."""
+        with suppress(psycopg.Error), psycopg.connect(self.own.url) as other:
+            other.execute("lock table stormy_events, mapper.chunk in access exclusive mode")
+            threading.Event().wait(0.3)
+        return True
+
+    def crowded(self):
+        """Others take every place that the target's server has, for a moment."""
+        with closing(Guests(self.own.url)) as guests:
+            guests.take_all_but(0)
+            threading.Event().wait(0.2)
+        return True
+
+    def altered(self):
+        """Somebody renames a column of the target, and takes it back."""
+        with suppress(psycopg.Error), psycopg.connect(self.own.url, autocommit=True) as other:
+            other.execute("alter table stormy_events rename column version to edition")
+            threading.Event().wait(0.3)
+            other.execute("alter table stormy_events rename column edition to version")
+        return True
+
+    def commit(self):
+        """COMMITs are lost, on their way there or back: the proxy sees to it."""
+        return True
+
+    @staticmethod
+    def _end(url, victims):
+        if not victims:
+            return False
+        with suppress(psycopg.Error), psycopg.connect(url, autocommit=True) as killer:
+            killer.execute("select pg_terminate_backend(%s)", (random.choice(victims),))
+        return True
+
+
+TIMES = {
+    "backends": 12,
+    "holder": 1,
+    "step": 2,
+    "worker": 1,
+    "restart": 2,
+    "locked": 4,
+    "crowded": 4,
+    "altered": 2,
+    "commit": 1,
+}
+
+
+@pytest.mark.parametrize("seed", ROUNDS)
+@pytest.mark.parametrize("kind", TIMES)
+def test_an_accident_under_dagster_ends_in_all_rows_of_one_moment_or_in_failure(
+    stormy, instance, start_run, own, source, run, kind, seed, monkeypatch, record_property
+):
+    """A run succeeds with every row, or fails with none; executed again, it comes to an end."""
+    dice = random.Random(f"{kind} {seed}")
+    happened, parent = 0, None
+
+    def lost(_):
+        return dice.choice(["reply", "request"]) if dice.random() < 0.2 else None
+
+    with (
+        closing(Writer(source)),
+        Proxy(own.url, lose_commit=lost, every_commit=True) as proxy,
+    ):
+        if kind == "commit":
+            monkeypatch.setenv("EVENTS_TARGET_URL", proxy.url)
+        for attempt in range(ATTEMPTS):
+            # Turn about: from where it failed, and in full.
+            again = []
+            if parent:
+                again = ["--parent", parent, *(["--from-failure"] if attempt % 2 else [])]
+            process = start_run(*JOB, *again)
+            wait_until(lambda p=process: p.poll() is not None or _chunks(run, own), "a chunk")
+            accident = Accident(source, own, process, dice)
+            while process.poll() is None:
+                if happened < TIMES[kind] * (1 + attempt) and attempt < ATTEMPTS - 2:
+                    happened += getattr(accident, kind)()
+                with suppress(Exception):
+                    process.wait(dice.uniform(0.05, 0.3))
+            told = process.stdout.read().strip().splitlines()
+            process.stdout.close()
+            success = bool(told) and json.loads(told[-1])["success"]
+            seen = run(own.url, "select count(*), count(distinct version) from stormy_events")
+            # A run may die after its load is published, but not in between.
+            assert seen == [(STORMY_ROWS, 1)] or (seen == [(0, 0)] and not success)
+            if success:
+                break
+            ended = instance.get_runs(limit=1)[0]
+            if not ended.is_finished:
+                instance.report_run_failed(ended)
+            parent = ended.run_id
+    record_property("accidents", proxy.cuts or happened)
+    record_property("runs", attempt + 1)
+
+    assert success
+    for url in (source, own.url):
+        wait_until(lambda url=url: not backends(url), "the load's sessions to end")
+
+
+def _chunks(run, own):
+    """Return how many chunks the ledger holds."""
+    with suppress(psycopg.Error):
+        return run(own.url, "select count(*) from mapper.chunk")[0][0]
+    return 0
+
+
+def _steps_of(pid):
+    """Return the processes that do the steps of a run: the fork server's children."""
+    with suppress(psutil.Error):
+        for below in psutil.Process(pid).children(recursive=True):
+            if "forkserver" in " ".join(below.cmdline()) and (steps := below.children()):
+                return [step.pid for step in steps]
+    return []
+
+
+def _kill(dice, pids):
+    if not pids:
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(dice.choice(pids), signal.SIGKILL)
+    return True

