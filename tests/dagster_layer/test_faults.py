@@ -13,6 +13,7 @@ import signal
 import threading
 from contextlib import closing, suppress
 
+import dagster as dg
 import psutil
 import psycopg
 import pytest
@@ -165,7 +166,7 @@ def test_an_accident_under_dagster_ends_in_all_rows_of_one_moment_or_in_failure(
             monkeypatch.setenv("EVENTS_TARGET_URL", proxy.url)
         for attempt in range(ATTEMPTS):
             # Turn about: from where it failed, and in full.
-            again = []
+            again: list[str] = []
             if parent:
                 again = ["--parent", parent, *(["--from-failure"] if attempt % 2 else [])]
             process = start_run(*JOB, *again)
@@ -196,10 +197,50 @@ def test_an_accident_under_dagster_ends_in_all_rows_of_one_moment_or_in_failure(
         wait_until(lambda url=url: not backends(url), "the load's sessions to end")
 
 
+@pytest.mark.parametrize("asked_for", [True, False])
+def test_a_run_that_is_terminated_ends_its_statements_and_can_be_executed_again(
+    stormy, instance, start_run, own, source, run, asked_for
+):
+    """What a terminated run had finished stays finished; nothing else of it stays or is seen."""
+    fast = run(source, "select prosrc from pg_proc where proname = 'slow'")[0][0]
+    stuck = (
+        "begin if i > 1500 and current_query() ~* '^copy' then perform pg_sleep(1000); end if;"
+        " return true; end"
+    )
+    define = "create or replace function slow(i int) returns boolean language plpgsql as $${}$$"
+    run(source, f"{define.format(stuck)} stable")
+    process = start_run(*JOB)
+    at_it = "state = 'active' and wait_event = 'PgSleep' and query ~* '^copy'"
+    wait_until(lambda: len(backends(source, extra=at_it)) == 2, "both lanes to be in a statement")
+    inside = _chunks(run, own)
+
+    (under_way,) = instance.get_runs()
+    if asked_for:
+        # As Dagster's run launcher does before it sends the signal; else a host is going down.
+        instance.report_run_canceling(under_way)
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
+    process.stdout.close()
+
+    (ended,) = instance.get_runs()
+    canceled, failed = dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE
+    assert ended.status is (canceled if asked_for else failed)
+    wait_until(lambda: not backends(source, extra=at_it), "the statements to end")
+    assert 0 < inside == _chunks(run, own)
+    assert [(0,)] == run(own.url, "select count(*) from stormy_events")
+
+    run(source, f"{define.format(fast)} stable")
+    again = start_run(*JOB, "--parent", ended.run_id)
+    assert json.loads(again.stdout.read().splitlines()[-1])["success"]
+    assert [(STORMY_ROWS,)] == run(own.url, "select count(*) from stormy_events")
+    shown = instance.get_latest_materialization_event(dg.AssetKey("stormy_events"))
+    assert STORMY_ROWS == shown.asset_materialization.metadata["dagster/partition_row_count"].value
+
+
 def _chunks(run, own):
-    """Return how many chunks the ledger holds."""
+    """Return how many chunks are finished."""
     with suppress(psycopg.Error):
-        return run(own.url, "select count(*) from mapper.chunk")[0][0]
+        return run(own.url, "select count(*) from mapper.claim")[0][0]
     return 0
 
 
