@@ -329,6 +329,9 @@ def apply(connection: Connection, settings: Mapping[str, str]) -> None:
     connection.execute(sql.SQL("select {}").format(calls))
 
 
+_READ_ANEW = "Run the load again (in Dagster: re-execute all steps); it takes a new snapshot"
+
+
 def join(connection: Connection, snapshot: Snapshot) -> None:
     """Read at a snapshot from the transaction's first statement on.
 
@@ -340,14 +343,14 @@ def join(connection: Connection, snapshot: Snapshot) -> None:
     except _SNAPSHOT_GONE as error:
         msg = (
             f"{snapshot.description} is gone ({errors.words(error)}): the session that held it has"
-            " ended. Run the load again; it takes a new snapshot"
+            f" ended. {_READ_ANEW}"
         )
         raise SnapshotLostError(msg) from error
     (server,) = run(connection, f"select {SERVER}").fetchone()
     if server != snapshot.server:
         msg = (
-            f"{snapshot.description} is gone: the source server has been restarted since. Run the"
-            " load again; it takes a new snapshot"
+            f"{snapshot.description} is gone: the source server has been restarted since."
+            f" {_READ_ANEW}"
         )
         raise SnapshotLostError(msg)
 
