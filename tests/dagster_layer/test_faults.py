@@ -120,6 +120,14 @@ class Accident:
             other.execute("alter table stormy_events rename column edition to version")
         return True
 
+    def missing(self):
+        """The target is not there for a moment."""
+        with suppress(psycopg.Error), psycopg.connect(self.own.url, autocommit=True) as other:
+            other.execute("alter table stormy_events rename to elsewhere")
+            threading.Event().wait(0.3)
+            other.execute("alter table elsewhere rename to stormy_events")
+        return True
+
     def commit(self):
         """COMMITs are lost, on their way there or back: the proxy sees to it."""
         return True
@@ -142,6 +150,7 @@ TIMES = {
     "locked": 4,
     "crowded": 4,
     "altered": 2,
+    "missing": 2,
     "commit": 1,
 }
 
