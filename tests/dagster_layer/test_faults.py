@@ -114,30 +114,35 @@ class Accident:
 
     def altered(self):
         """Somebody renames a column of the target, and takes it back."""
-        with suppress(psycopg.Error), psycopg.connect(self.own.url, autocommit=True) as other:
-            other.execute("alter table stormy_events rename column version to edition")
-            threading.Event().wait(0.3)
-            other.execute("alter table stormy_events rename column edition to version")
-        return True
+        return self._renamed(
+            "alter table stormy_events rename column version to edition",
+            "alter table stormy_events rename column edition to version",
+        )
 
     def missing(self):
         """The target is not there for a moment."""
-        with suppress(psycopg.Error), psycopg.connect(self.own.url, autocommit=True) as other:
-            other.execute("alter table stormy_events rename to elsewhere")
-            threading.Event().wait(0.3)
-            other.execute("alter table elsewhere rename to stormy_events")
-        return True
+        return self._renamed(
+            "alter table stormy_events rename to elsewhere",
+            "alter table elsewhere rename to stormy_events",
+        )
 
     def commit(self):
         """COMMITs are lost, on their way there or back: the proxy sees to it."""
         return True
 
-    @staticmethod
-    def _end(url, victims):
+    def _renamed(self, there, back):
+        """Rename something, and back again a moment later."""
+        with suppress(psycopg.Error), psycopg.connect(self.own.url, autocommit=True) as other:
+            other.execute(there)
+            threading.Event().wait(0.3)
+            other.execute(back)
+        return True
+
+    def _end(self, url, victims):
         if not victims:
             return False
         with suppress(psycopg.Error), psycopg.connect(url, autocommit=True) as killer:
-            killer.execute("select pg_terminate_backend(%s)", (random.choice(victims),))
+            killer.execute("select pg_terminate_backend(%s)", (self.dice.choice(victims),))
         return True
 
 
