@@ -57,6 +57,10 @@ class IncompleteLoadError(LedgerError):
     """Planned chunks are not in the ledger, so the load may not be published."""
 
 
+RUN_AGAIN = "Run the load again (in Dagster: re-execute all steps)"
+"""What to do when a load can go no further as it was begun, for the end of a message."""
+
+
 class SnapshotLostError(MapperError):
     """The read point of the load is gone; its remaining chunks cannot be read consistently."""
 

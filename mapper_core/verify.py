@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from . import adapters
 from .connections import opener_of
 from .errors import (
+    RUN_AGAIN,
     DatabaseError,
     DatabaseUnavailableError,
     MapperError,
@@ -427,7 +428,7 @@ class Verifying:
             }
 
 
-_READ_AGAIN = "Run the load again (in Dagster: re-execute all steps); it begins anew"
+_READ_AGAIN = f"{RUN_AGAIN}; it begins anew"
 _ROWS_ARE_IN = "Its rows are in the target already: look at them before anything else is loaded"
 _NO_CHUNKS_FAULT = (
     " Each chunk has its own rows, so together they overlap or leave some out: please report this,"

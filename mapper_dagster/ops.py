@@ -13,12 +13,10 @@ from typing import Any
 import dagster as dg
 
 from mapper_core import (
-    ChunkResult,
     DatabaseUnavailableError,
     LoadOptions,
     MapperError,
     ParallelProcessor,
-    SnapshotLostError,
     create_progress_callback,
 )
 
@@ -154,7 +152,8 @@ def lane_op(mapping: Mapping) -> dg.OpDefinition:
             raise dg.Failure(
                 description=f"{len(failed)} of {len(results)} chunks failed: {failed[0].error}",
                 metadata=metadata.of_failed_chunks(failed),
-                allow_retries=any(_may_pass(chunk) for chunk in failed),
+                # A chunk that failed at its first attempt, or was given up, failed for good.
+                allow_retries=any(chunk.attempts > 1 for chunk in failed),
             )
 
     return load_lane
@@ -188,12 +187,6 @@ def publish_op(mapping: Mapping) -> dg.OpDefinition:
             )
 
     return publish
-
-
-def _may_pass(failed: ChunkResult) -> bool:
-    """Whether the step may do better: not with a chunk that failed at once, or has no snapshot."""
-    lost = (failed.error or "").startswith(SnapshotLostError.__name__)
-    return failed.attempts > 1 and not lost
 
 
 def _resources(mapping: Mapping) -> set[str]:

@@ -93,8 +93,6 @@ class Guests:
             return True
         return False
 
-    def leave(self):
+    def close(self):
         while self._held:
             self._held.pop().close()
-
-    close = leave

@@ -162,7 +162,7 @@ def test_places_that_vanish_in_mid_load_cost_no_row(own, orders, source, run):
         job.start()
         for _ in range(5):
             guests.take_all_but(0)
-            guests.leave()
+            guests.close()
         job.join(120)
 
     (result,) = came_to

@@ -1,9 +1,7 @@
 """A mapping as an asset: partitions load their windows, Dagit shows the ledger's counts."""
 
-import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import dagster as dg
@@ -11,7 +9,9 @@ import pytest
 
 from mapper_dagster import DatabaseResource, MapperResource, Mapping, build_mapping_asset
 
+from ..waiting import backends, wait_until
 from .conftest import EVENTS, TABLE
+from .runs import ended, finished_chunks
 
 PARTITION_ROWS = "dagster/partition_row_count"
 
@@ -73,7 +73,8 @@ def test_every_step_in_a_process_of_its_own_reads_one_snapshot(
     assert [months(source, "events")[2]] == months(target, "fact_events")
     done = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_SUCCESS)
     assert 3 == sum("_lane[" in event.step_key for event in done)
-    wait_until(lambda: not backends(run, source, target))
+    for url in (source, target):
+        wait_until(lambda url=url: not backends(url), "the load's sessions to end")
 
 
 @pytest.mark.usefixtures("events")
@@ -142,7 +143,7 @@ def test_a_killed_run_never_ends_in_success_with_rows_missing(
     gate.touch()
     run_of_january = ("load_gated_events", "--tag", "dagster/partition=2024-01-01")
     worker = start_run(*run_of_january)
-    wait_until(lambda: finished_chunks(run, target))
+    wait_until(lambda: finished_chunks(run, target), "a finished chunk")
     worker.send_signal(signal.SIGKILL)
     worker.wait()
     (killed,) = instance.get_runs()
@@ -166,7 +167,8 @@ def test_a_killed_run_never_ends_in_success_with_rows_missing(
     assert [months(source, "events")[0]] == months(target, "fact_events")
     shown = metadata_of(instance, "gated_events", "2024-01-01")
     assert months(target, "fact_events")[0][1] == shown[PARTITION_ROWS]
-    wait_until(lambda: not backends(run, source, target))
+    for url in (source, target):
+        wait_until(lambda url=url: not backends(url), "the load's sessions to end")
 
 
 @pytest.mark.usefixtures("events")
@@ -205,31 +207,3 @@ def test_an_unpartitioned_mapping_appends_once(instance, source, target, run):
 def test_a_literal_url_is_not_in_the_resources_repr():
     """A password that somebody wrote into the code does not come out of it again."""
     assert "hunter2" not in repr(DatabaseResource(url="postgresql://u:hunter2@h/d"))
-
-
-def ended(process):
-    """Wait for a run; return its id and whether it succeeded."""
-    output, _ = process.communicate()
-    told = json.loads(output.splitlines()[-1])
-    return told["run_id"], told["success"]
-
-
-def wait_until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
-def finished_chunks(run, target):
-    (there,) = run(target, "select to_regclass('mapper.claim') is not null")[0]
-    return there and run(target, "select count(*) from mapper.claim where done = 1")[0][0]
-
-
-def backends(run, *urls):
-    """Sessions of ours in the tests' databases."""
-    asked = (
-        "select application_name from pg_stat_activity"
-        " where datname = current_database() and application_name like 'mapper%'"
-    )
-    return [name for url in urls for name in run(url, asked)]

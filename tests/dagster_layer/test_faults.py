@@ -6,7 +6,6 @@ all have one version, and rows of two moments are found out.
 STORMS=20 in the environment makes that many rounds of each accident instead of one.
 """
 
-import json
 import os
 import random
 import signal
@@ -22,6 +21,7 @@ from ..own_server import Guests
 from ..proxy import Proxy
 from ..waiting import backends, wait_until
 from .deployment import STORMY_ROWS
+from .runs import ended, finished_chunks
 
 ROUNDS = range(int(os.environ.get("STORMS", "1")))
 JOB = ("load_stormy_events", "--tag", "dagster/partition=2024-01-01")
@@ -184,25 +184,26 @@ def test_an_accident_under_dagster_ends_in_all_rows_of_one_moment_or_in_failure(
             if parent:
                 again = ["--parent", parent, *(["--from-failure"] if attempt % 2 else [])]
             process = start_run(*JOB, *again)
-            wait_until(lambda p=process: p.poll() is not None or _chunks(run, own), "a chunk")
+            wait_until(
+                lambda p=process: p.poll() is not None or finished_chunks(run, own.url), "a chunk"
+            )
             accident = Accident(source, own, process, dice)
             while process.poll() is None:
                 if happened < TIMES[kind] * (1 + attempt) and attempt < ATTEMPTS - 2:
                     happened += getattr(accident, kind)()
                 with suppress(Exception):
                     process.wait(dice.uniform(0.05, 0.3))
-            told = process.stdout.read().strip().splitlines()
-            process.stdout.close()
-            success = bool(told) and json.loads(told[-1])["success"]
+            # A run worker that was killed says nothing.
+            success = process.returncode == 0 and ended(process)[1]
             seen = run(own.url, "select count(*), count(distinct version) from stormy_events")
             # A run may die after its load is published, but not in between.
             assert seen == [(STORMY_ROWS, 1)] or (seen == [(0, 0)] and not success)
             if success:
                 break
-            ended = instance.get_runs(limit=1)[0]
-            if not ended.is_finished:
-                instance.report_run_failed(ended)
-            parent = ended.run_id
+            failed = instance.get_runs(limit=1)[0]
+            if not failed.is_finished:
+                instance.report_run_failed(failed)
+            parent = failed.run_id
     record_property("accidents", proxy.cuts or happened)
     record_property("runs", attempt + 1)
 
@@ -226,7 +227,7 @@ def test_a_run_that_is_terminated_ends_its_statements_and_can_be_executed_again(
     process = start_run(*JOB)
     at_it = "state = 'active' and wait_event = 'PgSleep' and query ~* '^copy'"
     wait_until(lambda: len(backends(source, extra=at_it)) == 2, "both lanes to be in a statement")
-    inside = _chunks(run, own)
+    inside = finished_chunks(run, own.url)
 
     (under_way,) = instance.get_runs()
     if asked_for:
@@ -234,28 +235,20 @@ def test_a_run_that_is_terminated_ends_its_statements_and_can_be_executed_again(
         instance.report_run_canceling(under_way)
     process.send_signal(signal.SIGTERM)
     process.wait(30)
-    process.stdout.close()
 
-    (ended,) = instance.get_runs()
+    (terminated,) = instance.get_runs()
     canceled, failed = dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE
-    assert ended.status is (canceled if asked_for else failed)
+    assert terminated.status is (canceled if asked_for else failed)
     wait_until(lambda: not backends(source, extra=at_it), "the statements to end")
-    assert 0 < inside == _chunks(run, own)
+    assert 0 < inside == finished_chunks(run, own.url)
     assert [(0,)] == run(own.url, "select count(*) from stormy_events")
 
     run(source, f"{define.format(fast)} stable")
-    again = start_run(*JOB, "--parent", ended.run_id)
-    assert json.loads(again.stdout.read().splitlines()[-1])["success"]
+    again = start_run(*JOB, "--parent", terminated.run_id)
+    assert ended(again)[1]
     assert [(STORMY_ROWS,)] == run(own.url, "select count(*) from stormy_events")
     shown = instance.get_latest_materialization_event(dg.AssetKey("stormy_events"))
     assert STORMY_ROWS == shown.asset_materialization.metadata["dagster/partition_row_count"].value
-
-
-def _chunks(run, own):
-    """Return how many chunks are finished."""
-    with suppress(psycopg.Error):
-        return run(own.url, "select count(*) from mapper.claim")[0][0]
-    return 0
 
 
 def _steps_of(pid):

@@ -16,7 +16,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 
 from ...connections import Opener
-from ...errors import SettingsError, SnapshotLostError
+from ...errors import RUN_AGAIN, SettingsError, SnapshotLostError
 from ...model import Row, Snapshot
 from ...query import UNPARSED, Query
 from . import errors
@@ -329,7 +329,7 @@ def apply(connection: Connection, settings: Mapping[str, str]) -> None:
     connection.execute(sql.SQL("select {}").format(calls))
 
 
-_READ_ANEW = "Run the load again (in Dagster: re-execute all steps); it takes a new snapshot"
+_READ_ANEW = f"{RUN_AGAIN}; it takes a new snapshot"
 
 
 def join(connection: Connection, snapshot: Snapshot) -> None:
