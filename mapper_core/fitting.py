@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from .errors import QueryError, TargetError
+from .errors import QueryError, SettingsError, TargetError
 from .model import Column
 
 # What PostgreSQL and SQLite call an expression that the query gave no name.
@@ -83,6 +83,23 @@ def check_key(key: Sequence[str], columns: Sequence[Column]) -> None:
             f" {', '.join(sorted(names))}"
         )
         raise QueryError(msg)
+
+
+def seen_first(columns: Sequence[Column], seen: Sequence[str]) -> tuple[Column, ...]:
+    """Return the columns with those that a transform sees before the others.
+
+    Raises SettingsError when it is to see one that the query does not have.
+    """
+    by_name = {column.name: column for column in columns}
+    names = spelled(seen, set(by_name))
+    if unknown := [name for name in names if name not in by_name]:
+        msg = (
+            f"transform_columns names {', '.join(unknown)}, but the query has"
+            f" {', '.join(by_name)}: select it, or leave it out"
+        )
+        raise SettingsError(msg)
+    first = tuple(by_name[name] for name in dict.fromkeys(names))
+    return (*first, *(column for column in columns if column not in first))
 
 
 def spelled(wanted: Sequence[str], names: set[str]) -> tuple[str, ...]:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import cast
 
-from . import transform as transforms
-from .errors import TransferError, TransformError
+from .batches import Batch, cut_up, joined, parts_of
+from .errors import TransferError
 from .fitting import match_columns
-from .model import Chunk, ChunkKind, Column, DataPath, Row
-from .protocols import Batch, Transaction
+from .model import Chunk, ChunkKind, Column, DataPath, TransformScope
+from .protocols import Transaction
+from .transform import Changed, RowStep
 from .work import Work
 
 _TOOK = (
@@ -17,20 +17,21 @@ _TOOK = (
 )
 
 
+# A batch of lines, at most: about a thousand rows, fewer when they are wide.
+BATCH_BYTES = 128 * 1024
+
+
 class Meter:
-    """Adds up what passes: the bytes of COPY blocks, or the number of rows."""
+    """Adds up the bytes that pass, as far as rows travel as bytes."""
 
     def __init__(self) -> None:
         self.bytes = 0
-        self.rows = 0
 
     def over(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the batches as they are."""
         for batch in batches:
-            if isinstance(batch, bytes):
-                self.bytes += len(batch)
-            else:
-                self.rows += len(batch)
+            if not isinstance(batch, list):
+                self.bytes += len(batch if isinstance(batch, bytes) else batch.data)
             yield batch
 
 
@@ -44,21 +45,92 @@ def write(work: Work, batches: Iterable[Batch], chunk: Chunk, transaction: Trans
     if work.mapping.transform is None:
         names = target_names(work, work.plan.columns)
         return _handed_over(work, batches, chunk, transaction, names, work.plan.data_path)
+    step, given = row_step(work), 0
+    changed = _changed(step, _groups(work, batches, chunk))
     # A transform may filter whole groups away; those after them are written all the same.
-    groups = (rows for rows in transformed(work, batches, chunk) if rows)
-    first = next(groups, None)
+    first = next(changed, None)
     if first is None:
         return 0
-    columns = transforms.names_in(first)
-    if not columns:
-        raise TransformError("transformation_func returned rows without a single key")
-    names = target_names(work, [Column(name) for name in columns])
-    given = Meter()
-    rows = given.over(transforms.as_rows(group, columns) for group in chain([first], groups))
-    written = _handed_over(work, rows, chunk, transaction, names, DataPath.ROWS)
-    if written != given.rows:
-        raise TransferError(_TOOK.format(sent="the transform gave", rows=given.rows, took=written))
+
+    def counted() -> Iterator[Batch]:
+        nonlocal given
+        for each in chain([first], changed):
+            given += each.rows
+            yield each.batch
+
+    names = target_names(work, [Column(name) for name in first.names])
+    path = DataPath.ROWS if step.packer is None else DataPath.COPY_TEXT
+    written = _handed_over(work, counted(), chunk, transaction, names, path)
+    if written != given:
+        raise TransferError(_TOOK.format(sent="the transform gave", rows=given, took=written))
     return written
+
+
+def only_transform(work: Work, batches: Iterable[Batch], chunk: Chunk) -> None:
+    """Have the transform see a chunk's rows; nothing is written."""
+    step = row_step(work)
+    for group in _groups(work, batches, chunk):
+        step.call(group)
+
+
+def row_step(work: Work) -> RowStep:
+    """Return the transform with what is known of the rows before and after it."""
+    mapping, destination = work.mapping, work.destination
+    assert mapping.transform is not None  # noqa: S101 - for the type checker
+    packer = None
+    table: tuple[Column, ...] = ()
+    if destination is not None:
+        table = destination.columns
+        packer = destination.target.packer(table, json_is_text=work.source.json_is_text)
+    return RowStep(
+        function=mapping.transform,
+        columns=tuple(column.name for column in work.plan.columns),
+        seen=len(mapping.transform_columns) or None,
+        packer=packer,
+        table=table,
+        target=mapping.target_name,
+    )
+
+
+def _changed(step: RowStep, groups: Iterable[list[Batch]]) -> Iterator[Changed]:
+    names: tuple[str, ...] | None = None
+    for group in groups:
+        for changed in step.apply(group, names):
+            names = changed.names
+            yield changed
+
+
+def _groups(work: Work, batches: Iterable[Batch], chunk: Chunk) -> Iterator[list[Batch]]:
+    """Yield the batches that the transform sees in one call."""
+    if work.mapping.transform_scope is TransformScope.BATCH:
+        # A piece of a stream holds more rows than are to be in memory as Python values.
+        yield from ([part] for batch in batches for part in parts_of(batch, BATCH_BYTES))
+        return
+    # A query in one pass is one chunk of any size; its transform still sees few rows.
+    most = work.plan.chunk_size if chunk.kind is ChunkKind.ALL else None
+    held: list[Batch] = []
+    rows = 0
+    for batch in batches:
+        for part in [batch] if most is None else _cut(batch, most - rows, most):
+            held.append(part)
+            rows += len(part)
+            if rows == most:
+                yield held
+                held, rows = [], 0
+    if held:
+        yield held
+
+
+def _cut(batch: Batch, first: int, size: int) -> Iterator[Batch]:
+    """Cut a batch of rows: the first so many of them, and then so many each time."""
+    if len(batch) <= first:
+        yield batch
+        return
+    start, end = 0, first
+    rows = cut_up(batch)
+    while start < len(rows):
+        yield joined(batch, rows[start:end])
+        start, end = end, end + size
 
 
 def _handed_over(  # noqa: PLR0917 - the parts of one call
@@ -85,21 +157,6 @@ def check_taken(work: Work, *, sent: int, taken: int) -> None:
     """Raise TransferError when the target took other rows than the source sent."""
     if work.mapping.transform is None and taken != sent:
         raise TransferError(_TOOK.format(sent="the source sent", rows=sent, took=taken))
-
-
-def transformed(
-    work: Work, batches: Iterable[Batch], chunk: Chunk
-) -> Iterator[list[dict[str, object]]]:
-    """Yield what the transform makes of a chunk's rows."""
-    assert work.mapping.transform is not None  # noqa: S101 - for the type checker
-    return transforms.transformed(
-        cast(Iterable[list[Row]], batches),
-        [column.name for column in work.plan.columns],
-        work.mapping.transform,
-        scope=work.mapping.transform_scope,
-        # A query in one pass is one chunk of any size; its transform still sees few rows.
-        group_rows=work.plan.chunk_size if chunk.kind is ChunkKind.ALL else None,
-    )
 
 
 def target_names(work: Work, columns: Iterable[Column]) -> list[str]:

@@ -205,6 +205,8 @@ class Mapping:
     """The one strategy wanted; None takes the first that can serve."""
     transform: RowTransform | None = None
     transform_scope: TransformScope = TransformScope.CHUNK
+    transform_columns: tuple[str, ...] = ()
+    """The only columns that the transform sees and returns; none when it sees all."""
     primary_key: tuple[str, ...] = ()
     """Columns that say which rows are the same one, for `upsert`."""
     order_column: str | None = None
@@ -222,6 +224,8 @@ class Mapping:
             raise SettingsError("source_sql is empty: give a SELECT statement")
         if self.target_schema and not self.target_table:
             raise SettingsError("target_schema is given without target_table: name the table too")
+        if self.transform_columns and self.transform is None:
+            raise SettingsError("transform_columns goes with transformation_func")
         if self.load_mode is LoadMode.REPLACE_WINDOW and self.window is None:
             raise SettingsError(
                 "load_mode='replace_window' needs window=LoadWindow(column, start, end)"

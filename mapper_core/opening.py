@@ -40,6 +40,7 @@ class LoadOptions(TypedDict, total=False):
     target_table: str | None
     transformation_func: RowTransform | None
     transform_scope: str | None
+    transform_columns: str | Sequence[str] | None
     params: Dict[str, Any] | None
     chunk_key: str | Sequence[str] | None
     strategy: str | None
@@ -164,6 +165,7 @@ def _mapping(source_sql: str, options: LoadOptions) -> Mapping:
             "transform_scope",
             options.get("transform_scope") or TransformScope.CHUNK,
         ),
+        transform_columns=_names(options.get("transform_columns")),
         time_zone=options.get("time_zone") or _zone_of(options.get("window")),
         verify=_optional_word(Verification, "verify", options.get("verify")),
     )

@@ -37,6 +37,8 @@ def execute_query_parallel(
               where the first of them that can serve (but "offset") is not what is wanted.
             - transformation_func: gets a list of dicts, returns a list of dicts; called once per
               chunk, or per batch with transform_scope="batch". Must be thread-safe.
+            - transform_columns: the only columns that transformation_func sees and returns, one row
+              for each it gets; the others are passed by unread, which is a good deal faster.
             - load_mode: "append" (chunks appear as they commit), "replace" (all rows are replaced),
               "replace_window" (the rows of `window` are), or "upsert" (rows with a known
               `primary_key` are updated where they differ, others added). All but "append" load

@@ -168,11 +168,14 @@ def _one_writer(target: Target | None) -> str | None:
 
 
 def columns_of(reader: Reader, query: Query, mapping: Mapping) -> tuple[Column, ...]:
-    """Return the query's columns. Raises QueryError for names that would not do."""
+    """Return the query's columns, those that a transform sees first.
+
+    Raises MapperError for names that would not do.
+    """
     columns = reader.columns(query)
     named = bool(mapping.target_table or mapping.transform)
     fitting.check_columns(columns, named=named)
-    return columns
+    return fitting.seen_first(columns, mapping.transform_columns)
 
 
 def lone_source(source: Source, *, shared_pool: bool) -> bool:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .batches import Batch, Packer, Piece
 from .model import (
     Chunk,
     Column,
@@ -22,20 +23,8 @@ from .model import (
 )
 from .query import Query
 
-Batch = bytes | list[Row]
-"""Rows in memory together: COPY blocks on a copy path, else a list of tuples."""
-
-
 STAGE_CHUNK = "_mapper_chunk"
 """Column of a stage that says which chunk wrote the row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Rows of a stream that can be written on their own, as often as it takes."""
-
-    batches: tuple[Batch, ...]
-    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,6 +411,12 @@ class Target(Protocol):
         """Choose how rows travel for these (query column, table column) pairs, and say why.
 
         Raises TargetError when a value of a column could not arrive unchanged.
+        """
+
+    def packer(self, table: Sequence[Column], *, json_is_text: bool) -> Packer | None:
+        """Return what writes Python values for columns of a table, as `Transaction.write` would.
+
+        None where rows are written as they are.
         """
 
     def insert_select_blocker(

@@ -5,15 +5,16 @@ small pieces, and the refused rows are found between savepoints: by the place th
 names, else by halving. They are kept in the ledger, in the chunk's own transaction.
 """
 
-import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from . import intake
-from .model import Chunk, Column, DataPath, Plan, Row, RowTransform
-from .protocols import Batch, Piece, Transaction
+from .batches import Batch, Piece, cut_up, joined
+from .copy_text import fields
+from .model import Chunk, Column, DataPath, Plan, Row
+from .protocols import Transaction
 from .results import Reject
 from .retry import first_line
 from .work import Work
@@ -23,15 +24,12 @@ from .work import Work
 PIECE_ROWS = 2_000
 PIECE_BYTES = 8 * 1024 * 1024
 
-_ESCAPED = re.compile(rb"\\(.)")
-_ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
-
 
 class RowRefusedError(Exception):
     """One of the rows just tried was refused."""
 
     def __init__(self, words: str, code: str, position: int | None = None) -> None:
-        super().__init__(words)
+        super().__init__(words, code, position)
         self.words, self.code = words, code
         self.position = position
         """Which of them, from 1, where the database says so."""
@@ -74,21 +72,21 @@ class Sieve:
 
     def _write_piece(self, work: Work, piece: Piece) -> int:
         written = 0
-        waiting = [_rows_of(piece)]
+        waiting = [_Rows.of(piece)]
         while waiting:
-            rows = waiting.pop()
+            trial = waiting.pop()
             try:
                 with self._trying(work) as trying:
-                    batches = [_together(rows)]
+                    batches = [trial.together()]
                     taken = intake.write(trying, batches, self.chunk, self.transaction)
                 # Only now: what is checked late may have taken it back.
                 written += taken
             except RowRefusedError as refused:
-                if len(rows) == 1:
-                    self._reject(rows[0], refused)
+                if len(trial.rows) == 1:
+                    self._reject(trial.rows[0], refused)
                 else:
                     # The last of these is tried first, so that rows keep their order.
-                    waiting += [part for part in reversed(_parts(rows, refused.position)) if part]
+                    waiting += reversed(trial.parts(refused.position))
         return written
 
     @contextmanager
@@ -97,7 +95,7 @@ class Sieve:
         assert work.destination is not None  # noqa: S101 - rows are written somewhere
         target = work.destination.target
         if work.mapping.transform is not None:
-            transform = _guarded(work.mapping.transform)
+            transform = _Guarded(work.mapping.transform)
             work = replace(work, mapping=replace(work.mapping, transform=transform))
         try:
             with self.transaction.savepoint():
@@ -137,61 +135,47 @@ class Sieve:
         work.destination.ledger.reject(self.transaction, rejected)
 
 
-def _guarded(transform: RowTransform) -> RowTransform:
-    """Return the transform, any error of which counts as that of one of its rows."""
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    """A transform, any error of which counts as that of one of its rows. May be pickled."""
 
-    def call(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    transform: Callable[[Any], Any]
+
+    def __call__(self, rows: Any) -> Any:
         try:
-            return transform(rows)
+            return self.transform(rows)
         except Exception as error:
             raise RowRefusedError(first_line(error), "transform") from error
 
-    return call
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows one by one: tuples, or lines of COPY's text format."""
 
-def _rows_of(piece: Piece) -> list[Row | bytes]:
-    """Return a piece's rows one by one: lines of text, or tuples."""
-    rows: list[Row | bytes] = []
-    for batch in piece.batches:
-        rows += batch.splitlines(keepends=True) if isinstance(batch, bytes) else batch
-    return rows
+    rows: list[Row | bytes]
+    like: Batch
+    """A batch of their kind."""
 
+    @classmethod
+    def of(cls, piece: Piece) -> "_Rows":
+        """Return the rows of a piece, which has some."""
+        return cls([row for batch in piece.batches for row in cut_up(batch)], piece.batches[0])
 
-def _together(rows: Sequence[Row | bytes]) -> Batch:
-    if isinstance(rows[0], bytes):
-        return b"".join(cast(Sequence[bytes], rows))
-    return list(cast(Sequence[Row], rows))
+    def together(self) -> Batch:
+        """Return them as one batch."""
+        return joined(self.like, self.rows)
 
-
-def _parts(
-    rows: list[Row | bytes], position: int | None
-) -> tuple[list[Row | bytes], list[Row | bytes], list[Row | bytes]]:
-    """Return the rows before the refused one, it alone, those after; or two halves."""
-    if position is not None and 1 <= position <= len(rows):
-        return rows[: position - 1], rows[position - 1 : position], rows[position:]
-    half = len(rows) // 2
-    return rows[:half], [], rows[half:]
+    def parts(self, position: int | None) -> list["_Rows"]:
+        """Return the rows before the refused one, it alone, those after; or two halves."""
+        rows = self.rows
+        if position is not None and 1 <= position <= len(rows):
+            parts = [rows[: position - 1], rows[position - 1 : position], rows[position:]]
+        else:
+            parts = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+        return [_Rows(part, self.like) for part in parts if part]
 
 
 def _as_dict(row: Row | bytes, columns: Sequence[Column]) -> dict[str, Any]:
     """Return a row by column name, as JSON can keep it: texts as the database writes them."""
-    values: Sequence[Any] = _fields(row) if isinstance(row, bytes) else row
+    values: Sequence[Any] = fields(row) if isinstance(row, bytes) else row
     return {c.name: value for c, value in zip(columns, values, strict=True)}
-
-
-def _fields(line: bytes) -> list[str | None]:
-    r"""Return the values of a line of COPY's text format.
-
-    Source: PostgreSQL documentation, COPY, "Text Format".
-
-    >>> _fields(b"1\t\\N\ta\\tb\\\\\n")
-    ['1', None, 'a\tb\\']
-    """
-    return [
-        None if field == rb"\N" else _ESCAPED.sub(_unescaped, field).decode()
-        for field in line.removesuffix(b"\n").split(b"\t")
-    ]
-
-
-def _unescaped(match: "re.Match[bytes]") -> bytes:
-    return _ESCAPES.get(match[1], match[1])

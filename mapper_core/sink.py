@@ -86,7 +86,12 @@ class Sink:
                 msg = f"{each}, named for upsert, is not a column of {name}"
                 raise TargetError(msg)
         if self.mapping.transform:
-            return DataPath.ROWS, "the transform needs Python rows"
+            if not (seen := self.mapping.transform_columns):
+                return DataPath.ROWS, "the transform needs Python rows"
+            others = match_columns(columns[len(seen) :], table, name, complete=False)
+            # Only to have refused what would not arrive as it is.
+            self.target.data_path(offered, others)
+            return DataPath.ROWS, f"the transform needs Python values of {', '.join(seen)}"
         pairs = match_columns(columns, table, name)
         selected = {theirs.name for _, theirs in pairs}
         if missing := [key for key in self.mapping.primary_key if key not in selected]:

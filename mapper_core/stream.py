@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from queue import Queue
 from threading import Thread
 
+from .batches import Piece
 from .errors import TransferError
 from .model import (
     Chunk,
@@ -21,7 +22,7 @@ from .model import (
     Plan,
     TransformScope,
 )
-from .protocols import Piece, Reader
+from .protocols import Reader
 from .results import ChunkResult, ChunkStatus
 from .retry import first_line
 from .stopping import cancelling

@@ -1,50 +1,173 @@
-"""Row functions between source and target: a list of dicts in, a list of dicts out."""
+"""Functions between source and target, and the rows around them.
+
+A row function gets a list of dicts and returns one. Its rows are taken apart and put together a
+column at a time, and values that it hands back as it got them are written as they were read.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import is_, itemgetter
 from typing import Any
 
+from .batches import PART_BYTES, Batch, Columns, Packer, rows_of
 from .errors import TransformError
-from .model import Row, RowTransform, TransformScope
+from .fitting import match_columns
+from .model import Column, Row, RowTransform
+
+# Rows written together when the function returned others than it was given.
+_ROWS = 250
+
+Rows = list[dict[str, Any]]
 
 
-def transformed(
-    batches: Iterable[list[Row]],
-    columns: Sequence[str],
-    transform: RowTransform,
-    *,
-    scope: TransformScope,
-    group_rows: int | None,
-) -> Iterator[list[dict[str, Any]]]:
-    """Yield what the transform makes of a chunk's rows.
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a function made of some rows, ready to be written."""
 
-    Args:
-        batches: the chunk's rows as they are read.
-        columns: their names.
-        transform: called with a list of dicts.
-        scope: whether it sees the chunk at once or batch by batch.
-        group_rows: for a chunk that holds the whole query, how many rows count as one chunk.
-    """
-    if scope is TransformScope.BATCH:
-        groups: Iterable[list[Row]] = batches
-    else:
-        groups = _groups(batches, group_rows)
-    for rows in groups:
-        changed = transform([dict(zip(columns, row, strict=True)) for row in rows])
-        yield _checked(changed)
+    names: tuple[str, ...]
+    batch: Batch
+    rows: int
 
 
-def _groups(batches: Iterable[list[Row]], size: int | None) -> Iterator[list[Row]]:
-    held: list[Row] = []
-    for batch in batches:
-        held += batch
-        while size is not None and len(held) >= size:
-            yield held[:size]
-            held = held[size:]
-    if held:
-        yield held
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowStep:
+    """A row function with what is known of the rows before and after it. May be pickled."""
+
+    function: RowTransform
+    columns: tuple[str, ...]
+    """Names of the columns read, in their order."""
+    seen: int | None = None
+    """How many of them the function sees, from the first; None when it sees all."""
+    packer: Packer | None = None
+    """Writes rows for the target; None leaves them Python rows."""
+    table: tuple[Column, ...] = ()
+    """The target's columns."""
+    target: str = ""
+    """The target's name, for messages."""
+
+    def call(self, group: Iterable[Batch]) -> Rows:
+        """Return what the function makes of the rows of some batches, and nothing else."""
+        return self._call([part for batch in group for part in self._parts(batch)])
+
+    def apply(
+        self, group: Iterable[Batch], names: tuple[str, ...] | None = None
+    ) -> Iterator[Changed]:
+        """Yield what the function makes of the rows of some batches.
+
+        Args:
+            group: what it sees in one call.
+            names: the keys that its rows have; None takes those of the rows that it returns.
+
+        Raises TransformError when it did not return what it promised to.
+        """
+        parts = [part for batch in group for part in self._parts(batch)]
+        rows = self._call(parts)
+        if not rows:
+            return
+        mine = names_in(rows) if names is None else names[: len(names) - len(self._rest)]
+        if not mine:
+            raise TransformError("transformation_func returned rows without a single key")
+        if unseen := [name for name in mine if name in self._rest]:
+            msg = (
+                f"transformation_func returned {', '.join(unseen)}, which it does not see: name it"
+                " in transform_columns, or leave it out"
+            )
+            raise TransformError(msg)
+        names = (*mine, *self._rest)
+        if len(rows) == sum(len(part.rows) for part in parts):
+            start = 0
+            for part in parts:
+                yield self._changed(
+                    as_rows(rows[start : start + len(part.rows)], mine), names, part
+                )
+                start += len(part.rows)
+        else:
+            for start in range(0, len(rows), _ROWS):
+                yield self._changed(as_rows(rows[start : start + _ROWS], mine), names, None)
+
+    def _parts(self, batch: Batch) -> Iterator["_Part"]:
+        seen = len(self.columns) if self.seen is None else self.seen
+        if self.packer is None or isinstance(batch, list | bytes):
+            rows = rows_of(batch)
+            if self.seen is None:
+                yield _Part(rows)
+            else:
+                yield _Part([row[:seen] for row in rows], rest=[row[seen:] for row in rows])
+        else:
+            for lines in batch.parts(PART_BYTES):
+                columns = lines.columns(seen)
+                values = columns.values
+                yield _Part([*zip(*values, strict=True)] if values else [()] * len(lines), columns)
+
+    def _call(self, parts: Sequence["_Part"]) -> Rows:
+        names = self.columns if self.seen is None else self.columns[: self.seen]
+        given = [dict(zip(names, row, strict=True)) for part in parts for row in part.rows]
+        count = len(given)
+        rows = _checked(self.function(given))
+        if self.seen is not None and len(rows) != count:
+            msg = (
+                f"transformation_func got {count} rows and returned {len(rows)}: with"
+                " transform_columns it returns one row for each, in their order, because the other"
+                " columns wait for them; leave transform_columns out to filter or multiply rows"
+            )
+            raise TransformError(msg)
+        return rows
+
+    def _changed(self, rows: list[Row], names: tuple[str, ...], part: "_Part | None") -> Changed:
+        if self.packer is None:
+            if part is not None and part.rest is not None:
+                rows = [(*row, *rest) for row, rest in zip(rows, part.rest, strict=True)]
+            return Changed(names, rows, len(rows))
+        texts = self._texts([*zip(*rows, strict=True)], names, part)
+        return Changed(names, self.packer.block(texts), len(rows))
+
+    def _texts(
+        self, values: list[Sequence[Any]], names: tuple[str, ...], part: "_Part | None"
+    ) -> list[Sequence[str]]:
+        """Return the columns as the target takes them; those nobody touched as they were read."""
+        assert self.packer is not None  # noqa: S101 - for the type checker
+        columns = part.columns if part else None
+        rest = part.rest if part else None
+        if rest is not None:
+            values = [*values, *zip(*rest, strict=True)]
+        pairs = match_columns([*map(Column, names)], self.table, self.target, complete=False)
+        texts: list[Sequence[str]] = []
+        for column, (ours, theirs) in zip(values, pairs, strict=False):
+            untouched = columns and self._untouched(columns, ours.name, column)
+            texts.append(untouched or self.packer.texts(theirs.name, column))
+        if columns is not None and self._rest:
+            texts.append(columns.texts[-1])
+        return texts
+
+    def _untouched(
+        self, columns: Columns, name: str, values: Sequence[Any]
+    ) -> Sequence[str] | None:
+        """Return the texts of a column if its values are the very objects that were read."""
+        try:
+            at = self.columns.index(name)
+        except ValueError:
+            return None
+        if at >= len(columns.fixed) or not columns.fixed[at]:
+            return None
+        return columns.texts[at] if all(map(is_, values, columns.values[at])) else None
+
+    @property
+    def _rest(self) -> tuple[str, ...]:
+        return () if self.seen is None else self.columns[self.seen :]
 
 
-def _checked(rows: Any) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some of the rows given to a function, and what it does not see of them."""
+
+    rows: list[Row]
+    columns: Columns | None = None
+    """The same rows as they were read, from lines."""
+    rest: list[Row] | None = None
+    """The values that the function does not see, from Python rows."""
+
+
+def _checked(rows: Any) -> Rows:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         msg = (
             "transformation_func must return a list of dicts, one per row to write; it returned"
@@ -59,6 +182,11 @@ def as_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[Row]
 
     Raises TransformError for a key that is not among `columns`: it would be lost.
     """
+    if len(columns) > 1 and all(map(len(columns).__eq__, map(len, rows))):
+        try:
+            return list(map(itemgetter(*columns), rows))
+        except KeyError:
+            """One of them has a key of its own; below it is named."""
     known = set(columns)
     for row in rows:
         if not known.issuperset(row):

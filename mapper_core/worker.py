@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from . import intake, rejects
+from .batches import Batch, Piece
 from .errors import SnapshotLostError, StaleLoadError, TransferError
 from .ledger import ChunkIsFinished
 from .model import Chunk, ChunkKind, Plan, StrategyName
-from .protocols import Batch, Piece, Reader, Transaction, Writer
+from .protocols import Reader, Transaction, Writer
 from .results import ChunkResult, ChunkStatus
 from .retry import first_line
 from .work import Destination, Work
@@ -211,8 +212,7 @@ class Worker:
                 for _ in batches:
                     """Only the count matters."""
             else:
-                for _ in intake.transformed(work, batches, chunk):
-                    """The transform has done its work."""
+                intake.only_transform(work, batches, chunk)
         return ChunkResult(
             chunk_id=chunk.id, status=ChunkStatus.SUCCEEDED, rows_read=reader.rows_read
         )

@@ -91,6 +91,9 @@ class Generic:
         del offered, pairs
         return DataPath.ROWS, f"{self.kind} is written with INSERT statements"
 
+    def packer(self, table: Sequence[Column], *, json_is_text: bool) -> None:
+        del table, json_is_text  # rows are written as they are
+
     def insert_select_blocker(
         self,
         query: Query,

@@ -7,9 +7,10 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from ...batches import Batch, Piece
 from ...errors import QueryError, SettingsError
 from ...model import Chunk, ChunkKind, Column, Plan, Row
-from ...protocols import Batch, Checksum, Piece
+from ...protocols import Checksum
 from ...query import Query
 from . import oracle
 from .statements import cancel, key_value, subquery, type_of

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.schema import CreateSchema
 
+from ...batches import Batch, rows_of
 from ...errors import SettingsError, TargetError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
-from ...protocols import STAGE_CHUNK, Batch, Checksum, Place
+from ...protocols import STAGE_CHUNK, Checksum, Place
 from ...query import Query
 from . import sqlite
 from .statements import cancel
@@ -197,7 +198,7 @@ class GenericTransaction:
         for batch in batches:
             rows = [
                 dict(zip(names, map(self._plain, (*row, *mine)), strict=True))
-                for row in cast(list[Row], batch)
+                for row in rows_of(batch)
             ]
             self._connection.execute(insert, rows)
             written += len(rows)

@@ -12,6 +12,7 @@ from ...model import Column, DataPath, LoadWindow, Snapshot
 from ...protocols import LedgerDialect, Place, Source, Target
 from ...query import Query
 from . import checksum, errors, in_server, session, types
+from .packer import TextPacker, packer_for
 from .source import PostgreSQLReader
 from .statements import Statements
 from .target import PostgreSQLWriter
@@ -136,6 +137,9 @@ class PostgreSQL:
         self, offered: frozenset[DataPath], pairs: Sequence[tuple[Column, Column]]
     ) -> tuple[DataPath, str]:
         return types.data_path(offered, pairs)
+
+    def packer(self, table: Sequence[Column], *, json_is_text: bool) -> TextPacker:
+        return packer_for(table, json_is_text=json_is_text)
 
     def insert_select_blocker(
         self,

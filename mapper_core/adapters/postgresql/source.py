@@ -2,18 +2,18 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import timedelta
 from typing import Any
 
 import psycopg
 from psycopg.pq import ExecStatus
-from psycopg.types.datetime import IntervalLoader
 
+from ...batches import Batch, Piece
 from ...errors import QueryError, TransferError
-from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
-from ...protocols import Batch, Checksum, Piece
+from ...model import Chunk, Column, DataPath, Plan, Snapshot
+from ...protocols import Checksum
 from ...query import Query
 from . import checksum, errors, session
+from .lines import TextLines
 from .statements import Statements, key_columns
 from .survey import PostgreSQLSurvey
 
@@ -25,19 +25,6 @@ BLOCK_BYTES = 128 * 1024
 # Source: PostgreSQL documentation, COPY, "Binary Format".
 _BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _BINARY_TRAILER = b"\xff\xff"
-
-# Rows handed on together where Python rows are needed; fewer when they are wide.
-BATCH_ROWS = 1_000
-BATCH_BYTES = 4 * 1024 * 1024
-
-# Types whose values are never wide, so that nobody has to weigh them.
-_NARROW = frozenset(
-    psycopg.adapters.types[name].oid
-    for name in (
-        *("bool", "int2", "int4", "int8", "float4", "float8", "numeric", "oid", "uuid"),
-        *("date", "time", "timetz", "timestamp", "timestamptz", "interval"),
-    )
-)
 
 
 class PostgreSQLReader:
@@ -105,9 +92,8 @@ class PostgreSQLReader:
         form = "binary" if plan.data_path is DataPath.COPY_BINARY else "text"
         rows = self._statements.rows(query, plan, chunk)
         statement = f"copy (select {names} from {rows}) to stdout (format {form})"
-        if plan.data_path is DataPath.ROWS:
-            return self._rows(statement, plan.columns)
-        return self._blocks(statement)
+        blocks = self._blocks(statement)
+        return self._lines(blocks, plan.columns) if plan.data_path is DataPath.ROWS else blocks
 
     def pieces(
         self, query: Query, plan: Plan, chunk: Chunk, *, rows: int, size: int
@@ -118,29 +104,30 @@ class PostgreSQLReader:
         binary = plan.data_path is DataPath.COPY_BINARY
         form = "binary" if binary else "text"
         statement = f"copy (select {names} from {source}) to stdout (format {form})"
-        if plan.data_path is DataPath.ROWS:
-            return self._row_pieces(statement, plan.columns, rows, size)
-        return self._block_pieces(statement, binary=binary, rows=rows, size=size)
+        pieces = self._block_pieces(statement, binary=binary, rows=rows, size=size)
+        return (
+            self._line_pieces(pieces, plan.columns) if plan.data_path is DataPath.ROWS else pieces
+        )
 
     def _hold_tables(self, query: Query) -> None:
         """Lock before COPY takes the moment that it reads at; a joined read point is held."""
         if not self._joined:
             session.hold_tables(self._connection, self._statements.query(query))
 
-    def _blocks(self, statement: str) -> Generator[Batch, None, None]:
+    def _blocks(self, statement: str) -> Generator[bytes, None, None]:
         """Yield COPY's bytes, joined into blocks. Rows are never taken apart."""
         block = bytearray()
         with self._copying(statement) as arrived:
             # One Python call a row; psycopg's own loop, or `arrived.copy_data`, makes several.
             take = self._connection.pgconn.get_copy_data
             while True:
-                size, data = take(1)
-                if size > 0:
+                got, data = take(1)
+                if got > 0:
                     block += data
                     if len(block) >= BLOCK_BYTES:
                         yield bytes(block)
                         block.clear()
-                elif size == 0:
+                elif got == 0:
                     arrived.wait()
                 else:
                     break
@@ -187,12 +174,23 @@ class PostgreSQLReader:
                 yield Piece((bytes(held + tail),), count)
             self.rows_read = read
 
-    def _row_pieces(
-        self, statement: str, columns: Sequence[Column], rows: int, size: int
+    def _lines(
+        self, blocks: Generator[bytes, None, None], columns: Sequence[Column]
+    ) -> Generator[TextLines, None, None]:
+        """Yield blocks of COPY's text format as rows that can be taken apart."""
+        types = tuple(column.type_id or 0 for column in columns)
+        zone = self._connection.info.parameter_status("TimeZone") or "UTC"
+        with closing(blocks):
+            for data in blocks:
+                yield TextLines(data, types, zone, data.count(b"\n"))
+
+    def _line_pieces(
+        self, pieces: Generator[Piece, None, None], columns: Sequence[Column]
     ) -> Generator[Piece, None, None]:
-        with closing(self._rows(statement, columns, most=rows, size=size)) as batches:
-            for batch in batches:
-                yield Piece((batch,), len(batch))
+        with closing(pieces):
+            for piece in pieces:
+                blocks = (batch for batch in piece.batches if isinstance(batch, bytes))
+                yield Piece(tuple(self._lines(blocks, columns)), piece.rows)
 
     @contextmanager
     def _copying(self, statement: str) -> Iterator[session.Arrivals]:
@@ -210,63 +208,10 @@ class PostgreSQLReader:
         finally:
             _drain(self._connection)
 
-    def _rows(
-        self,
-        statement: str,
-        columns: Sequence[Column],
-        *,
-        most: int = BATCH_ROWS,
-        size: int = BATCH_BYTES,
-    ) -> Generator[Batch, None, None]:
-        self.rows_read = None
-        cursor = psycopg.Cursor(self._connection)
-        cursor.adapters.register_loader("interval", _ExactIntervalLoader)
-        rows: list[Row] = []
-        read = weight = 0
-        wide = [place for place, column in enumerate(columns) if column.type_id not in _NARROW]
-        with cursor.copy(statement.encode()) as copy:
-            copy.set_types([column.type_id or 0 for column in columns])
-            with closing(copy.rows()) as stream:  # type: ignore[type-var]
-                for row in stream:
-                    rows.append(row)
-                    for place in wide:
-                        weight += _weight(row[place])
-                    if len(rows) >= most or weight >= size:
-                        read += len(rows)
-                        yield rows
-                        rows, weight = [], 0
-        if rows:
-            read += len(rows)
-            yield rows
-        self.rows_read = read
-
     def _run(self, statement: str, values: tuple[Any, ...] | None = None) -> Any:
         cursor = psycopg.Cursor(self._connection, row_factory=psycopg.rows.tuple_row)
         # The user's SQL may hold any number of `%`: without values psycopg reads none of them.
         return cursor.execute(statement.encode(), values)
-
-
-class _ExactIntervalLoader(IntervalLoader):
-    """Python's timedelta has no months; psycopg would call each of them thirty days."""
-
-    def load(self, data: Any) -> timedelta:
-        text = bytes(data)
-        if b"mon" in text or b"year" in text:
-            msg = (
-                f"the interval {text.decode()!r} has months, which have no Python value: cast the"
-                " column to text in the query, or leave out the transform"
-            )
-            raise psycopg.DataError(msg)
-        return super().load(data)
-
-
-def _weight(value: Any) -> int:
-    """Return about how many bytes a value takes up."""
-    if isinstance(value, str | bytes):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(_weight(key) + _weight(held) for key, held in value.items())
-    return sum(map(_weight, value)) if isinstance(value, list) else 16
 
 
 def _ended(arrived: session.Arrivals) -> int:

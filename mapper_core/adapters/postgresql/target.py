@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import Any
 
 import psycopg
-from psycopg.types.json import Jsonb, JsonbDumper
 
+from ...batches import Batch, rows_of
 from ...errors import TransferError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
-from ...protocols import STAGE_CHUNK, Batch, Checksum, Place
+from ...protocols import STAGE_CHUNK, Checksum, Place
 from ...query import Query
 from . import checksum, session
+from .packer import PACKED_ROWS, packer_for
 from .statements import Statements, key_columns
 from .survey import place
 
@@ -256,12 +257,16 @@ class PostgreSQLTransaction:
             f"copy {session.identifier(*table)} ({_listed(columns)}) from stdin (format {form})"
         )
         cursor = psycopg.Cursor(self._connection)
+        blocks = batches
         if path is DataPath.ROWS:
-            places = self._json_places(table, columns)
-            kinds: tuple[type, ...] = (str,) if json_is_text else ()
-            return self._write_rows(cursor, statement, _with_json(batches, places, kinds))
+            packer = packer_for(self.columns(table), json_is_text=json_is_text)
+            blocks = (
+                packer.rows(columns, rows[start : start + PACKED_ROWS])
+                for rows in map(rows_of, batches)
+                for start in range(0, len(rows), PACKED_ROWS)
+            )
         with cursor.copy(statement.encode()) as copy:
-            for block in batches:
+            for block in blocks:
                 copy.write(block)  # type: ignore[arg-type]  # a copy path carries bytes
         return cursor.rowcount
 
@@ -292,42 +297,6 @@ class PostgreSQLTransaction:
                 f"select set_config('{_CHUNK_SETTING}', :chunk, true)",
                 {"chunk": str(staged_chunk)},
             )
-
-    def _write_rows(
-        self,
-        cursor: "psycopg.Cursor[Any]",
-        statement: str,
-        rows: Iterable[Row],
-    ) -> int:
-        # Of this cursor alone: the connection may be the caller's.
-        cursor.adapters.register_dumper(dict, JsonbDumper)
-        with cursor.copy(statement.encode()) as copy:
-            for row in rows:
-                copy.write_row(row)
-        return cursor.rowcount
-
-    def _json_places(self, table: Sequence[str], columns: Sequence[str]) -> list[int]:
-        kinds = {column.name: column.type for column in self.columns(table)}
-        return [place for place, name in enumerate(columns) if kinds.get(name) in {"json", "jsonb"}]
-
-
-def _with_json(
-    batches: Iterable[Batch], places: Sequence[int], as_they_are: tuple[type, ...]
-) -> Iterator[Row]:
-    """Yield rows, their JSON values marked as such: a list is not an array there.
-
-    Values of the types `as_they_are` are JSON already.
-    """
-    for batch in cast(Iterable[list[Row]], batches):
-        for row in batch:
-            if not places:
-                yield row
-                continue
-            values = list(row)
-            for at in places:
-                if values[at] is not None and not isinstance(values[at], as_they_are):
-                    values[at] = Jsonb(values[at])
-            yield tuple(values)
 
 
 class PostgreSQLWriter:

@@ -1,0 +1,246 @@
+"""COPY's text format taken apart into Python values, a column at a time.
+
+A loop over rows costs several times what a loop in C over a column does, so lines are split,
+turned into columns, and each column is converted in one go.
+
+Source: PostgreSQL documentation, COPY, "Text Format".
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone, tzinfo
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import psycopg
+from psycopg import pq
+from psycopg.abc import AdaptContext
+from psycopg.adapt import AdaptersMap, Loader, Transformer
+from psycopg.types.datetime import IntervalLoader
+
+from ...batches import Columns
+from ...copy_text import NULL, unescaped
+
+# Dates that are remembered: a table has far more rows than days.
+_DAYS = 20_000
+
+# Python 3.10 reads neither "+00" nor half a second.
+_READS_TIMES = sys.version_info >= (3, 11)
+
+Load = Callable[[str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TextLines:
+    """Rows in COPY's text format."""
+
+    data: bytes
+    types: tuple[int, ...]
+    """The oid of each column's type."""
+    zone: str
+    """The session's time zone, in which times with time zone are shown."""
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def of(self, data: bytes) -> "TextLines":
+        """Return other lines of the same columns."""
+        return TextLines(data, self.types, self.zone, data.count(b"\n"))
+
+    def parts(self, size: int) -> Iterator["TextLines"]:
+        """Return the same lines a few at a time: about `size` bytes of them."""
+        start, data = 0, self.data
+        while start < len(data):
+            # Nobody writes a line break inside a line.
+            end = data.find(b"\n", min(start + size, len(data)) - 1) + 1
+            yield self.of(data[start:end])
+            start = end
+
+    def columns(self, first: int | None = None) -> Columns:
+        """Take the rows apart: all their columns, or the first few only.
+
+        Raises psycopg.DataError for a value that Python has no equal for.
+        """
+        count = len(self.types) if first is None else first
+        packed = count < len(self.types)
+        text = self.data.decode()
+        lines = text.split("\n")
+        lines.pop()
+        if not self.types or not lines:
+            return Columns([[] for _ in range(count)], [[] for _ in range(count + packed)], ())
+        splits = count if packed else -1
+        texts: list[Sequence[str]] = [
+            *zip(*(line.split("\t", splits) for line in lines), strict=True)
+        ]
+        escaped = "\\" in text
+        loads = [_load(oid, self.zone) for oid in self.types[:count]]
+        values = [
+            _values(column, load, escaped=escaped)
+            for column, load in zip(texts, loads, strict=False)
+        ]
+        fixed = tuple(load.fixed for load in loads)
+        return Columns(values, texts, fixed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loading:
+    """How the values of a type are read."""
+
+    fast: Load | None
+    """None where the text is the value."""
+    slow: Load
+    """What reads, or refuses in words, what the fast way does not understand."""
+    fixed: bool = True
+
+
+def _values(texts: Sequence[str], load: _Loading, *, escaped: bool) -> Sequence[Any]:
+    fast = load.fast
+    try:
+        if not escaped or "\\" not in "".join(texts):
+            return texts if fast is None else list(map(fast, texts))
+        return [
+            None if text == NULL else (fast or str)(unescaped(text) if "\\" in text else text)
+            for text in texts
+        ]
+    except (ValueError, ArithmeticError):
+        return [None if text == NULL else load.slow(unescaped(text)) for text in texts]
+
+
+class _Days(dict[str, date]):
+    """Dates by their texts, each read once."""
+
+    def __missing__(self, text: str) -> date:
+        if len(self) > _DAYS:
+            self.clear()
+        self[text] = day = date.fromisoformat(text)
+        return day
+
+
+def _number(text: str) -> float:
+    """Read a number of JSON that has a point or an exponent."""
+    value = float(text)
+    if Decimal(text) != Decimal(repr(value)):
+        msg = (
+            f"the JSON number {text} has more digits than a Python float holds: cast the column to"
+            " text in the query, or leave out the transform"
+        )
+        raise psycopg.DataError(msg)
+    return value
+
+
+def _json(text: str) -> Any:
+    value = json.loads(text, parse_float=_number)
+    if value is None:
+        raise psycopg.DataError(
+            "a JSON null that is the whole value would be taken for NULL: cast the column to text"
+            " in the query, or leave out the transform"
+        )
+    return value
+
+
+class _ExactIntervalLoader(IntervalLoader):
+    """Python's timedelta has no months; psycopg would call each of them thirty days."""
+
+    def load(self, data: Any) -> timedelta:
+        text = bytes(data)
+        if b"mon" in text or b"year" in text:
+            msg = (
+                f"the interval {text.decode()!r} has months, which have no Python value: cast the"
+                " column to text in the query, or leave out the transform"
+            )
+            raise psycopg.DataError(msg)
+        return super().load(data)
+
+
+class _JsonLoader(Loader):
+    def load(self, data: Any) -> Any:
+        return _json(bytes(data).decode())
+
+
+class _Context:
+    """psycopg's own types, read exactly; of no connection, so that any process can read them."""
+
+    def __init__(self) -> None:
+        self.adapters = AdaptersMap(psycopg.adapters)
+        self.adapters.register_loader("interval", _ExactIntervalLoader)
+        self.adapters.register_loader("json", _JsonLoader)
+        self.adapters.register_loader("jsonb", _JsonLoader)
+        self.connection: psycopg.Connection[Any] | None = None
+
+
+_CONTEXT: AdaptContext = _Context()
+
+
+def _oid(name: str) -> int:
+    return psycopg.adapters.types[name].oid
+
+
+def _bytes(text: str) -> bytes:
+    # Our sessions have bytea written in hexadecimal.
+    return bytes.fromhex(text[2:])
+
+
+_FAST: dict[int, Load | None] = {
+    **dict.fromkeys(map(_oid, ("int2", "int4", "int8", "oid")), int),
+    **dict.fromkeys(map(_oid, ("float4", "float8")), float),
+    **dict.fromkeys(map(_oid, ("text", "varchar", "bpchar", "name", '"char"')), None),
+    _oid("numeric"): Decimal,
+    _oid("bool"): {"t": True, "f": False}.__getitem__,
+    _oid("date"): _Days().__getitem__,
+    _oid("uuid"): UUID,
+    _oid("bytea"): _bytes,
+}
+if _READS_TIMES:
+    _FAST[_oid("timestamp")] = datetime.fromisoformat
+_ZONED = _oid("timestamptz")
+
+
+@lru_cache(maxsize=1_000)
+def _load(oid: int, zone: str) -> _Loading:
+    slow = _psycopg_load(oid)
+    if oid == _ZONED:
+        return _zoned(slow, zone)
+    fast = _FAST.get(oid, slow)
+    if slow is None:
+        # Nobody has a Python value for the type: its text is the value.
+        return _Loading(None, str)
+    return _Loading(fast, slow, fixed=oid in _FAST or oid == _ZONED)
+
+
+def _psycopg_load(oid: int) -> Load | None:
+    loader = Transformer.from_context(_CONTEXT).get_loader(oid, pq.Format.TEXT)
+    if _CONTEXT.adapters.get_loader(oid, pq.Format.TEXT) is None:
+        return None
+
+    def load(text: str) -> Any:
+        return loader.load(text.encode())
+
+    return load
+
+
+def _zoned(slow: Load | None, zone: str) -> _Loading:
+    assert slow is not None  # noqa: S101 - psycopg knows the type
+    there = _time_zone(zone)
+
+    def read(text: str) -> datetime:
+        return datetime.fromisoformat(text).astimezone(there)
+
+    def read_slowly(text: str) -> datetime:
+        value: datetime = slow(text)
+        return value.astimezone(there)
+
+    return _Loading(read if _READS_TIMES else read_slowly, read_slowly)
+
+
+def _time_zone(name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, OSError, ValueError):
+        # A zone in POSIX's spelling, which Python does not know: the moments are the same.
+        return timezone.utc

@@ -1,0 +1,112 @@
+"""Python values written in COPY's text format, a column at a time.
+
+Source: PostgreSQL documentation, COPY, "Text Format".
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.types.json import Jsonb, JsonbDumper
+
+from ...copy_text import NULL, SPECIAL, escaped
+from ...model import Column
+
+# Rows written together: as many as stay in a processor's own cache.
+PACKED_ROWS = 250
+
+Write = Callable[[Any], str]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPacker:
+    """Writes columns of a table."""
+
+    json: frozenset[str]
+    """The table's columns that hold JSON: a list is not an array there."""
+    json_is_text: bool = False
+    """Whether a string for such a column is JSON already."""
+
+    def texts(self, column: str, values: Sequence[Any]) -> Sequence[str]:
+        """Return a column's values as COPY's text format has them.
+
+        Raises psycopg.ProgrammingError for a value that cannot be written.
+        """
+        if column in self.json:
+            values = [self._marked(value) for value in values]
+        kinds = set(map(type, values))
+        if len(kinds) == 1:
+            (kind,) = kinds
+            if kind is str:
+                if SPECIAL.search("".join(values)) is None:
+                    return values
+                return [escaped(value) for value in values]
+            if (write := _WRITE.get(kind)) is not None:
+                return list(map(write, values))
+        return [_text(value) for value in values]
+
+    def block(self, texts: Sequence[Sequence[str]]) -> bytes:
+        """Return the rows whose columns these are."""
+        return ("\n".join(map("\t".join, zip(*texts, strict=True))) + "\n").encode()
+
+    def rows(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+        """Return rows given as tuples, written."""
+        given = zip(*rows, strict=True)
+        return self.block([self.texts(n, v) for n, v in zip(columns, given, strict=True)])
+
+    def _marked(self, value: Any) -> Any:
+        is_json = value is None or (self.json_is_text and isinstance(value, str))
+        return value if is_json else Jsonb(value)
+
+
+def packer_for(table: Iterable[Column], *, json_is_text: bool) -> TextPacker:
+    """Return what writes columns of a table."""
+    json = frozenset(column.name for column in table if column.type in {"json", "jsonb"})
+    return TextPacker(json, json_is_text)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return NULL
+    kind = type(value)
+    if kind is str:
+        return escaped(value)
+    return (_WRITE.get(kind) or _dumped)(value)
+
+
+class _Context:
+    """psycopg's own types; of no connection, so that any process can write them."""
+
+    def __init__(self) -> None:
+        self.adapters = psycopg.adapt.AdaptersMap(psycopg.adapters)
+        self.adapters.register_dumper(dict, JsonbDumper)
+        self.connection: psycopg.Connection[Any] | None = None
+
+
+_CONTEXT = _Context()
+
+
+def _dumped(value: Any) -> str:
+    """Write a value as psycopg does."""
+    dumper = Transformer.from_context(_CONTEXT).get_dumper(value, PyFormat.TEXT)
+    dumped = dumper.dump(value)
+    return NULL if dumped is None else escaped(bytes(dumped).decode())
+
+
+# Texts that need no escape, and mean the value to PostgreSQL.
+_WRITE: dict[type, Write] = {
+    int: str,
+    float: repr,
+    bool: {True: "t", False: "f"}.__getitem__,
+    Decimal: str,
+    date: date.isoformat,
+    datetime: datetime.isoformat,
+    time: time.isoformat,
+    UUID: str,
+    bytes: lambda value: r"\\x" + value.hex(),
+}
