@@ -5,6 +5,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.abc import Buffer
 from psycopg.pq import ExecStatus
 
 from ...batches import Batch, Piece
@@ -141,7 +142,7 @@ class PostgreSQLReader:
     ) -> Generator[Piece, None, None]:
         """Yield COPY's bytes, cut between rows: the server sends each in a message of its own."""
         head, tail = (_BINARY_HEADER, _BINARY_TRAILER) if binary else (b"", b"")
-        held, count, total = bytearray(head), 0, 0
+        making, total = _Making(head, tail), 0
         with self._copying(statement) as arrived:
             # One Python call a row, as in `_blocks`.
             take = self._connection.pgconn.get_copy_data
@@ -152,26 +153,24 @@ class PostgreSQLReader:
                     continue
                 if got < 0:
                     break
-                if not total and not count:
+                if not total and not making.rows:
                     # The header comes with the first row.
                     data = memoryview(bytes(data).removeprefix(head))
                     got = len(data)
                 # The trailer comes as a row would; a row of no column at all has other bytes.
                 if not got or (binary and got == len(tail) and data == tail):
                     continue
-                held += data
-                count += 1
-                if count >= rows or len(held) >= size:
-                    yield Piece((bytes(held + tail),), count)
-                    total += count
-                    held, count = bytearray(head), 0
+                making.add(data)
+                if making.rows >= rows or making.size >= size:
+                    total += making.rows
+                    yield making.piece()
             read = _ended(arrived)
-            total += count
+            total += making.rows
             if total != read:
                 msg = f"the source sent {read} rows in {total} messages: they cannot be told apart"
                 raise TransferError(msg)
-            if count:
-                yield Piece((bytes(held + tail),), count)
+            if making.rows:
+                yield making.piece()
             self.rows_read = read
 
     def _lines(
@@ -212,6 +211,33 @@ class PostgreSQLReader:
         cursor = psycopg.Cursor(self._connection, row_factory=psycopg.rows.tuple_row)
         # The user's SQL may hold any number of `%`: without values psycopg reads none of them.
         return cursor.execute(statement.encode(), values)
+
+
+class _Making:
+    """A piece in the making: COPY's bytes in blocks, a complete COPY of their own."""
+
+    def __init__(self, head: bytes, tail: bytes) -> None:
+        self._head, self._tail = head, tail
+        self._begin()
+
+    def _begin(self) -> None:
+        self._blocks: list[bytes] = []
+        self._block = bytearray(self._head)
+        self.rows = self.size = 0
+
+    def add(self, row: Buffer) -> None:
+        self._block += row
+        self.rows += 1
+        self.size += len(row)
+        if len(self._block) >= BLOCK_BYTES:
+            self._blocks.append(bytes(self._block))
+            self._block.clear()
+
+    def piece(self) -> Piece:
+        """Return what was added, and begin anew."""
+        made = Piece((*self._blocks, bytes(self._block + self._tail)), self.rows)
+        self._begin()
+        return made
 
 
 def _ended(arrived: session.Arrivals) -> int:
