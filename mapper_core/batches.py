@@ -1,34 +1,43 @@
 """Rows in memory together, in each of the forms in which they travel."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from .model import Row
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
 
 # Lines taken apart together: as many as stay in a processor's own cache with all their values.
 PART_BYTES = 32 * 1024
 
 
-class Lines(Protocol):
+class Lines(ABC):
     """Rows as their database wrote them, taken apart only where they are needed.
 
     May be pickled and taken apart in another process.
     """
 
+    __slots__ = ()
+
+    data: bytes
+    """The rows, each a line of PostgreSQL's COPY text format."""
+
+    @abstractmethod
     def __len__(self) -> int:
         """Return the number of rows."""
 
-    @property
-    def data(self) -> bytes:
-        """The rows, each a line of PostgreSQL's COPY text format."""
-
+    @abstractmethod
     def of(self, data: bytes) -> "Lines":
         """Return other lines of the same columns."""
 
+    @abstractmethod
     def parts(self, size: int) -> Iterable["Lines"]:
         """Return the same lines a few at a time: about `size` bytes of them."""
 
+    @abstractmethod
     def columns(self, first: int | None = None) -> "Columns":
         """Take the rows apart: all their columns, or the first few only."""
 
@@ -56,20 +65,23 @@ class Packer(Protocol):
         """Return the rows whose columns these are, ready to be written on `DataPath.COPY_TEXT`."""
 
 
-Batch = bytes | list[Row] | Lines
-"""COPY blocks on a copy path, else rows: tuples, or lines that hold them."""
+Batch = Union[bytes, list[Row], Lines, "RecordBatch"]
+"""COPY blocks on a copy path; else rows: tuples, lines that hold them, or an Arrow record batch."""
 
 
 def parts_of(batch: Batch, size: int) -> Iterable[Batch]:
     """Return a batch of rows, lines cut to about that many bytes."""
-    return [batch] if isinstance(batch, list | bytes) else batch.parts(size)
+    return batch.parts(size) if isinstance(batch, Lines) else [batch]
 
 
 def rows_of(batch: Batch) -> list[Row]:
     """Return the rows of a batch that is no copy block."""
     if isinstance(batch, list):
         return batch
-    assert not isinstance(batch, bytes)  # noqa: S101 - for the type checker
+    if not isinstance(batch, Lines):
+        from .arrow import to_rows  # pyarrow is there where it is wanted
+
+        return to_rows(batch)
     rows: list[Row] = []
     for lines in batch.parts(PART_BYTES):
         values = lines.columns().values
@@ -77,20 +89,36 @@ def rows_of(batch: Batch) -> list[Row]:
     return rows
 
 
-def cut_up(batch: Batch) -> list[Row | bytes]:
-    """Return the rows of a batch one by one: tuples, or lines of COPY's text format."""
+def size_of(batch: Batch) -> int:
+    """Return the bytes of a batch that travels as bytes; of Python rows 0."""
+    if isinstance(batch, list):
+        return 0
+    if isinstance(batch, bytes):
+        return len(batch)
+    return len(batch.data) if isinstance(batch, Lines) else int(batch.nbytes)
+
+
+def cut_up(batch: Batch) -> list[Any]:
+    """Return the rows of a batch one by one: tuples, lines of COPY's text format, Arrow slices."""
     if isinstance(batch, list):
         return list(batch)
-    # Nobody writes a line break inside a line.
-    return list((batch if isinstance(batch, bytes) else batch.data).splitlines(keepends=True))
+    if isinstance(batch, bytes | Lines):
+        # Nobody writes a line break inside a line.
+        return (batch if isinstance(batch, bytes) else batch.data).splitlines(keepends=True)
+    return [batch.slice(at, 1) for at in range(len(batch))]
 
 
-def joined(like: Batch, rows: Sequence[Row | bytes]) -> Batch:
+def joined(like: Batch, rows: Sequence[Any]) -> Batch:
     """Return rows that were cut up as a batch of the same kind again."""
     if isinstance(like, list):
-        return cast(list[Row], list(rows))
-    data = b"".join(cast(Sequence[bytes], rows))
-    return data if isinstance(like, bytes) else like.of(data)
+        return list(rows)
+    if isinstance(like, bytes):
+        return b"".join(rows)
+    if isinstance(like, Lines):
+        return like.of(b"".join(rows))
+    from .arrow import together  # pyarrow is there where it is wanted
+
+    return together(rows)
 
 
 @dataclass(frozen=True, slots=True)

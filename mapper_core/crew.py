@@ -107,7 +107,9 @@ class _Crew:
             self.resting -= 1
 
     def cancel(self) -> None:
-        """End the statements that are running."""
+        """End the statements, and the transforms in other processes, that are running."""
+        if self.work.processes is not None:
+            self.work.processes.cancel()
         for worker in self.workers:
             worker.cancel()
 

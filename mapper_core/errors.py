@@ -12,6 +12,7 @@ MapperError
 ├── SnapshotLostError    the load's read point is gone
 ├── RejectLimitError     more rows were refused than the load may leave out
 ├── TransformError       a transform did not return what it promised to
+│   └── TransformProcessError   a process that ran it ended; trying again may help
 ├── TransferError        a stream ended without the database saying it was whole
 ├── VerificationError    source and target differ in their rows
 └── ChunksFailedError    raised by `result.raise_for_failures()`
@@ -71,6 +72,10 @@ class RejectLimitError(MapperError):
 
 class TransformError(MapperError):
     """The transform did not return what it promised to."""
+
+
+class TransformProcessError(TransformError):
+    """A process that ran the transform ended before it had an answer."""
 
 
 class TransferError(MapperError):

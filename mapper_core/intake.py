@@ -1,14 +1,15 @@
 """Rows on their way into the target's transaction: transformed where wanted, always counted."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain
 
-from .batches import Batch, cut_up, joined, parts_of
+from .batches import Batch, cut_up, joined, parts_of, size_of
 from .errors import TransferError
 from .fitting import match_columns
 from .model import Chunk, ChunkKind, Column, DataPath, TransformScope
 from .protocols import Transaction
-from .transform import Changed, RowStep
+from .transform import Changed, RowStep, Step
 from .work import Work
 
 _TOOK = (
@@ -30,8 +31,7 @@ class Meter:
     def over(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the batches as they are."""
         for batch in batches:
-            if not isinstance(batch, list):
-                self.bytes += len(batch if isinstance(batch, bytes) else batch.data)
+            self.bytes += size_of(batch)
             yield batch
 
 
@@ -42,11 +42,11 @@ def write(work: Work, batches: Iterable[Batch], chunk: Chunk, transaction: Trans
         TransferError: it took another number of rows than the transform gave.
         TransformError: the transform did not return what it promised to.
     """
-    if work.mapping.transform is None:
+    if not work.mapping.transforms:
         names = target_names(work, work.plan.columns)
         return _handed_over(work, batches, chunk, transaction, names, work.plan.data_path)
-    step, given = row_step(work), 0
-    changed = _changed(step, _groups(work, batches, chunk))
+    step, given = _step(work), 0
+    changed = _changed(work, step, _groups(work, batches, chunk))
     # A transform may filter whole groups away; those after them are written all the same.
     first = next(changed, None)
     if first is None:
@@ -59,8 +59,7 @@ def write(work: Work, batches: Iterable[Batch], chunk: Chunk, transaction: Trans
             yield each.batch
 
     names = target_names(work, [Column(name) for name in first.names])
-    path = DataPath.ROWS if step.packer is None else DataPath.COPY_TEXT
-    written = _handed_over(work, counted(), chunk, transaction, names, path)
+    written = _handed_over(work, counted(), chunk, transaction, names, step.path)
     if written != given:
         raise TransferError(_TOOK.format(sent="the transform gave", rows=given, took=written))
     return written
@@ -68,14 +67,23 @@ def write(work: Work, batches: Iterable[Batch], chunk: Chunk, transaction: Trans
 
 def only_transform(work: Work, batches: Iterable[Batch], chunk: Chunk) -> None:
     """Have the transform see a chunk's rows; nothing is written."""
-    step = row_step(work)
-    for group in _groups(work, batches, chunk):
+    step, groups = _step(work), _groups(work, batches, chunk)
+    if work.processes is not None:
+        for _ in _changed(work, step, groups):
+            """The transform has done its work."""
+        return
+    for group in groups:
         step.call(group)
 
 
-def row_step(work: Work) -> RowStep:
+def _step(work: Work) -> Step:
     """Return the transform with what is known of the rows before and after it."""
     mapping, destination = work.mapping, work.destination
+    columns = tuple(column.name for column in work.plan.columns)
+    if mapping.transform_batch is not None:
+        from .transform.record_batches import BatchStep  # pyarrow is there where it is wanted
+
+        return BatchStep(mapping.transform_batch, columns)
     assert mapping.transform is not None  # noqa: S101 - for the type checker
     packer = None
     table: tuple[Column, ...] = ()
@@ -84,7 +92,7 @@ def row_step(work: Work) -> RowStep:
         packer = destination.target.packer(table, json_is_text=work.source.json_is_text)
     return RowStep(
         function=mapping.transform,
-        columns=tuple(column.name for column in work.plan.columns),
+        columns=columns,
         seen=len(mapping.transform_columns) or None,
         packer=packer,
         table=table,
@@ -92,17 +100,19 @@ def row_step(work: Work) -> RowStep:
     )
 
 
-def _changed(step: RowStep, groups: Iterable[list[Batch]]) -> Iterator[Changed]:
+def _changed(work: Work, step: Step, groups: Iterable[list[Batch]]) -> Iterator[Changed]:
     names: tuple[str, ...] | None = None
+    apply = partial(work.processes.apply, step) if work.processes else step.apply
     for group in groups:
-        for changed in step.apply(group, names):
+        for changed in apply(group, names):
             names = changed.names
             yield changed
 
 
 def _groups(work: Work, batches: Iterable[Batch], chunk: Chunk) -> Iterator[list[Batch]]:
     """Yield the batches that the transform sees in one call."""
-    if work.mapping.transform_scope is TransformScope.BATCH:
+    mapping = work.mapping
+    if mapping.transform_batch or mapping.transform_scope is TransformScope.BATCH:
         # A piece of a stream holds more rows than are to be in memory as Python values.
         yield from ([part] for batch in batches for part in parts_of(batch, BATCH_BYTES))
         return
@@ -155,7 +165,7 @@ def _handed_over(  # noqa: PLR0917 - the parts of one call
 
 def check_taken(work: Work, *, sent: int, taken: int) -> None:
     """Raise TransferError when the target took other rows than the source sent."""
-    if work.mapping.transform is None and taken != sent:
+    if not work.mapping.transforms and taken != sent:
         raise TransferError(_TOOK.format(sent="the source sent", rows=sent, took=taken))
 
 

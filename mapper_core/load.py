@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from threading import Event
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from . import chunker, planner, publisher, resumption, verify
 from .crew import run_chunks
@@ -25,6 +25,7 @@ from .model import (
     Plan,
     Snapshot,
     StrategyName,
+    TransformWorkers,
 )
 from .protocols import Reader, Source, Target, Transaction
 from .query import Query
@@ -35,6 +36,9 @@ from .sink import Sink
 from .stream import Stream
 from .tracker import ProgressTracker
 from .work import Destination, RejectBudget, Work
+
+if TYPE_CHECKING:
+    from .transform.processes import TransformProcesses
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +106,23 @@ class Load:
         Returns the plan in force, which reading a stream renews, and a result for every chunk, or
         for every piece of a stream.
         """
+        with self._processes(plan) as processes:
+            return self._run(plan, chunks, processes)
+
+    @contextmanager
+    def _processes(self, plan: Plan) -> "Iterator[TransformProcesses | None]":
+        """Have processes for the transform, where it is to run in such."""
+        if self.mapping.workers is TransformWorkers.THREADS:
+            yield None
+            return
+        from .transform.processes import TransformProcesses  # loky is there where it is wanted
+
+        with TransformProcesses(plan.workers) as processes:
+            yield processes
+
+    def _run(
+        self, plan: Plan, chunks: Sequence[Chunk], processes: "TransformProcesses | None"
+    ) -> tuple[Plan, list[ChunkResult]]:
         finished = self._outside_chunks("read the ledger of", self._finished)
         work = Work(
             plan=plan,
@@ -114,6 +135,7 @@ class Load:
             should_stop=self.should_stop,
             rejects=self._reject_budget(),
             stop_on_error=self.settings.stop_on_error,
+            processes=processes,
         )
         if plan.strategy is StrategyName.STREAM_ONCE:
             return self._run_stream(work, chunks[0], finished) if chunks else (plan, [])

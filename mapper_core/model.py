@@ -20,6 +20,8 @@ _SHOWN_CHUNKS = 12
 
 Row = tuple[Any, ...]
 RowTransform = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+BatchTransform = Callable[[Any], Any]
+"""Gets a `pyarrow.RecordBatch`; returns one, or an object with the Arrow C stream interface."""
 
 
 class Word(str, Enum):
@@ -52,6 +54,13 @@ class TransformScope(Word):
     BATCH = "batch"  #: as many as are in memory together
 
 
+class TransformWorkers(Word):
+    """Where a row transform runs."""
+
+    THREADS = "threads"  #: in the threads that move the rows
+    PROCESSES = "processes"  #: in processes of their own
+
+
 class StrategyName(Word):
     """How a query's rows are divided. Each can be asked for by its name."""
 
@@ -71,6 +80,7 @@ class DataPath(Word):
     COPY_BINARY = "binary copy"  #: PostgreSQL's binary COPY blocks, passed through unread
     COPY_TEXT = "text copy"  #: PostgreSQL's text COPY blocks; the target parses every value
     ROWS = "rows"  #: Python rows
+    ARROW = "arrow"  #: Arrow record batches; PostgreSQL sends and takes them as CSV
 
 
 class Verification(Word):
@@ -207,6 +217,8 @@ class Mapping:
     transform_scope: TransformScope = TransformScope.CHUNK
     transform_columns: tuple[str, ...] = ()
     """The only columns that the transform sees and returns; none when it sees all."""
+    transform_batch: BatchTransform | None = None
+    workers: TransformWorkers = TransformWorkers.THREADS
     primary_key: tuple[str, ...] = ()
     """Columns that say which rows are the same one, for `upsert`."""
     order_column: str | None = None
@@ -224,8 +236,7 @@ class Mapping:
             raise SettingsError("source_sql is empty: give a SELECT statement")
         if self.target_schema and not self.target_table:
             raise SettingsError("target_schema is given without target_table: name the table too")
-        if self.transform_columns and self.transform is None:
-            raise SettingsError("transform_columns goes with transformation_func")
+        self._check_transform()
         if self.load_mode is LoadMode.REPLACE_WINDOW and self.window is None:
             raise SettingsError(
                 "load_mode='replace_window' needs window=LoadWindow(column, start, end)"
@@ -241,6 +252,26 @@ class Mapping:
                 f" {self.load_mode.value!r}"
             )
             raise SettingsError(msg)
+
+    def _check_transform(self) -> None:
+        if self.transform is not None:
+            if self.transform_batch is not None:
+                raise SettingsError(
+                    "give transformation_func (dicts) or transform_batch (Arrow), not both"
+                )
+            return
+        if self.transform_columns:
+            raise SettingsError("transform_columns goes with transformation_func")
+        if self.workers is TransformWorkers.PROCESSES:
+            raise SettingsError(
+                "workers='processes' is for transformation_func; all else runs outside Python's"
+                " lock anyway"
+            )
+
+    @property
+    def transforms(self) -> bool:
+        """Whether a function stands between source and target."""
+        return self.transform is not None or self.transform_batch is not None
 
     @property
     def target_name(self) -> str:

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Dict
+from importlib.util import find_spec
 from threading import Event
 from typing import Any, TypedDict, TypeVar, cast
 
@@ -12,6 +13,7 @@ from .errors import SettingsError
 from .ledger import Ledger
 from .load import Load
 from .model import (
+    BatchTransform,
     LoadMode,
     LoadWindow,
     Mapping,
@@ -19,6 +21,7 @@ from .model import (
     RowTransform,
     StrategyName,
     TransformScope,
+    TransformWorkers,
     Verification,
     Word,
 )
@@ -41,6 +44,8 @@ class LoadOptions(TypedDict, total=False):
     transformation_func: RowTransform | None
     transform_scope: str | None
     transform_columns: str | Sequence[str] | None
+    transform_batch: BatchTransform | None
+    workers: str | None
     params: Dict[str, Any] | None
     chunk_key: str | Sequence[str] | None
     strategy: str | None
@@ -90,6 +95,7 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
     """
     settings = resolve(options, options.get("job_params"))
     mapping = _mapping(source_sql, options)
+    _check_libraries(mapping)
     load_id = options.get("load_id")
     target_conn = options.get("target_conn")
     if target_conn is None and mapping.target_table:
@@ -145,6 +151,24 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
     )
 
 
+def _check_libraries(mapping: Mapping) -> None:
+    """Raise SettingsError when a transform needs what is not installed, or cannot be sent."""
+    needed, extra = None, ""
+    if mapping.transform_batch is not None:
+        needed, extra = "pyarrow", "arrow"
+    elif mapping.workers is TransformWorkers.PROCESSES:
+        needed, extra = "loky", "processes"
+    if needed is None:
+        return
+    if find_spec(needed) is None:
+        msg = f"the transform needs {needed}, which is not installed: pip install 'mapper[{extra}]'"
+        raise SettingsError(msg)
+    if mapping.workers is TransformWorkers.PROCESSES:
+        from .transform.processes import check_picklable  # loky is there where it is wanted
+
+        check_picklable(mapping.transform)
+
+
 def _mapping(source_sql: str, options: LoadOptions) -> Mapping:
     return Mapping(
         source_sql=source_sql,
@@ -166,6 +190,10 @@ def _mapping(source_sql: str, options: LoadOptions) -> Mapping:
             options.get("transform_scope") or TransformScope.CHUNK,
         ),
         transform_columns=_names(options.get("transform_columns")),
+        transform_batch=options.get("transform_batch"),
+        workers=_word(
+            TransformWorkers, "workers", options.get("workers") or TransformWorkers.THREADS
+        ),
         time_zone=options.get("time_zone") or _zone_of(options.get("window")),
         verify=_optional_word(Verification, "verify", options.get("verify")),
     )

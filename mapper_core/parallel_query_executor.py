@@ -39,6 +39,10 @@ def execute_query_parallel(
               chunk, or per batch with transform_scope="batch". Must be thread-safe.
             - transform_columns: the only columns that transformation_func sees and returns, one row
               for each it gets; the others are passed by unread, which is a good deal faster.
+            - transform_batch: instead, gets a pyarrow.RecordBatch and returns one, or anything with
+              the Arrow C stream interface (polars, pandas 3, DuckDB); called per batch.
+            - workers: "processes" runs transformation_func, which must be picklable, in processes
+              of its own, past Python's lock; "threads" is the default.
             - load_mode: "append" (chunks appear as they commit), "replace" (all rows are replaced),
               "replace_window" (the rows of `window` are), or "upsert" (rows with a known
               `primary_key` are updated where they differ, others added). All but "append" load

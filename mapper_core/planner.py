@@ -94,7 +94,9 @@ class Planning:
     def _data_path(self, table: Sequence[Column]) -> tuple[DataPath, str]:
         if self.sink:
             return self.sink.data_path(self.columns, table, self.source.paths)
-        if self.mapping.transform or DataPath.COPY_BINARY not in self.source.paths:
+        if self.mapping.transform_batch and DataPath.ARROW in self.source.paths:
+            return DataPath.ARROW, "the batch transform takes Arrow record batches"
+        if self.mapping.transforms or DataPath.COPY_BINARY not in self.source.paths:
             return DataPath.ROWS, "rows are read as Python values"
         return DataPath.COPY_BINARY, "rows are read and counted, not written"
 
@@ -173,7 +175,7 @@ def columns_of(reader: Reader, query: Query, mapping: Mapping) -> tuple[Column, 
     Raises MapperError for names that would not do.
     """
     columns = reader.columns(query)
-    named = bool(mapping.target_table or mapping.transform)
+    named = bool(mapping.target_table or mapping.transforms)
     fitting.check_columns(columns, named=named)
     return fitting.seen_first(columns, mapping.transform_columns)
 

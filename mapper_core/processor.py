@@ -116,18 +116,18 @@ class ParallelProcessor:
         *,
         lane: int,
         lanes: int,
-        workers: int = 1,
+        workers_per_lane: int = 1,
         **options: Unpack[LoadOptions],
     ) -> list[ChunkResult]:
         """Run every `lanes`-th chunk of a planned load, beginning with the `lane`-th (from 0).
 
-        Up to `workers` at once. A chunk that fails is a result, as in `process_mapper_job`.
+        Up to `workers_per_lane` at once. A chunk that fails is a result, as elsewhere.
         """
         with self._opened(source_conn, source_sql, options, load_group) as load:
             plan = load.find().plan
             if plan.strategy is not StrategyName.STREAM_ONCE:
                 # The reader of a stream is in one lane, and all its writers are too.
-                plan = replace(plan, workers=workers)
+                plan = replace(plan, workers=workers_per_lane)
             return load.run(plan, plan.chunks[lane::lanes])[1]
 
     def publish_load(

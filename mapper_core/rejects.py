@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import intake
-from .batches import Batch, Piece, cut_up, joined
+from .batches import Batch, Piece, cut_up, joined, rows_of
 from .copy_text import fields
-from .model import Chunk, Column, DataPath, Plan, Row
+from .model import Chunk, Column, DataPath, Plan
 from .protocols import Transaction
 from .results import Reject
 from .retry import first_line
@@ -94,9 +94,12 @@ class Sieve:
         """Try to write; take it back, and raise RowRefusedError, when a row is refused."""
         assert work.destination is not None  # noqa: S101 - rows are written somewhere
         target = work.destination.target
-        if work.mapping.transform is not None:
-            transform = _Guarded(work.mapping.transform)
-            work = replace(work, mapping=replace(work.mapping, transform=transform))
+        mapping = work.mapping
+        if mapping.transform is not None:
+            mapping = replace(mapping, transform=_Guarded(mapping.transform))
+        if mapping.transform_batch is not None:
+            mapping = replace(mapping, transform_batch=_Guarded(mapping.transform_batch))
+        work = replace(work, mapping=mapping)
         try:
             with self.transaction.savepoint():
                 yield work
@@ -106,7 +109,7 @@ class Sieve:
             code = None if self._source_failed else target.row_error(error)
             if code is None:
                 raise
-            position = None if work.mapping.transform else target.row_position(error)
+            position = None if mapping.transforms else target.row_position(error)
             raise RowRefusedError(work.words(error), code, position) from error
 
     def _watched(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -119,7 +122,7 @@ class Sieve:
             self._source_failed = True
             raise
 
-    def _reject(self, row: Row | bytes, refused: RowRefusedError) -> None:
+    def _reject(self, row: Any, refused: RowRefusedError) -> None:
         work = self.work
         assert work.rejects is not None  # noqa: S101 - else there is no sieve
         assert work.destination is not None  # noqa: S101 - rows are written somewhere
@@ -150,9 +153,9 @@ class _Guarded:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Rows one by one: tuples, or lines of COPY's text format."""
+    """Rows one by one: tuples, lines of COPY's text format, Arrow slices."""
 
-    rows: list[Row | bytes]
+    rows: list[Any]
     like: Batch
     """A batch of their kind."""
 
@@ -175,7 +178,10 @@ class _Rows:
         return [_Rows(part, self.like) for part in parts if part]
 
 
-def _as_dict(row: Row | bytes, columns: Sequence[Column]) -> dict[str, Any]:
+def _as_dict(row: Any, columns: Sequence[Column]) -> dict[str, Any]:
     """Return a row by column name, as JSON can keep it: texts as the database writes them."""
-    values: Sequence[Any] = fields(row) if isinstance(row, bytes) else row
+    if isinstance(row, bytes):
+        values: Sequence[Any] = fields(row)
+    else:
+        values = row if isinstance(row, tuple) else rows_of(row)[0]
     return {c.name: value for c, value in zip(columns, values, strict=True)}

@@ -85,6 +85,8 @@ class Sink:
             if each not in {column.name for column in table}:
                 msg = f"{each}, named for upsert, is not a column of {name}"
                 raise TargetError(msg)
+        if self.mapping.transform_batch:
+            return _arrow_path(offered)
         if self.mapping.transform:
             if not (seen := self.mapping.transform_columns):
                 return DataPath.ROWS, "the transform needs Python rows"
@@ -136,7 +138,7 @@ class Sink:
         if plan.stage_table is None:
             return
         table = transaction.columns(self.table)
-        if self.mapping.transform:
+        if self.mapping.transforms:
             # What a transform adds is not known yet.
             names = [column.name for column in table if not column.generated]
         else:
@@ -174,6 +176,12 @@ class Sink:
         """Return the finished chunks of a load by their id."""
         with self.transaction() as transaction:
             return self.ledger.finished(transaction, load_id)
+
+
+def _arrow_path(offered: frozenset[DataPath]) -> tuple[DataPath, str]:
+    if DataPath.ARROW in offered:
+        return DataPath.ARROW, "the batch transform takes Arrow record batches"
+    return DataPath.ROWS, "rows are made into Arrow record batches for the batch transform"
 
 
 def _to_create(columns: Sequence[Column], name: str) -> tuple[Column, ...]:

@@ -112,6 +112,8 @@ class Stream:
         return reader.pieces(work.query, work.plan, self.chunk, rows=rows, size=size)
 
     def _cancel(self) -> None:
+        if self.work.processes is not None:
+            self.work.processes.cancel()
         for each in self.running:
             each.cancel()
 

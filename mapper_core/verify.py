@@ -383,7 +383,7 @@ class Verifying:
 
     def _no_checksum(self) -> str | None:
         plan = self.plan
-        if self.mapping.transform is not None:
+        if self.mapping.transforms:
             return "rows that a transform has made are not the source's"
         if plan.strategy is StrategyName.STREAM_ONCE:
             return "the query is streamed once, and none of its pieces can be read again"

@@ -3,13 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Lock
+from typing import TYPE_CHECKING
 
-from .errors import RejectLimitError
+from .errors import RejectLimitError, TransformProcessError
 from .ledger import Ledger
 from .model import Column, DataPath, Mapping, Plan
 from .protocols import Source, Target
 from .query import Query
 from .retry import RetryHandler, first_line
+
+if TYPE_CHECKING:
+    from .transform.processes import TransformProcesses
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,8 @@ class Work:
     """How many rows may be refused; None when one is enough to fail its chunk."""
     stop_on_error: bool = False
     """Whether a chunk that fails stops the others."""
+    processes: "TransformProcesses | None" = None
+    """Where the transform runs, when not in the workers' own threads."""
 
     @property
     def in_server(self) -> bool:
@@ -75,6 +81,8 @@ class Work:
     def is_transient(self, error: BaseException) -> bool:
         """Ask the databases whether trying again may help."""
         target = self.destination.target if self.destination else None
+        if isinstance(error, TransformProcessError):
+            return True
         return self.source.is_transient(error) or (
             target is not None and target.is_transient(error)
         )

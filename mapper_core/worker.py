@@ -208,7 +208,7 @@ class Worker:
         work, reader = self._work, sessions.reader
         assert reader is not None  # noqa: S101 - for the type checker
         with closing(reader.read(work.query, work.plan, chunk)) as batches:
-            if work.mapping.transform is None:
+            if not work.mapping.transforms:
                 for _ in batches:
                     """Only the count matters."""
             else:

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from mapper_core import LoadMode, SettingsError, Verification
-from mapper_core.model import RowTransform
+from mapper_core.model import BatchTransform, RowTransform
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 
@@ -48,6 +48,11 @@ class Mapping:
     """Rows of a load that may be refused and left out; None sets no limit."""
     params: Dict[str, Any] | None = None
     transformation_func: RowTransform | None = None
+    transform_scope: str | None = None
+    transform_columns: str | Sequence[str] | None = None
+    transform_batch: BatchTransform | None = None
+    workers: str | None = None
+    """Where `transformation_func` runs: "threads" of a step, or "processes" of its own."""
     verify: str | None = None
     """How source and target are compared before publishing: "none", "count" or "checksum"; by
     default "count" when partitioned, else "none"."""

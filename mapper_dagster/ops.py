@@ -85,6 +85,10 @@ class _Step:
             reject_limit=mapping.reject_limit,
             min_rows_for_parallel=mapping.min_rows_for_parallel,
             transformation_func=mapping.transformation_func,
+            transform_scope=mapping.transform_scope,
+            transform_columns=mapping.transform_columns,
+            transform_batch=mapping.transform_batch,
+            workers=mapping.workers,
             verify=mapping.verify,
             progress_callback=create_progress_callback(
                 name, every=PROGRESS_SECONDS, log=self.context.log.info
@@ -144,7 +148,7 @@ def lane_op(mapping: Mapping) -> dg.OpDefinition:
                 step.group(load),
                 lane=lane.lane,
                 lanes=lane.lanes,
-                workers=mapping.workers_per_lane,
+                workers_per_lane=mapping.workers_per_lane,
                 **step.options(load),
             )
         failed = [chunk for chunk in results if not chunk.rows_are_in]

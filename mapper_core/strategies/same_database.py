@@ -10,8 +10,8 @@ from .case import Answer, Case, Division
 
 def divide(case: Case) -> Answer:
     """Divide as physical ranges or by key, or not at all; no row leaves the server in any event."""
-    if case.mapping.transform is not None:
-        return Refused("the transform needs Python rows")
+    if case.mapping.transforms:
+        return Refused("the transform needs the rows outside the database")
     if reason := case.in_server():
         return Refused(reason)
     found = next(

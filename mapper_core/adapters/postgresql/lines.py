@@ -23,7 +23,7 @@ from psycopg.abc import AdaptContext
 from psycopg.adapt import AdaptersMap, Loader, Transformer
 from psycopg.types.datetime import IntervalLoader
 
-from ...batches import Columns
+from ...batches import Columns, Lines
 from ...copy_text import NULL, unescaped
 
 # Dates that are remembered: a table has far more rows than days.
@@ -36,7 +36,7 @@ Load = Callable[[str], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class TextLines:
+class TextLines(Lines):
     """Rows in COPY's text format."""
 
     data: bytes

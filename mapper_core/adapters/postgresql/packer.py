@@ -91,11 +91,17 @@ class _Context:
 _CONTEXT = _Context()
 
 
+def dumped(value: Any) -> str | None:
+    """Return the text that psycopg makes of a value; None is NULL.
+
+    Raises psycopg.ProgrammingError when it knows none.
+    """
+    text = Transformer.from_context(_CONTEXT).get_dumper(value, PyFormat.TEXT).dump(value)
+    return None if text is None else bytes(text).decode()
+
+
 def _dumped(value: Any) -> str:
-    """Write a value as psycopg does."""
-    dumper = Transformer.from_context(_CONTEXT).get_dumper(value, PyFormat.TEXT)
-    dumped = dumper.dump(value)
-    return NULL if dumped is None else escaped(bytes(dumped).decode())
+    return NULL if (text := dumped(value)) is None else escaped(text)
 
 
 # Texts that need no escape, and mean the value to PostgreSQL.

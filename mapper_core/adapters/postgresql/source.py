@@ -1,6 +1,6 @@
 """Reading from PostgreSQL: one session at the load's snapshot, streaming chunks as COPY."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -21,6 +21,11 @@ from .survey import PostgreSQLSurvey
 # psycopg sends at most this much at once (its MAX_BUFFER_SIZE); joining rows up to it is what
 # makes the pass-through cost a quarter of forwarding them one by one.
 BLOCK_BYTES = 128 * 1024
+
+# Arrow works on thousands of rows at once.
+ARROW_BYTES = 1024 * 1024
+
+_FORMATS = {DataPath.COPY_BINARY: "binary", DataPath.ARROW: "csv"}
 
 # What a binary COPY begins and ends with, without header extensions.
 # Source: PostgreSQL documentation, COPY, "Binary Format".
@@ -88,34 +93,48 @@ class PostgreSQLReader:
         return Checksum(count, int(total))
 
     def read(self, query: Query, plan: Plan, chunk: Chunk) -> Generator[Batch, None, None]:
-        self._hold_tables(query)
-        names = ", ".join(key_columns([column.name for column in plan.columns]))
-        form = "binary" if plan.data_path is DataPath.COPY_BINARY else "text"
-        rows = self._statements.rows(query, plan, chunk)
-        statement = f"copy (select {names} from {rows}) to stdout (format {form})"
-        blocks = self._blocks(statement)
-        return self._lines(blocks, plan.columns) if plan.data_path is DataPath.ROWS else blocks
+        blocks = self._blocks(
+            self._copy(query, plan, chunk),
+            ARROW_BYTES if plan.data_path is DataPath.ARROW else BLOCK_BYTES,
+        )
+        form = self._form(plan)
+        return blocks if form is None else _formed(blocks, form)
 
     def pieces(
         self, query: Query, plan: Plan, chunk: Chunk, *, rows: int, size: int
     ) -> Generator[Piece, None, None]:
+        binary = plan.data_path is DataPath.COPY_BINARY
+        statement = self._copy(query, plan, chunk)
+        pieces = self._block_pieces(statement, binary=binary, rows=rows, size=size)
+        form = self._form(plan)
+        return pieces if form is None else _formed_pieces(pieces, form)
+
+    def _copy(self, query: Query, plan: Plan, chunk: Chunk) -> str:
+        """Return the statement that sends a chunk, its tables held."""
         self._hold_tables(query)
         names = ", ".join(key_columns([column.name for column in plan.columns]))
-        source = self._statements.rows(query, plan, chunk)
-        binary = plan.data_path is DataPath.COPY_BINARY
-        form = "binary" if binary else "text"
-        statement = f"copy (select {names} from {source}) to stdout (format {form})"
-        pieces = self._block_pieces(statement, binary=binary, rows=rows, size=size)
-        return (
-            self._line_pieces(pieces, plan.columns) if plan.data_path is DataPath.ROWS else pieces
-        )
+        rows = self._statements.rows(query, plan, chunk)
+        form = _FORMATS.get(plan.data_path, "text")
+        return f"copy (select {names} from {rows}) to stdout (format {form})"
+
+    def _form(self, plan: Plan) -> Callable[[bytes], Batch] | None:
+        """Return what makes a block of COPY a batch of the plan's data path; None if it is one."""
+        zone = self._connection.info.parameter_status("TimeZone") or "UTC"
+        if plan.data_path is DataPath.ROWS:
+            types = tuple(column.type_id or 0 for column in plan.columns)
+            return lambda block: TextLines(block, types, zone, block.count(b"\n"))
+        if plan.data_path is DataPath.ARROW:
+            from . import arrow  # pyarrow is there where it is wanted
+
+            return lambda block: arrow.read(block, plan.columns, zone)
+        return None
 
     def _hold_tables(self, query: Query) -> None:
         """Lock before COPY takes the moment that it reads at; a joined read point is held."""
         if not self._joined:
             session.hold_tables(self._connection, self._statements.query(query))
 
-    def _blocks(self, statement: str) -> Generator[bytes, None, None]:
+    def _blocks(self, statement: str, size: int) -> Generator[bytes, None, None]:
         """Yield COPY's bytes, joined into blocks. Rows are never taken apart."""
         block = bytearray()
         with self._copying(statement) as arrived:
@@ -125,7 +144,7 @@ class PostgreSQLReader:
                 got, data = take(1)
                 if got > 0:
                     block += data
-                    if len(block) >= BLOCK_BYTES:
+                    if len(block) >= size:
                         yield bytes(block)
                         block.clear()
                 elif got == 0:
@@ -173,24 +192,6 @@ class PostgreSQLReader:
                 yield making.piece()
             self.rows_read = read
 
-    def _lines(
-        self, blocks: Generator[bytes, None, None], columns: Sequence[Column]
-    ) -> Generator[TextLines, None, None]:
-        """Yield blocks of COPY's text format as rows that can be taken apart."""
-        types = tuple(column.type_id or 0 for column in columns)
-        zone = self._connection.info.parameter_status("TimeZone") or "UTC"
-        with closing(blocks):
-            for data in blocks:
-                yield TextLines(data, types, zone, data.count(b"\n"))
-
-    def _line_pieces(
-        self, pieces: Generator[Piece, None, None], columns: Sequence[Column]
-    ) -> Generator[Piece, None, None]:
-        with closing(pieces):
-            for piece in pieces:
-                blocks = (batch for batch in piece.batches if isinstance(batch, bytes))
-                yield Piece(tuple(self._lines(blocks, columns)), piece.rows)
-
     @contextmanager
     def _copying(self, statement: str) -> Iterator[session.Arrivals]:
         """Start a COPY to us; leave the connection ready for its next statement in any event."""
@@ -211,6 +212,22 @@ class PostgreSQLReader:
         cursor = psycopg.Cursor(self._connection, row_factory=psycopg.rows.tuple_row)
         # The user's SQL may hold any number of `%`: without values psycopg reads none of them.
         return cursor.execute(statement.encode(), values)
+
+
+def _formed(
+    blocks: Generator[bytes, None, None], form: Callable[[bytes], Batch]
+) -> Generator[Batch, None, None]:
+    with closing(blocks):
+        yield from map(form, blocks)
+
+
+def _formed_pieces(
+    pieces: Generator[Piece, None, None], form: Callable[[bytes], Batch]
+) -> Generator[Piece, None, None]:
+    with closing(pieces):
+        for piece in pieces:
+            blocks = [block for block in piece.batches if isinstance(block, bytes) and block]
+            yield Piece(tuple(map(form, blocks)), piece.rows)
 
 
 class _Making:

@@ -19,6 +19,8 @@ from .survey import place
 # The setting that tells a stage's column default which chunk is being written.
 _CHUNK_SETTING = "mapper.chunk"
 
+_FORMATS = {DataPath.COPY_BINARY: "binary", DataPath.ARROW: "csv"}
+
 # First version with MERGE.
 _MERGE = 150_000
 
@@ -252,19 +254,16 @@ class PostgreSQLTransaction:
         json_is_text: bool = False,
     ) -> int:
         self._tell_chunk(staged_chunk)
-        form = "binary" if path is DataPath.COPY_BINARY else "text"
+        form = _FORMATS.get(path, "text")
         statement = (
             f"copy {session.identifier(*table)} ({_listed(columns)}) from stdin (format {form})"
         )
         cursor = psycopg.Cursor(self._connection)
         blocks = batches
         if path is DataPath.ROWS:
-            packer = packer_for(self.columns(table), json_is_text=json_is_text)
-            blocks = (
-                packer.rows(columns, rows[start : start + PACKED_ROWS])
-                for rows in map(rows_of, batches)
-                for start in range(0, len(rows), PACKED_ROWS)
-            )
+            blocks = _packed(batches, columns, self.columns(table), json_is_text=json_is_text)
+        elif path is DataPath.ARROW:
+            blocks = _written(batches, columns, self.columns(table))
         with cursor.copy(statement.encode()) as copy:
             for block in blocks:
                 copy.write(block)  # type: ignore[arg-type]  # a copy path carries bytes
@@ -297,6 +296,30 @@ class PostgreSQLTransaction:
                 f"select set_config('{_CHUNK_SETTING}', :chunk, true)",
                 {"chunk": str(staged_chunk)},
             )
+
+
+def _packed(
+    batches: Iterable[Batch],
+    columns: Sequence[str],
+    table: Sequence[Column],
+    *,
+    json_is_text: bool,
+) -> Iterator[bytes]:
+    packer = packer_for(table, json_is_text=json_is_text)
+    for rows in map(rows_of, batches):
+        for start in range(0, len(rows), PACKED_ROWS):
+            yield packer.rows(columns, rows[start : start + PACKED_ROWS])
+
+
+def _written(
+    batches: Iterable[Batch], columns: Sequence[str], table: Sequence[Column]
+) -> Iterator[bytes]:
+    from . import arrow  # pyarrow is there where it is wanted
+
+    by_name = {column.name: column for column in table}
+    mine = [by_name[name] for name in columns]
+    for batch in batches:
+        yield arrow.write(batch, mine)
 
 
 class PostgreSQLWriter:

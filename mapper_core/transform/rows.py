@@ -1,7 +1,7 @@
-"""Functions between source and target, and the rows around them.
+"""Row functions: a list of dicts in, a list of dicts out.
 
-A row function gets a list of dicts and returns one. Its rows are taken apart and put together a
-column at a time, and values that it hands back as it got them are written as they were read.
+Rows are taken apart and put together a column at a time, and values that the function hands back as
+it got them are written as they were read.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,24 +9,16 @@ from dataclasses import dataclass
 from operator import is_, itemgetter
 from typing import Any
 
-from .batches import PART_BYTES, Batch, Columns, Packer, rows_of
-from .errors import TransformError
-from .fitting import match_columns
-from .model import Column, Row, RowTransform
+from ..batches import PART_BYTES, Batch, Columns, Lines, Packer, rows_of
+from ..errors import TransformError
+from ..fitting import match_columns
+from ..model import Column, DataPath, Row, RowTransform
+from .step import Changed
 
 # Rows written together when the function returned others than it was given.
 _ROWS = 250
 
 Rows = list[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """What a function made of some rows, ready to be written."""
-
-    names: tuple[str, ...]
-    batch: Batch
-    rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +37,14 @@ class RowStep:
     target: str = ""
     """The target's name, for messages."""
 
-    def call(self, group: Iterable[Batch]) -> Rows:
-        """Return what the function makes of the rows of some batches, and nothing else."""
-        return self._call([part for batch in group for part in self._parts(batch)])
+    @property
+    def path(self) -> DataPath:
+        """How the rows go on."""
+        return DataPath.ROWS if self.packer is None else DataPath.COPY_TEXT
+
+    def call(self, group: Iterable[Batch]) -> None:
+        """Have the function see the rows of some batches."""
+        self._call([part for batch in group for part in self._parts(batch)])
 
     def apply(
         self, group: Iterable[Batch], names: tuple[str, ...] | None = None
@@ -87,7 +84,7 @@ class RowStep:
 
     def _parts(self, batch: Batch) -> Iterator["_Part"]:
         seen = len(self.columns) if self.seen is None else self.seen
-        if self.packer is None or isinstance(batch, list | bytes):
+        if self.packer is None or not isinstance(batch, Lines):
             rows = rows_of(batch)
             if self.seen is None:
                 yield _Part(rows)

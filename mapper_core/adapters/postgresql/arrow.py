@@ -1,0 +1,169 @@
+"""Arrow record batches out of and into COPY's CSV format.
+
+PostgreSQL writes and reads every value as its own text, and pyarrow turns columns of texts into
+Arrow and back without Python. So a value is exact, or it is refused: what Arrow has no type for
+stays text.
+
+Source: PostgreSQL documentation, COPY, "CSV Format": NULL is written without quotes, an empty text
+with them.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import compute, csv
+
+from ...errors import TransformError
+from ...model import Column
+from .packer import dumped
+from .types import base
+
+_PARSE = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
+_WRITE = csv.WriteOptions(include_header=False, quoting_style="all_valid")
+
+_TYPES: dict[str, pa.DataType] = {
+    "smallint": pa.int16(),
+    "integer": pa.int32(),
+    "bigint": pa.int64(),
+    "real": pa.float32(),
+    "double precision": pa.float64(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp without time zone": pa.timestamp("us"),
+    "time without time zone": pa.time64("us"),
+}
+_MODIFIERS = re.compile(r"\((\d+),(-?\d+)\)")
+_DECIMAL_DIGITS = 38
+_COLUMN = re.compile(r"CSV column #(\d+): (?:Row #\d+: )?")
+
+
+def type_of(column: Column, zone: str) -> pa.DataType:
+    """Return the Arrow type of a column; text where Arrow has none that holds every value."""
+    name = base(column.type)
+    if name == "numeric" and (found := _MODIFIERS.search(column.type)):
+        digits, scale = int(found[1]), int(found[2])
+        if digits <= _DECIMAL_DIGITS and 0 <= scale <= digits:
+            return pa.decimal128(digits, scale)
+    if name == "timestamp with time zone":
+        return pa.timestamp("us", tz=zone)
+    # Bytes come as hexadecimal text; see `_finished`.
+    return _TYPES.get(name, pa.string())
+
+
+def read(block: bytes, columns: Sequence[Column], zone: str) -> pa.RecordBatch:
+    """Return rows in COPY's CSV format as a record batch.
+
+    Raises TransformError for a value that Arrow cannot hold, as a date that is infinite.
+    """
+    names = [column.name for column in columns]
+    convert = csv.ConvertOptions(
+        column_types={column.name: type_of(column, zone) for column in columns},
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+        true_values=["t"],
+        false_values=["f"],
+    )
+    options = csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1)
+    try:
+        table = csv.read_csv(BytesIO(block), options, _PARSE, convert)
+    except pa.ArrowInvalid as error:
+        found = _COLUMN.search(str(error))
+        of = f" of column {names[int(found[1])]}" if found else ""
+        said = _COLUMN.sub("", str(error)).removeprefix("In ")
+        msg = (
+            f"a value{of} has no equal in Arrow ({said}): cast the column to text in the query, or"
+            " leave out transform_batch"
+        )
+        raise TransformError(msg) from error
+    (batch,) = table.combine_chunks().to_batches()
+    arrays = [_finished(array, column) for array, column in zip(batch, columns, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, names=names)
+
+
+def _finished(array: pa.Array, column: Column) -> pa.Array:
+    if base(column.type) != "bytea":
+        return array
+    # Our sessions have bytea written in hexadecimal.
+    values = [None if text is None else bytes.fromhex(text[2:]) for text in array.to_pylist()]
+    return pa.array(values, pa.binary())
+
+
+def write(batch: pa.RecordBatch, columns: Sequence[Column]) -> bytes:
+    """Return a record batch in COPY's CSV format, for these columns of a table.
+
+    Raises TransformError for values that the column would not hold as they are.
+    """
+    arrays = [_writable(array, column) for array, column in zip(batch, columns, strict=True)]
+    table = pa.RecordBatch.from_arrays(arrays, names=[str(at) for at in range(len(arrays))])
+    written = BytesIO()
+    csv.write_csv(table, written, _WRITE)
+    return written.getvalue()
+
+
+def _writable(array: pa.Array, column: Column) -> pa.Array:
+    """Return values of a type that is written as PostgreSQL reads it."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return _writable(array.dictionary_decode(), column)
+    if pa.types.is_timestamp(kind):
+        return _timestamps(array, column)
+    if pa.types.is_string_view(kind) or pa.types.is_null(kind):
+        return array.cast(pa.string())
+    if pa.types.is_time(kind):
+        return _cast(array, pa.time64("us"), column)
+    if pa.types.is_date64(kind):
+        return array.cast(pa.date32())
+    if pa.types.is_duration(kind):
+        counts = _cast(array, pa.duration("us"), column).cast(pa.int64()).cast(pa.string())
+        return compute.binary_join_element_wise(counts, "microseconds", " ")
+    if kind in _PLAIN or pa.types.is_decimal(kind):
+        return array
+    return pa.array([_text(value, column) for value in array.to_pylist()], pa.string())
+
+
+# What is written as PostgreSQL reads it without more ado.
+_PLAIN = frozenset(
+    {
+        *(pa.string(), pa.large_string(), pa.bool_(), pa.date32()),
+        *(pa.int8(), pa.int16(), pa.int32(), pa.int64()),
+        *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+        *(pa.float16(), pa.float32(), pa.float64()),
+    }
+)
+
+
+def _timestamps(array: pa.Array, column: Column) -> pa.Array:
+    if array.type.tz is None:
+        return _cast(array, pa.timestamp("us"), column)
+    if base(column.type) == "timestamp without time zone":
+        msg = (
+            f"transform_batch returned {column.name} with a time zone, which its column in the"
+            " target would drop: return it without one"
+        )
+        raise TransformError(msg)
+    # In local time of long ago, an offset has seconds, which are not written.
+    return _cast(array, pa.timestamp("us", "UTC"), column)
+
+
+def _cast(array: pa.Array, kind: pa.DataType, column: Column) -> pa.Array:
+    try:
+        return array.cast(kind)
+    except pa.ArrowInvalid as error:
+        msg = (
+            f"transform_batch returned {column.name} more exact than PostgreSQL's microseconds"
+            f" ({error}): round it there"
+        )
+        raise TransformError(msg) from error
+
+
+def _text(value: Any, column: Column) -> str | None:
+    if value is None:
+        return None
+    if column.type in {"json", "jsonb"} and isinstance(value, dict | list):
+        return json.dumps(value)
+    return dumped(value)

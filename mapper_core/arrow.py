@@ -1,0 +1,62 @@
+"""Arrow record batches: what functions over them give back, and the way from and to Python rows."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from .errors import TransformError
+from .model import Row
+
+
+def batches_in(returned: Any) -> list[pa.RecordBatch]:
+    """Return what a function gave back as record batches.
+
+    Args:
+        returned: a `pyarrow.RecordBatch` or `Table`, or whatever offers Arrow's C stream or array
+            interface, as polars, pandas 3 and DuckDB do.
+
+    Raises TransformError for anything else.
+    """
+    if isinstance(returned, pa.RecordBatch):
+        return [returned]
+    if isinstance(returned, pa.Table):
+        return list(returned.to_batches())
+    if hasattr(returned, "__arrow_c_stream__"):
+        return list(pa.RecordBatchReader.from_stream(returned))
+    if hasattr(returned, "__arrow_c_array__"):
+        return [pa.record_batch(returned)]
+    msg = (
+        "transform_batch must return a pyarrow.RecordBatch, or an object with the Arrow C stream"
+        f" interface (polars, pandas 3, DuckDB); it returned {type(returned).__name__}"
+    )
+    raise TransformError(msg)
+
+
+def from_rows(names: Sequence[str], rows: Sequence[Row]) -> pa.RecordBatch:
+    """Return Python rows as a record batch, of the types that pyarrow finds for their values.
+
+    Raises TransformError when the values of a column have no common type.
+    """
+    columns = zip(*rows, strict=True) if rows else ((),) * len(names)
+    arrays = []
+    for name, values in zip(names, columns, strict=True):
+        try:
+            arrays.append(pa.array(values))
+        except (pa.ArrowException, TypeError, OverflowError) as error:
+            msg = f"the values of {name} fit no Arrow type ({error}): cast it in the query"
+            raise TransformError(msg) from error
+    return pa.RecordBatch.from_arrays(arrays, names=list(names))
+
+
+def to_rows(batch: pa.RecordBatch) -> list[Row]:
+    """Return a record batch as Python rows."""
+    if not batch.num_columns:
+        return [()] * batch.num_rows
+    return list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
+
+def together(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return record batches of one schema as one."""
+    (whole,) = pa.Table.from_batches(list(batches)).combine_chunks().to_batches() or [None]
+    return whole

@@ -1,0 +1,444 @@
+"""Functions between source and target: what they see, what becomes of what they return."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from decimal import Decimal
+from typing import Any
+
+import polars
+import psutil
+import psycopg
+import pyarrow as pa
+import pytest
+
+from mapper_core import SettingsError, TargetError, execute_query_parallel, list_rejects
+from mapper_core import plan as plan_load
+
+from ..waiting import assert_nothing_left, wait_until
+from .loading import ROOT
+
+ROWS = 3_000
+SUM = "select count(*), sum(hashtextextended(t::text, 0)) from {} t"
+
+
+@pytest.fixture
+def orders(source, target, run):
+    """3,000 orders whose texts need escapes; two equal empty tables in the target."""
+    table = "(id int primary key, note text, amount numeric(10,2), placed timestamptz, extra jsonb)"
+    run(
+        source,
+        f"create table orders {table}",
+        "insert into orders select i, case when i % 7 > 0 then E'a\\tb\\\\c\\n' || i end, i * 1.10,"
+        " '2024-01-01 00:00+00'::timestamptz + i * interval '1.5 hours',"
+        " jsonb_build_object('n', i, 'list', array[i, 1.5]::numeric[])"
+        f" from generate_series(1, {ROWS}) i",
+    )
+    run(target, f"create table orders {table.replace('primary key', '')}")
+    yield
+    assert_nothing_left(source, target)
+
+
+def load(source, target, sql="select * from orders order by id", **options):
+    return execute_query_parallel(
+        source,
+        sql,
+        target_conn=target,
+        target_table="orders",
+        min_rows_for_parallel=0,
+        enable_progress=False,
+        **{"chunk_size": 500, "max_workers": 2, "strategy": "key", **options},
+    )
+
+
+def loaded(source, target, **options):
+    load(source, target, **options).raise_for_failures()
+
+
+HANDED_ON = {
+    "the very rows": lambda rows: rows,
+    "dict(row)": lambda rows: [dict(row) for row in rows],
+    "items()": lambda rows: [{key: value for key, value in row.items()} for row in rows],  # noqa: C416 - this way on purpose
+    "{**row}": lambda rows: [{**row} for row in rows],
+    "assigned to": lambda rows: [row.update(note=row["note"]) or row for row in rows],
+    "reversed": lambda rows: rows[::-1],
+    "another order of keys": lambda rows: [dict(sorted(row.items())) for row in rows],
+    "through JSON": lambda rows: [
+        {**row, **json.loads(json.dumps({k: row[k] for k in ("id", "note", "extra")}))}
+        for row in rows
+    ],
+    "one of them twice": lambda rows: [*rows, dict(rows[0])],
+}
+
+
+@pytest.mark.parametrize("scope", ["chunk", "batch"])
+@pytest.mark.parametrize("way", HANDED_ON)
+def test_rows_handed_on_arrive_as_they_were(orders, source, target, run, way, scope):
+    """Whatever a function does with its dicts, values that it does not change do not change."""
+    loaded(source, target, transformation_func=HANDED_ON[way], transform_scope=scope)
+
+    # The only way that makes more of them, and so no row goes on as it was read.
+    rows = "(select distinct * from orders)" if way == "one of them twice" else "orders"
+    assert run(source, SUM.format("orders")) == run(target, SUM.format(rows))
+
+
+def test_a_function_sees_plain_values(orders, source):
+    """Its rows are dicts of Python's own types."""
+    seen: list[dict[str, object]] = []
+
+    def keep(rows):
+        seen.extend(rows)
+        return rows
+
+    execute_query_parallel(
+        source,
+        "select * from orders where id = 8",
+        transformation_func=keep,
+        enable_progress=False,
+    )
+
+    (row,) = seen
+    assert type(row) is dict
+    kinds = {name: type(value).__name__ for name, value in row.items()}
+    assert {
+        "id": "int",
+        "note": "str",
+        "amount": "Decimal",
+        "placed": "datetime",
+        "extra": "dict",
+    } == kinds
+    assert Decimal("8.80") == row["amount"]
+    assert row["note"] == "a\tb\\c\n8"
+
+
+def test_rows_are_added_renamed_dropped_and_multiplied(orders, source, target, run):
+    """Rows may be any other rows, of any columns that the target has."""
+
+    def change(rows):
+        return [
+            {"id": 2 * row["id"] + twin, "note": f"\\N {row['note']!r}", "amount": None}
+            for row in rows
+            if row["id"] % 3 == 0
+            for twin in (0, 1)
+        ]
+
+    result = load(source, target, transformation_func=change)
+
+    assert (ROWS, 2 * ROWS // 3) == (result.total_rows_processed, result.rows_written)
+    assert [(2 * ROWS // 3, 0, 2 * ROWS // 3)] == run(
+        target,
+        r"select count(distinct id), count(amount), sum((note like '\\N %')::int) from orders",
+    )
+
+
+def test_only_the_columns_named_are_seen_and_the_rest_arrives(orders, source, target, run):
+    """The others pass by unread, whatever is in them."""
+    keys: set[str] = set()
+
+    def shout(rows):
+        keys.update(key for row in rows for key in row)
+        return [{"note": (row["note"] or "none").upper(), "id": row["id"]} for row in rows]
+
+    loaded(source, target, transformation_func=shout, transform_columns=["note", "ID"])
+
+    assert {"id", "note"} == keys
+    told = "select id, {}, amount, placed, extra from orders order by id"
+    expected = run(source, told.format("upper(coalesce(note, 'none'))"))
+    assert expected == run(target, told.format("note"))
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda rows: rows[1:], "one row for each, in their order"),
+        (lambda rows: [{**row, "amount": 1} for row in rows], "returned amount, which it does not"),
+        (lambda rows: [{**row, "other": 1} for row in rows], "no column other"),
+        (lambda rows: rows[0], "must return a list of dicts"),
+        (lambda rows: [{} for _ in rows], "without a single key"),
+    ],
+)
+def test_what_may_not_be_returned_is_told(orders, source, target, run, function, words):
+    """Nothing of such a chunk stays."""
+    result = load(source, target, transformation_func=function, transform_columns="id")
+
+    assert result.status == "failed"
+    assert all(words in error["error"] for error in result.chunk_errors)
+    assert [(0,)] == run(target, "select count(*) from orders")
+
+
+def test_a_column_to_be_seen_must_be_there(orders, source, target):
+    """A typing error is told before a row moves."""
+    with pytest.raises(SettingsError, match="transform_columns names nota, but the query has id"):
+        load(source, target, transformation_func=lambda rows: rows, transform_columns="nota")
+    with pytest.raises(SettingsError, match="goes with transformation_func"):
+        load(source, target, transform_columns="note")
+
+
+def test_a_column_that_passes_by_must_fit(orders, source, target, run):
+    """What nobody sees is not rounded either."""
+    run(target, "alter table orders alter amount type numeric(10,1)")
+
+    with pytest.raises(TargetError, match="not every value would arrive as it is"):
+        load(source, target, transformation_func=lambda rows: rows, transform_columns="note")
+
+
+def test_refused_rows_are_set_apart_from_those_around_them(orders, source, target, run):
+    """With only some columns seen, too; the reject has the whole row."""
+    run(target, "alter table orders add check (amount <> 11)")
+
+    def picky(rows):
+        return [{"id": row["id"], "note": str(1 // (row["id"] - 2000))} for row in rows]
+
+    result = load(
+        source, target, transformation_func=picky, transform_columns=["id", "note"], reject_limit=5
+    )
+
+    assert (ROWS - 2, 2) == (result.total_rows_successful, result.total_rows_failed)
+    refused = {int(each.row["id"]): each for each in list_rejects(target, result.load_id)}
+    assert {10, 2000} == set(refused)
+    assert "ZeroDivisionError" in refused[2000].error
+    assert "11.00" == refused[10].row["amount"]
+
+
+BATCHES = {
+    "the very batch": lambda batch: batch,
+    "a table": lambda batch: pa.Table.from_batches([batch]),
+    "polars": polars.from_arrow,
+    "two slices": lambda batch: pa.Table.from_batches([batch.slice(0, 5), batch.slice(5)]),
+    "another order": lambda batch: batch.select(sorted(batch.schema.names)),
+}
+
+
+@pytest.mark.parametrize("way", BATCHES)
+def test_batches_handed_on_arrive_as_they_were(orders, source, target, run, way):
+    """Through Arrow and back, by whatever library, no value changes."""
+    plan = plan_load(
+        source,
+        "select * from orders",
+        target_conn=target,
+        target_table="orders",
+        transform_batch=BATCHES[way],
+    )
+    loaded(source, target, transform_batch=BATCHES[way])
+
+    assert "arrow" == plan.data_path
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+def test_a_batch_function_works_on_columns(orders, source, target, run):
+    """Filtered, computed, renamed: the guide's promise, an Arrow batch at a time."""
+
+    def change(batch):
+        frame = polars.DataFrame(batch)
+        return frame.filter(polars.col("id") % 2 == 0).select(
+            "id", amount=polars.col("amount") + Decimal("0.01"), note=polars.lit("x,\"y'\\N\n")
+        )
+
+    result = load(source, target, transform_batch=change)
+
+    assert (ROWS, ROWS // 2) == (result.total_rows_processed, result.rows_written)
+    assert run(
+        source,
+        "select id, amount + 0.01, E'x,\"y''\\\\N\\n' from orders where id % 2 = 0 order by 1",
+    ) == run(target, "select id, amount, note from orders order by 1")
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda batch: batch.to_pylist(), "must return a pyarrow.RecordBatch"),
+        (lambda batch: batch.append_column("other", batch["id"]), "no column other"),
+        (lambda batch: 1 // (len(batch) - len(batch)), "ZeroDivisionError"),
+    ],
+)
+def test_what_a_batch_function_may_not_return_is_told(orders, source, target, run, function, words):
+    """Nothing of such a chunk stays."""
+    result = load(source, target, transform_batch=function)
+
+    assert result.status == "failed"
+    assert all(words in error["error"] for error in result.chunk_errors)
+    assert [(0,)] == run(target, "select count(*) from orders")
+
+
+def test_a_value_that_arrow_does_not_have_is_told(orders, source, target, run):
+    """An infinite moment fails its chunk, in words, and no other."""
+    run(source, "update orders set placed = 'infinity' where id = 10")
+
+    result = load(source, target, transform_batch=lambda batch: batch)
+
+    assert 0 < result.total_rows_failed < ROWS
+    (error,) = result.chunk_errors
+    assert "a value of column placed has no equal in Arrow" in error["error"]
+    assert "cast the column to text" in error["error"]
+
+
+def test_rows_refused_through_arrow_are_set_apart(orders, source, target, run):
+    """One by one, as on the other paths."""
+    run(target, "alter table orders add check (amount <> 11)")
+
+    result = load(source, target, transform_batch=lambda batch: batch, reject_limit=5)
+
+    assert (ROWS - 1, 1) == (result.total_rows_successful, result.total_rows_failed)
+    (refused,) = list_rejects(target, result.load_id)
+    assert 10 == int(refused.row["id"])
+
+
+@pytest.mark.parametrize("kind", ["rows", "some columns", "batches"])
+def test_sqlite_through_each_kind_of_function(orders, source, target, run, tmp_path, kind):
+    """From PostgreSQL to another database and back: the functions are the same."""
+    file = f"sqlite:///{tmp_path / 'other.db'}"
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("create table orders (id integer, note text)")
+    kinds: dict[str, Any] = {
+        "rows": {"transformation_func": lambda rows: rows},
+        "some columns": {"transformation_func": lambda rows: rows, "transform_columns": "note"},
+        "batches": {"transform_batch": lambda batch: batch},
+    }
+    options = {**kinds[kind], "strategy": None}
+    sql = "select id, note from orders order by id"
+
+    loaded(source, file, sql=sql, **options)
+    loaded(file, target, sql=sql, **options)
+
+    assert run(source, sql) == run(target, sql)
+
+
+def where_it_runs(rows):
+    """A function that a process can import."""
+    return [{"id": row["id"], "note": str(os.getpid())} for row in rows]
+
+
+@pytest.mark.parametrize("strategy", ["key", "stream_once"])
+def test_processes_run_the_function_elsewhere(orders, source, target, run, strategy):
+    """Not in this process, and a lambda just as well as a function of a module."""
+    loaded(
+        source,
+        target,
+        transformation_func=where_it_runs,
+        workers="processes",
+        strategy=strategy,
+        transform_scope="batch",
+    )
+    pids = {int(pid) for (pid,) in run(target, "select distinct note from orders")}
+
+    assert pids
+    assert os.getpid() not in pids
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+    run(target, "truncate orders")
+    loaded(source, target, transformation_func=lambda rows: rows, workers="processes")
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+def test_what_cannot_be_sent_is_told(orders, source, target):
+    """Before a row moves, and with the cure."""
+    lock = threading.Lock()
+
+    def guarded(rows):
+        with lock:
+            return rows
+
+    with pytest.raises(SettingsError, match=r"cannot be sent: .*workers='threads'"):
+        load(source, target, transformation_func=guarded, workers="processes")
+    with pytest.raises(SettingsError, match="is for transformation_func"):
+        load(source, target, transform_batch=lambda batch: batch, workers="processes")
+
+
+def test_an_error_over_there_is_told_here(orders, source, target, run):
+    """An exception crosses over even if it cannot be pickled; its chunk comes to nothing."""
+
+    class OddError(Exception):
+        def __init__(self):
+            super().__init__("odd")
+            self.lock = threading.Lock()
+
+    def odd(rows):
+        if any(row["id"] == ROWS for row in rows):
+            raise OddError
+        return rows
+
+    result = load(source, target, transformation_func=odd, workers="processes", max_retries=1)
+
+    assert ROWS == result.total_rows_successful + result.total_rows_failed
+    (error,) = result.chunk_errors
+    assert "OddError: odd" in error["error"]
+
+
+def test_a_process_that_is_killed_costs_an_attempt(orders, source, target, run, tmp_path):
+    """The chunk is loaded again, by another process, exactly once."""
+    once = tmp_path / "once"
+
+    def dies_once(rows):
+        if any(row["id"] == ROWS for row in rows) and not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rows
+
+    result = load(source, target, transformation_func=dies_once, workers="processes")
+
+    assert result.status == "succeeded"
+    assert any(chunk.attempts > 1 for chunk in result.chunk_results)
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+def test_a_load_that_is_to_stop_ends_its_processes(orders, source, target, run, tmp_path):
+    """However long a function would take."""
+    begun = tmp_path / "begun"
+
+    def sleeps(rows):
+        begun.touch()
+        time.sleep(1000)
+        return rows
+
+    result = load(
+        source,
+        target,
+        transformation_func=sleeps,
+        workers="processes",
+        should_stop=begun.exists,
+    )
+
+    assert result.status == "stopped"
+    assert [(0,)] == run(target, "select count(*) from orders")
+
+
+_KILLED = """
+import sys, time, pathlib
+from mapper_core import execute_query_parallel
+def sleeps(rows):
+    pathlib.Path(sys.argv[3]).touch()
+    time.sleep(1000)
+execute_query_parallel(sys.argv[1], "select * from orders", target_conn=sys.argv[2],
+    target_table="orders", transformation_func=sleeps, workers="processes", max_workers=2)
+"""
+
+
+def test_processes_end_with_the_load_that_is_killed(orders, source, target, run, tmp_path):
+    """A script without a guard around its main part; SIGKILL; nothing is left behind."""
+    begun, script = tmp_path / "begun", tmp_path / "script.py"
+    script.write_text(_KILLED.replace("sys.argv[3]", repr(str(begun))))
+    process = subprocess.Popen(
+        [sys.executable, str(script), source, target],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        wait_until(lambda: begun.exists() or process.poll() is not None, "the function to run")
+        children = psutil.Process(process.pid).children(recursive=True)
+    finally:
+        process.kill()
+        process.wait()
+
+    assert children
+    wait_until(lambda: not any(_lives(child) for child in children), "its processes to end")
+    with psycopg.connect(target) as connection:
+        assert connection.execute("select count(*) from orders").fetchone() == (0,)
+
+
+def _lives(process):
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
