@@ -560,7 +560,9 @@ def test_a_stream_in_the_ledger(mapper, orders):
 def test_every_keyword_of_the_library_is_an_option():
     """But those that only Python can give; whoever adds a keyword decides."""
     python_only = {
-        *("transformation_func", "transform_scope"),  # a function
+        # functions, and what goes with them
+        *("transformation_func", "transform_scope", "transform_columns", "workers"),
+        "transform_batch",
         *("progress_callback", "progress_tracker", "retry_handler", "job_params"),
         "enable_parallel",  # --workers 1
         "enable_retry",  # --max-retries 0
