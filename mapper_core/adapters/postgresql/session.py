@@ -1,6 +1,7 @@
 """One PostgreSQL connection in our hands: settings, transactions, values in statements."""
 
 import re
+import select
 import selectors
 import socket
 import threading
@@ -227,6 +228,8 @@ class Arrivals:
 
     def __init__(self, pgconn: PGconn) -> None:
         self._pgconn = pgconn
+        self._arrived = select.poll()
+        self._arrived.register(pgconn.socket, select.POLLIN)
 
     def copy_data(self) -> Buffer:
         """Return the next piece of a COPY, usually a row; an empty one at its end."""
@@ -246,10 +249,10 @@ class Arrivals:
 
     def wait(self) -> None:
         """Wait until the server has sent something, and take it in."""
-        # Registered anew each time: the socket is gone once the connection is found broken.
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._pgconn.socket, selectors.EVENT_READ)
-            selector.select()
+        # Thousands of times a second: a selector made anew each time would cost more than the rows.
+        # A connection found broken has no socket any more, and says so here.
+        if self._pgconn.socket >= 0:
+            self._arrived.poll()
         self._pgconn.consume_input()
 
 
