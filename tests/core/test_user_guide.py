@@ -97,7 +97,7 @@ def job(namespace, source, target):
 
 def test_no_example_is_left_out():
     """Whoever adds an example to the guide adds it here."""
-    assert len(EXAMPLES) == 13
+    assert len(EXAMPLES) == 15
     assert all(path not in GUIDE.read_text(encoding="utf-8") for path in ("backend.", "modules."))
 
 
@@ -182,6 +182,18 @@ def test_a_transformation(tables, run_example, source, target, run):
         "select count(*), min(status), max(status), min(processed_date) > localtimestamp"
         " - interval '1 day' from target_schema.target_table",
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "becomes"),
+    [("def shorten(rows):", "left(note, 20)"), ("def shout(batch):", "upper(note)")],
+)
+def test_the_other_kinds_of_functions(tables, run_example, same, words, becomes):
+    """Some columns as dicts; all of them as Arrow."""
+    run_example(words, execute_query_parallel=execute_query_parallel)
+
+    query = f"select id, load_date, {becomes} from source_table"
+    assert same(query, "target_schema.target_table") == ROWS
 
 
 def test_retry_without_a_target(tables, run_example, target, run):

@@ -7,6 +7,7 @@ Source: PostgreSQL documentation, COPY, "Text Format".
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ import psycopg
 from psycopg import pq
 from psycopg.abc import AdaptContext
 from psycopg.adapt import AdaptersMap, Loader, Transformer
-from psycopg.types.datetime import IntervalLoader
 
 from ...batches import Columns, Lines
 from ...copy_text import NULL, unescaped
@@ -33,6 +33,9 @@ _DAYS = 20_000
 _READS_TIMES = sys.version_info >= (3, 11)
 
 Load = Callable[[str], Any]
+
+# What to do about a value that has no equal in Python, for the end of a message.
+_INSTEAD = "cast the column to text in the query, or leave out the transform"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,36 +129,67 @@ def _number(text: str) -> float:
     """Read a number of JSON that has a point or an exponent."""
     value = float(text)
     if Decimal(text) != Decimal(repr(value)):
-        msg = (
-            f"the JSON number {text} has more digits than a Python float holds: cast the column to"
-            " text in the query, or leave out the transform"
-        )
+        msg = f"the JSON number {text} has more digits than a Python float holds: {_INSTEAD}"
         raise psycopg.DataError(msg)
     return value
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dict of an object of JSON."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        msg = f"a JSON object has a key twice, of which a dict keeps one: {_INSTEAD}"
+        raise psycopg.DataError(msg)
+    return made
+
+
 def _json(text: str) -> Any:
-    value = json.loads(text, parse_float=_number)
+    value = json.loads(text, parse_float=_number, object_pairs_hook=_object)
     if value is None:
-        raise psycopg.DataError(
-            "a JSON null that is the whole value would be taken for NULL: cast the column to text"
-            " in the query, or leave out the transform"
-        )
+        msg = f"a JSON null that is the whole value would be taken for NULL: {_INSTEAD}"
+        raise psycopg.DataError(msg)
     return value
 
 
-class _ExactIntervalLoader(IntervalLoader):
-    """Python's timedelta has no months; psycopg would call each of them thirty days."""
+def _array(load: Load, *, of_json: bool) -> Load:
+    """Return what reads an array that begins with its first element."""
+
+    def read(text: str) -> Any:
+        if text.startswith("["):
+            msg = f"the bounds of the array {text} have no place in a list: {_INSTEAD}"
+            raise psycopg.DataError(msg)
+        if of_json and text.startswith("{{"):
+            msg = f"lists in the array {text} would be taken for JSON: {_INSTEAD}"
+            raise psycopg.DataError(msg)
+        return load(text)
+
+    return read
+
+
+# As our sessions have intervals written.
+# Source: PostgreSQL documentation, "Interval Output", style postgres.
+_INTERVAL = re.compile(
+    r"(?:(?P<days>[+-]?\d+) days? ?)?"
+    r"(?:(?P<sign>[+-]?)(?P<hours>\d+):(?P<minutes>\d\d):(?P<seconds>\d\d(?:\.\d+)?))?"
+)
+
+
+class IntervalLoader(Loader):
+    """Reads what a timedelta holds. It has no months; psycopg would call each thirty days."""
 
     def load(self, data: Any) -> timedelta:
-        text = bytes(data)
-        if b"mon" in text or b"year" in text:
-            msg = (
-                f"the interval {text.decode()!r} has months, which have no Python value: cast the"
-                " column to text in the query, or leave out the transform"
-            )
+        text = bytes(data).decode()
+        found = _INTERVAL.fullmatch(text)
+        if found is None or not text:
+            msg = f"the interval {text} has no timedelta, which knows days and less: {_INSTEAD}"
             raise psycopg.DataError(msg)
-        return super().load(data)
+        time = timedelta(
+            hours=int(found["hours"] or 0),
+            minutes=int(found["minutes"] or 0),
+            # Not as a float: a millionth of a second counts.
+            microseconds=int(Decimal(found["seconds"] or 0) * 1_000_000),
+        )
+        return timedelta(days=int(found["days"] or 0)) + (-time if found["sign"] == "-" else time)
 
 
 class _JsonLoader(Loader):
@@ -168,7 +202,7 @@ class _Context:
 
     def __init__(self) -> None:
         self.adapters = AdaptersMap(psycopg.adapters)
-        self.adapters.register_loader("interval", _ExactIntervalLoader)
+        self.adapters.register_loader("interval", IntervalLoader)
         self.adapters.register_loader("json", _JsonLoader)
         self.adapters.register_loader("jsonb", _JsonLoader)
         self.connection: psycopg.Connection[Any] | None = None
@@ -199,6 +233,8 @@ _FAST: dict[int, Load | None] = {
 if _READS_TIMES:
     _FAST[_oid("timestamp")] = datetime.fromisoformat
 _ZONED = _oid("timestamptz")
+# Read by psycopg, into values that cannot be changed in place.
+_FIXED = frozenset(map(_oid, ("timestamp", "time", "timetz", "interval", "inet", "cidr")))
 
 
 @lru_cache(maxsize=1_000)
@@ -210,7 +246,7 @@ def _load(oid: int, zone: str) -> _Loading:
     if slow is None:
         # Nobody has a Python value for the type: its text is the value.
         return _Loading(None, str)
-    return _Loading(fast, slow, fixed=oid in _FAST or oid == _ZONED)
+    return _Loading(fast, slow, fixed=oid in _FAST or oid in _FIXED)
 
 
 def _psycopg_load(oid: int) -> Load | None:
@@ -219,9 +255,18 @@ def _psycopg_load(oid: int) -> Load | None:
         return None
 
     def load(text: str) -> Any:
-        return loader.load(text.encode())
+        try:
+            return loader.load(text.encode())
+        except (ValueError, ArithmeticError, psycopg.Error) as error:
+            if _INSTEAD in str(error):
+                raise
+            msg = f"{str(error).partition('(')[0].strip()}, {text!r}: {_INSTEAD}"
+            raise psycopg.DataError(msg) from error
 
-    return load
+    info = psycopg.adapters.types.get(oid)
+    if info is None or info.array_oid != oid:
+        return load
+    return _array(load, of_json=info.name in {"json", "jsonb"})
 
 
 def _zoned(slow: Load | None, zone: str) -> _Loading:

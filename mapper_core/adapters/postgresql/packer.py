@@ -29,6 +29,7 @@ class TextPacker:
 
     json: frozenset[str]
     """The table's columns that hold JSON: a list is not an array there."""
+    arrays_of_json: frozenset[str] = frozenset()
     json_is_text: bool = False
     """Whether a string for such a column is JSON already."""
 
@@ -39,6 +40,8 @@ class TextPacker:
         """
         if column in self.json:
             values = [self._marked(value) for value in values]
+        elif column in self.arrays_of_json:
+            values = [self._all_marked(value) for value in values]
         kinds = set(map(type, values))
         if len(kinds) == 1:
             (kind,) = kinds
@@ -59,6 +62,9 @@ class TextPacker:
         given = zip(*rows, strict=True)
         return self.block([self.texts(n, v) for n, v in zip(columns, given, strict=True)])
 
+    def _all_marked(self, value: Any) -> Any:
+        return [self._marked(each) for each in value] if isinstance(value, list) else value
+
     def _marked(self, value: Any) -> Any:
         is_json = value is None or (self.json_is_text and isinstance(value, str))
         return value if is_json else Jsonb(value)
@@ -66,8 +72,12 @@ class TextPacker:
 
 def packer_for(table: Iterable[Column], *, json_is_text: bool) -> TextPacker:
     """Return what writes columns of a table."""
-    json = frozenset(column.name for column in table if column.type in {"json", "jsonb"})
-    return TextPacker(json, json_is_text)
+    kinds = {column.name: column.type for column in table}
+    return TextPacker(
+        frozenset(name for name, kind in kinds.items() if kind in {"json", "jsonb"}),
+        frozenset(name for name, kind in kinds.items() if kind in {"json[]", "jsonb[]"}),
+        json_is_text,
+    )
 
 
 def _text(value: Any) -> str:

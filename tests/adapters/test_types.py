@@ -1,0 +1,325 @@
+"""Types x paths: each value arrives as it is, or is refused in words.
+
+The table that the documentation prints is the one this test finds; after a change of it,
+WRITE_TYPES=1 in the environment writes docs/types.md anew.
+"""
+
+import json
+import os
+import re
+import uuid
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from mapper_core import execute_query_parallel, plan
+from mapper_core.adapters.postgresql.lines import IntervalLoader
+
+PAGE = Path(__file__).parents[2] / "docs" / "types.md"
+
+_TIMES = ("infinity", "-infinity", "0044-03-15 00:00:00 BC", "0001-01-01 00:00:00")
+TEXTS = (
+    "",
+    " ",
+    "0",
+    r"\N",
+    r"\.",
+    "a\tb",
+    "a\\b\\",
+    "x\ny",
+    "x\r\n",
+    '"q",',
+    "\U0001f600 ä",
+    "NULL",
+)
+
+# Type -> values, as PostgreSQL reads them. Made from what went wrong elsewhere.
+TYPES: dict[str, tuple[str, ...]] = {
+    "smallint": ("-32768", "0", "32767"),
+    "integer": ("-2147483648", "0", "2147483647"),
+    "bigint": ("-9223372036854775808", "9223372036854775807"),
+    "numeric": ("NaN", "Infinity", "-Infinity", "0", "-0.00", "1.10", "1e-20", "1e40", "9" * 60),
+    "numeric(10,2)": ("NaN", "1.00", "-99999999.99", "0.10"),
+    "numeric(5,-2)": ("12300", "-12300"),
+    "numeric(60,2)": ("1" * 58 + ".10",),
+    "real": ("NaN", "Infinity", "-Infinity", "-0", "0.1", "1e-45", "3.4028235e38"),
+    "double precision": (
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "-0",
+        "0.1",
+        "5e-324",
+        "1.7976931348623157e308",
+    ),
+    "money": ("1.10", "-99999999.99"),
+    "boolean": ("t", "f"),
+    "text": TEXTS,
+    "varchar(12)": TEXTS,
+    "char(5)": ("", "ab", "a b"),
+    '"char"': ("a", ""),
+    "name": ("some name",),
+    "bytea": ("", r"\x00ff5c0a09", r"\x5c4e"),
+    "date": ("infinity", "-infinity", "0044-03-15 BC", "0001-01-01", "9999-12-31", "10000-01-01"),
+    "timestamp": (*_TIMES, "2024-02-29 23:59:59.999999", "9999-12-31 23:59:59", "294276-12-31"),
+    "timestamp(0)": ("2024-02-29 23:59:59",),
+    "timestamptz": (
+        *_TIMES,
+        "2024-10-27 00:30:00.5+00",
+        "1883-11-18 16:59:59+00",
+        "10000-01-02+00",
+    ),
+    "time": ("00:00:00", "23:59:59.999999", "24:00:00"),
+    "timetz": ("12:00:00.5+05:30", "23:59:59-12"),
+    "interval": ("1 day -01:00:00.5", "1 mon", "-2 years", "infinity", "00:00:00"),
+    "uuid": ("00000000-0000-0000-0000-000000000000", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+    "json": (
+        '{"a": [1, 2.5, null, true, "x\\ty"]}',
+        "null",
+        '"text"',
+        '{"a":1,"a":2}',
+        "1.10",
+        "12345678901234567890.1",
+    ),
+    "jsonb": (
+        '{"b": 1, "a": {"c": []}}',
+        "null",
+        '"te\\nxt"',
+        "12345678901234567890",
+        "1e400",
+        "0.1",
+    ),
+    "integer[]": ("{}", "{1,NULL,3}", "{{1,2},{3,4}}", "[0:1]={1,2}"),
+    "text[]": ('{"",NULL,"NULL","a,b","q\\"\\\\"}', "{x}"),
+    "numeric[]": ("{1.10,NaN}",),
+    "timestamptz[]": ('{"2024-01-01 00:00:00+00"}', "{infinity}"),
+    "jsonb[]": ('{"{\\"a\\": 1}","[1]",NULL}', "{{1,2}}"),
+    "inet": ("10.0.0.1", "10.0.0.1/8", "::1/128"),
+    "cidr": ("10.0.0.0/8",),
+    "macaddr": ("08:00:2b:01:02:03",),
+    "macaddr8": ("08:00:2b:01:02:03:04:05",),
+    "bit(3)": ("101",),
+    "varbit": ("", "10101"),
+    "point": ("(0.1,-2)",),
+    "line": ("{1,2,3}",),
+    "lseg": ("[(0,0),(1,1)]",),
+    "box": ("(1,1),(0,0)",),
+    "path": ("((0,0),(1,1))", "[(0,0),(1,1)]"),
+    "polygon": ("((0,0),(1,1),(1,0))",),
+    "circle": ("<(0,0),1.5>",),
+    "int4range": ("[1,5)", "empty", "(,5)"),
+    "numrange": ("[1.10,2.0]", "(,)"),
+    "tstzrange": ('["2024-01-01 00:00:00+00",)', '["2024-01-01 00:00:00+00",infinity)'),
+    "int4multirange": ("{[1,3),[5,7)}", "{}"),
+    "tsvector": ("'a':1 'b c':2",),
+    "tsquery": ("'a' & !'b'",),
+    "jsonpath": ('$."a"[*]',),
+    "pg_lsn": ("16/B374D848",),
+    "pg_snapshot": ("10:20:10,14",),
+    "oid": ("0", "4294967295"),
+    "regclass": ("pg_class",),
+    "mood": ("sad", "very happy"),
+    "mood[]": ('{sad,"very happy"}',),
+    "positive": ("5",),
+    "pair": ('(1,"a,b")', "(,)"),
+}
+SETUP = (
+    "create type mood as enum ('sad', 'very happy')",
+    "create domain positive as integer check (value > 0)",
+    "create type pair as (a integer, b text)",
+)
+PATHS = {
+    "binary copy": {},
+    "text copy": {},
+    "dicts": {"transformation_func": lambda rows: [dict(row) for row in rows]},
+    # Of other numbers of rows nothing goes on as it was read: each value is written anew.
+    "dicts, rows doubled": {"transformation_func": lambda rows: [*rows, *map(dict, rows)]},
+    "Arrow": {"transform_batch": lambda batch: batch},
+}
+CASES = [(kind, value) for kind, values in TYPES.items() for value in (*values, None)]
+
+
+@pytest.fixture(scope="module")
+def databases(server):
+    """A source with one row for each value, all other columns NULL, and an empty target."""
+    admin = f"postgresql://postgres@/postgres?host={quote(server, safe='')}"
+    names = [f"types_{uuid.uuid4().hex[:8]}" for _ in range(2)]
+    with psycopg.connect(admin, autocommit=True) as live:
+        for name in names:
+            live.execute(
+                sql.SQL("create database {} template template0").format(sql.Identifier(name))
+            )
+    source, target = (admin.replace("/postgres?", f"/{name}?") for name in names)
+    columns = sql.SQL(", ").join(
+        sql.SQL("{} {}").format(sql.Identifier(f"c{at}"), sql.SQL(kind))
+        for at, kind in enumerate(TYPES)
+    )
+    for url in (source, target):
+        with psycopg.connect(url, autocommit=True) as live:
+            for statement in SETUP:
+                live.execute(statement)
+            live.execute(sql.SQL("create table v (id int, {})").format(columns))
+            if url != source:
+                continue
+            for number, (kind, value) in enumerate(CASES):
+                column = f"c{list(TYPES).index(kind)}"
+                live.execute(
+                    f"insert into v (id, {column}) values ({number}, %s::{kind})", (value,)
+                )
+    yield source, target
+    with psycopg.connect(admin, autocommit=True) as live:
+        for name in names:
+            live.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="module")
+def cells(databases):
+    """For each path and each value: None if it arrived as it is, else the words."""
+    source, target = databases
+    return {path: _cells(source, target, path, options) for path, options in PATHS.items()}
+
+
+def _cells(source, target, path, options):
+    names = [f"c{at}" for at in range(len(TYPES))]
+    if path == "binary copy":
+        names = [name for name in names if _travels(source, target, name) == path]
+    listed = ", ".join(["id", *names])
+    with psycopg.connect(target, autocommit=True) as live:
+        live.execute("truncate v")
+    result = execute_query_parallel(
+        source,
+        f"select {listed} from v order by id",
+        target_conn=target,
+        target_table="v",
+        # A chunk for each value: what is refused takes nothing else with it.
+        strategy="offset",
+        chunk_key="id",
+        chunk_size=1,
+        min_rows_for_parallel=0,
+        max_workers=2,
+        max_retries=0,
+        enable_progress=False,
+        **options,
+    )
+    refused = {int(error["chunk_id"]): str(error["error"]) for error in result.chunk_errors}
+    texts = ", ".join(f"{name}::text" for name in names)
+    asked = f"select id, array[{texts}] from v order by id"
+    with psycopg.connect(source) as live:
+        wanted: dict[int, list[str]] = dict(live.execute(asked).fetchall())
+    with psycopg.connect(target) as live:
+        found: dict[int, list[str]] = dict(live.execute(asked).fetchall())
+    told: dict[tuple[str, str | None], str | None] = {}
+    for number, (kind, value) in enumerate(CASES):
+        if f"c{list(TYPES).index(kind)}" not in names:
+            told[kind, value] = "another path is taken"
+        elif number in found:
+            assert _equal(kind, found[number], wanted[number]), (path, kind, value)
+            told[kind, value] = None
+        else:
+            told[kind, value] = refused[number + 1]
+    return told
+
+
+def _equal(kind, found, wanted):
+    """Whether two rows have the same texts; of JSON the same JSON, of intervals the same time."""
+    if kind == "interval":
+        return [text and _interval(text) for text in found] == [
+            text and _interval(text) for text in wanted
+        ]
+    if kind not in {"json", "jsonb"}:
+        return found == wanted
+    mine, theirs = (
+        [text and json.loads(text, parse_float=Decimal) for text in row] for row in (found, wanted)
+    )
+    return mine == theirs
+
+
+def _interval(text):
+    try:
+        return IntervalLoader(0).load(text.encode())
+    except psycopg.DataError:
+        return text
+
+
+def _travels(source, target, name):
+    planned = plan(
+        source, f"select id, {name} from v", target_conn=target, target_table="v", chunk_size=1000
+    )
+    return planned.data_path.value
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_value_arrives_as_it_is_or_is_refused_in_words(cells, path):
+    """No path changes a value without saying so; and those that look into none refuse none."""
+    refused = {case: words for case, words in cells[path].items() if words is not None}
+
+    if "copy" in path:
+        assert set(refused.values()) <= {"another path is taken"}
+    for words in refused.values():
+        assert "another path" in words or "cast the column to text" in words, words
+    # What is refused is the exception.
+    assert len(refused) < len(CASES) / 2
+
+
+_INTRODUCTION = """\
+Found by loading {values} values of {types} types from PostgreSQL to PostgreSQL by every path, NULLs and
+the edges of each type among them. `yes`: each is in the target as it was in the source. `but not`:
+these values have no equal there, and their chunk fails, with the words below and the cure.
+`another`: the plan takes another path.
+
+`dicts` is `transformation_func`: what it does not touch is written as it was read, and else JSON
+1.10 may become 1.1, and 24 hours a day. `Arrow` is `transform_batch`: what has no Arrow type that
+holds all its values is text there, as PostgreSQL writes it. Columns that `transform_columns` does
+not name travel as by text copy.
+"""
+
+
+def _page(cells):
+    """Return the table as the documentation prints it."""
+    shown = [path for path in PATHS if path != "dicts, rows doubled"]
+    reasons: list[tuple[str, str]] = []
+
+    def mark(path, kind):
+        words = {value: cells[path][kind, value] for value in (*TYPES[kind], None)}
+        if None not in words.values():
+            return "another"
+        marks: dict[int, list[str]] = {}
+        for value, said in words.items():
+            if said is None:
+                continue
+            reason = said.partition(": cast the")[0].partition(": ")[2]
+            # The first value's words stand for all that differ in the value alone.
+            alike = re.sub(r"\d+|[\[{'(].*", "", reason).partition(", ")[0]
+            at = next((n for n, (known, _) in enumerate(reasons) if known == alike), len(reasons))
+            if at == len(reasons):
+                reasons.append((alike, re.sub(r"column c\d+", "column c", reason)))
+            marks.setdefault(at + 1, []).append(f"`{value}`")
+        listed = "; ".join(f"{', '.join(values)} ({at})" for at, values in marks.items())
+        return f"but not {listed}" if listed else "yes"
+
+    rows = [[f"`{kind}`", *(mark(path, kind) for path in shown)] for kind in TYPES]
+    head = ["type", *shown]
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        [
+            "# Which values arrive by which path",
+            "",
+            _INTRODUCTION.format(values=len(CASES), types=len(TYPES)),
+            *(f"| {' | '.join(line)} |" for line in lines),
+            "",
+            *(f"{number}. {words}" for number, (_, words) in enumerate(reasons, start=1)),
+            "",
+        ]
+    )
+
+
+def test_the_documentation_prints_this_table(cells):
+    """Word for word."""
+    page = _page(cells)
+    if os.environ.get("WRITE_TYPES"):
+        PAGE.write_text(page)
+    assert PAGE.read_text() == page
