@@ -266,9 +266,9 @@ def test_each_value_arrives_as_it_is_or_is_refused_in_words(cells, path):
 
 
 _INTRODUCTION = """\
-Found by loading {values} values of {types} types from PostgreSQL to PostgreSQL by every path, NULLs and
-the edges of each type among them. `yes`: each is in the target as it was in the source. `but not`:
-these values have no equal there, and their chunk fails, with the words below and the cure.
+Found by loading {values} values of {types} types from PostgreSQL to PostgreSQL by every path, NULLs
+and the edges of each type among them. `yes`: each is in the target as it was in the source. `but
+not`: these values have no equal there, and their chunk fails, with the words below and the cure.
 `another`: the plan takes another path.
 
 `dicts` is `transformation_func`: what it does not touch is written as it was read, and else JSON
