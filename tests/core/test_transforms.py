@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from contextlib import closing
 from decimal import Decimal
 from typing import Any
@@ -68,6 +69,7 @@ HANDED_ON = {
     "{**row}": lambda rows: [{**row} for row in rows],
     "assigned to": lambda rows: [row.update(note=row["note"]) or row for row in rows],
     "reversed": lambda rows: rows[::-1],
+    "a dict of another kind": lambda rows: [defaultdict(list, row) for row in rows],
     "another order of keys": lambda rows: [dict(sorted(row.items())) for row in rows],
     "through JSON": lambda rows: [
         {**row, **json.loads(json.dumps({k: row[k] for k in ("id", "note", "extra")}))}
