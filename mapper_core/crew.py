@@ -1,17 +1,19 @@
 """The workers of a load, several at a time: who takes which chunk, and what is left over."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from threading import Lock
+from threading import Condition
 
 from .errors import SnapshotLostError, StaleLoadError
 from .model import Chunk
+from .pacing import Pace
 from .results import ChunkResult, ChunkStatus
 from .retry import first_line
-from .stopping import cancelling
+from .stopping import POLL_SECONDS, cancelling
 from .work import Work
 from .worker import CrowdedOutError, Worker
 
@@ -26,7 +28,8 @@ def run_chunks(
     `on_result` hears of each chunk as it ends, in the thread that ran it.
     """
     count = min(work.plan.workers, len(chunks))
-    crew = _Crew(work, on_result, [Worker(work, number + 1) for number in range(count)])
+    pace = Pace(count, time.monotonic()) if work.plan.adaptive else None
+    crew = _Crew(work, on_result, [Worker(work, number + 1) for number in range(count)], pace)
     for chunk in chunks:
         crew.queue.put(chunk)
     with cancelling(work.stop, work.should_stop, crew.cancel):
@@ -52,29 +55,60 @@ class _Crew:
     work: Work
     on_result: Callable[[ChunkResult], None] | None
     workers: list[Worker]
+    pace: Pace | None = None
+    """How many of them should be at work; None for all."""
     queue: "SimpleQueue[Chunk]" = field(default_factory=SimpleQueue)
     results: list[ChunkResult] = field(default_factory=list)
     given_up: Exception | None = None
-    resting: int = 0
-    """Workers that gave their place to others, for want of connections."""
-    ended: int = 0
-    lock: Lock = field(default_factory=Lock)
+    at_work: int = 0
+    """Workers that neither rest nor have ended."""
+    changed: Condition = field(default_factory=Condition)
+    """Held to count workers; told when the pace or the queue has changed."""
 
     def work_off(self, worker: Worker) -> None:
         """Take chunks until there are none."""
+        self._count(+1)
         try:
             with worker:
-                while not self.work.stop.is_set() and (chunk := self._next()):
+                while self._may_go_on(worker) and (chunk := self._next()):
                     if not self._take(worker, chunk):
                         return
         finally:
-            with self.lock:
-                self.ended += 1
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        with self.changed:
+            self.at_work += more
+            self.changed.notify_all()
+
+    def _may_go_on(self, worker: Worker) -> bool:
+        """Rest while the pace wants fewer workers; return whether to take another chunk."""
+        if self._has_place():
+            return not self.work.stop.is_set()
+        worker.rest()
+        self._count(-1)
+        with self.changed:
+            # Looked at now and then besides, for nobody tells when the load is to stop.
+            while not self._ends() and not self._has_place(joining=1):
+                self.changed.wait(POLL_SECONDS)
+            self.at_work += 1
+        return not self._ends()
+
+    def _ends(self) -> bool:
+        return self.work.stop.is_set() or self.queue.empty()
+
+    def _has_place(self, joining: int = 0) -> bool:
+        """Whether as many workers as there are, and those joining them, should be at work."""
+        # The last one works whatever the pace: the others may have given up.
+        wanted = len(self.workers) if self.pace is None else self.pace.wanted
+        return self.at_work + joining <= max(1, wanted)
 
     def _take(self, worker: Worker, chunk: Chunk) -> bool:
         """Load a chunk; return whether the worker can go on."""
         try:
-            self._record(worker.load(chunk, may_yield=self._yield))
+            result = worker.load(chunk, may_yield=self._yield)
+            self._keep_pace(result, worker.commit_seconds)
+            self._record(result)
         except CrowdedOutError as error:
             self.queue.put(chunk)
             self._rest(error)
@@ -88,23 +122,32 @@ class _Crew:
             return False
         return True
 
+    def _keep_pace(self, result: ChunkResult, commit_seconds: float | None) -> None:
+        if self.pace is None:
+            return
+        with self.changed:
+            before = self.pace.wanted
+            self.pace.ended(time.monotonic(), result.rows_read or 0, commit_seconds)
+            wanted = self.pace.wanted
+            self.changed.notify_all()
+        if wanted != before:
+            logger.info("load %s: %d workers at work", self.work.plan.load_id, wanted)
+
     def _yield(self) -> bool:
         """Give a worker's place to the others; False when there are none at work."""
-        with self.lock:
-            if len(self.workers) - self.ended - self.resting <= 1:
+        with self.changed:
+            if self.at_work <= 1:
                 return False
-            self.resting += 1
+            self.at_work -= 1
             return True
 
     def _rest(self, error: CrowdedOutError) -> None:
         """Wait before the next look for connections; the chunk is back in the queue."""
-        at_work = len(self.workers) - self.ended - self.resting
         logger.warning(
-            "load %s: %s; going on with %d workers", self.work.plan.load_id, error, at_work
+            "load %s: %s; going on with %d workers", self.work.plan.load_id, error, self.at_work
         )
         self.work.retry.rest(self.work.stop)
-        with self.lock:
-            self.resting -= 1
+        self._count(+1)
 
     def cancel(self) -> None:
         """End the statements, and the transforms in other processes, that are running."""

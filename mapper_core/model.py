@@ -358,6 +358,8 @@ class Plan:
     """Rows per chunk aimed at."""
     chunk_size_reason: str = ""
     """Where the size comes from, when it was chosen and not given."""
+    adaptive: bool = False
+    """Whether only as many workers are at work, of those it has, as make the load faster."""
     snapshot: Snapshot
     data_path: DataPath
     data_path_reason: str
@@ -401,6 +403,9 @@ class Plan:
         shown = [*self.chunks[:edge], None, *self.chunks[-edge:]] if many else self.chunks
         expected = self.expected_rows
         readers, writers = self.connections
+        workers = f"{self.workers},"
+        if self.adaptive and self.workers > 1:
+            workers = f"at most {self.workers}, as many as make the load faster,"
         staged = f", all at once: {_PUBLISHED[self.load_mode]}" if self.stage_table else ""
         target = f"{self.target} ({self.load_mode}{staged})" if self.target else _NO_TARGET
         size = f" ({self.chunk_size_reason})" if self.chunk_size_reason else ""
@@ -412,7 +417,7 @@ class Plan:
             ("snapshot", str(self.snapshot)),
             *([("verified", self.verification)] if self.verification else []),
             ("columns", ", ".join(f"{c.name} {c.type}".strip() for c in self.columns)),
-            ("workers", f"{self.workers}, with {readers} source and {writers} target connections"),
+            ("workers", f"{workers} with {readers} source and {writers} target connections"),
             (
                 "chunks",
                 f"{len(self.chunks)} of about {self.chunk_size:,} rows{size}"

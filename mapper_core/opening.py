@@ -60,7 +60,7 @@ class LoadOptions(TypedDict, total=False):
     snapshot: bool | None
     time_zone: str | None
     enable_parallel: bool | None
-    max_workers: int | None
+    max_workers: int | str | None
     chunk_size: int | str | None
     min_rows_for_parallel: int | None
     enable_retry: bool | None

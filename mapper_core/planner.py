@@ -19,6 +19,12 @@ from .settings import AUTO, Settings
 from .sink import Sink
 from .strategies import Case, choose
 
+# Workers of a load that finds out by itself how many it needs: databases rarely bear more.
+MOST_WORKERS = 16
+
+# Of a stream, which one reader feeds.
+STREAM_WRITERS = 2
+
 # One connection reads, one writes; none is left to hold a snapshot.
 _ONE_PAIR = 2
 
@@ -55,6 +61,9 @@ class Planning:
             path_reason = "a stream is not read twice, and refused rows are told apart as text"
         staged = self.mapping.staged or streamed
         workers = self._workers(division.strategy)
+        if streamed and self.settings.max_workers == AUTO:
+            # All of them write what one reader brings.
+            workers = min(workers, STREAM_WRITERS)
         plan = Plan(
             load_id=self.load_id,
             chunks=division.chunks,
@@ -63,6 +72,7 @@ class Planning:
             strategy_reason=division.reason,
             refused=division.refused,
             workers=workers if streamed else min(workers, len(division.chunks)),
+            adaptive=self.settings.max_workers == AUTO and not streamed,
             chunk_size=size,
             chunk_size_reason=size_reason,
             snapshot=self.snapshot,
@@ -206,7 +216,7 @@ def worker_count(
     }.get(strategy, (1, 1, 0))
     if target is None:
         targets = 0
-    bounds = [settings.max_workers]
+    bounds = [MOST_WORKERS if settings.max_workers == AUTO else int(settings.max_workers)]
     each = sources + (targets if shared else 0)
     if source.limit is not None and each:
         bounds.append((source.limit - 1 - readers) // each)

@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 
 def check_query(record: LoadRecord, mapping: Mapping) -> None:
-    """Raise LedgerError when the load id was given to another query, target or window."""
+    """Raise LedgerError when the id was given to another query, transform, target or window."""
     if record.query_hash != query_hash(mapping):
         msg = (
-            f"load id {record.load_id!r} was used for another query, target or window: take a new"
-            " load id, or repeat the load with what it had"
+            f"load id {record.load_id!r} was used for another query, transform, target or window:"
+            " take a new load id, or repeat the load with what it had"
         )
         raise LedgerError(msg)
 

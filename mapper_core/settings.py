@@ -22,8 +22,8 @@ class Settings:
     """Every setting of a load, resolved and checked."""
 
     enable_parallel: bool = True
-    max_workers: int = max(1, (os.cpu_count() or 2) - 1)
-    """Chunks in flight at once; each holds one source and one target connection."""
+    max_workers: int | Literal["auto"] = max(1, (os.cpu_count() or 2) - 1)
+    """Chunks in flight at once, each with a source and a target connection; "auto" finds out."""
     chunk_size: int | Literal["auto"] = 50_000
     """Rows per chunk; "auto" chooses by the size of the query and of its rows."""
     min_rows_for_parallel: int = 100_000
@@ -70,6 +70,7 @@ _ENVIRONMENT = {
 }
 
 AUTO = "auto"
+_AUTOMATIC = {"chunk_size", "max_workers"}
 
 # How "no limit" is written where there is no None.
 _NO_LIMIT = "none"
@@ -131,7 +132,7 @@ def resolve(
 
 
 def _checked(name: str, origin: str, value: Any, kind: str) -> Any:
-    if name == "chunk_size" and str(value).strip().lower() == AUTO:
+    if name in _AUTOMATIC and str(value).strip().lower() == AUTO:
         return AUTO
     if name == "reject_limit" and (value is None or str(value).strip().lower() == _NO_LIMIT):
         return None

@@ -31,8 +31,18 @@ def query_hash(mapping: Mapping) -> str:
         mapping.publishing.value,
         repr((mapping.primary_key, mapping.order_column)),
         repr((window.column, window.start, window.end)) if window else "",
+        # Not the function, which may have been mended; but rows of two kinds do not make one load.
+        *_kind_of_transform(mapping),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _kind_of_transform(mapping: Mapping) -> tuple[str, ...]:
+    if mapping.transform_batch is not None:
+        return ("transform_batch",)
+    if mapping.transform is None:
+        return ()
+    return ("transformation_func", repr(mapping.transform_columns))
 
 
 def plan_text(plan: Plan) -> str:
@@ -52,6 +62,7 @@ def plan_text(plan: Plan) -> str:
             "data_path": plan.data_path.value,
             "data_path_reason": plan.data_path_reason,
             "workers": plan.workers,
+            "adaptive": plan.adaptive,
             "chunk_size": plan.chunk_size,
             "chunk_size_reason": plan.chunk_size_reason,
             "stage_table": plan.stage_table,
@@ -79,6 +90,7 @@ def plan_from(load_id: str, epoch: int, text: str, chunks: Sequence[tuple[int, s
         data_path=DataPath(found["data_path"]),
         chunk_key=tuple(found["chunk_key"]),
         key_types=tuple(found["key_types"]),
+        adaptive=found.get("adaptive", False),
         **{
             name: found[name]
             for name in (

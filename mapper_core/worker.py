@@ -59,6 +59,8 @@ class Worker:
         self._rows_read: int | None = None
         self._rejected = 0
         self._last_error: str | None = None
+        self.commit_seconds: float | None = None
+        """How long the target took for the COMMIT of the chunk loaded last."""
 
     def __enter__(self) -> "Worker":
         return self
@@ -89,7 +91,7 @@ class Worker:
             StaleLoadError: another run has taken the load over.
         """
         work, begun, started_at = self._work, time.monotonic(), datetime.now(timezone.utc)
-        self._attempts, self._last_error = 0, None
+        self._attempts, self._last_error, self.commit_seconds = 0, None, None
 
         def attempt() -> ChunkResult:
             self._attempts += 1
@@ -146,6 +148,8 @@ class Worker:
                     result = self._load(chunk, piece, sessions, transaction)
                     result = self._signed(result, begun, started_at)
                     self._destination.ledger.finish(transaction, self._work.plan, result)
+                    complete = time.monotonic()
+                self.commit_seconds = time.monotonic() - complete
                 return result
             except ChunkIsFinished:
                 # By another process, or by an attempt of ours that got no answer to its COMMIT.
@@ -299,6 +303,10 @@ class Worker:
                     asker = enter(work.destination.target.open_writer())
             self._opened = Sessions(reader, writer, asker)
         return self._opened
+
+    def rest(self) -> None:
+        """Give back the sessions; the next chunk opens new ones."""
+        self._close()
 
     def _close(self) -> None:
         self._opened = None

@@ -115,7 +115,7 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
     )
     _add_names(how, "chunk-key", "the columns to cut by, instead of the ORDER BY's")
     _add_setting(how, "--chunk-size", "chunk_size", "N|auto", "rows per chunk")
-    _add_setting(how, "--workers", "max_workers", "N", "chunks in flight at once")
+    _add_setting(how, "--workers", "max_workers", "N|auto", "chunks in flight at once")
     _add_setting(
         how, "--min-rows", "min_rows_for_parallel", "N", "a smaller query is loaded in one pass"
     )

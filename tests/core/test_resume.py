@@ -153,7 +153,7 @@ def test_a_load_id_belongs_to_one_query_and_target(orders, source, target, run, 
     """Anything else under it is refused, and nothing is written."""
     load(source, target).raise_for_failures()
 
-    with pytest.raises(LedgerError, match="used for another query, target or window"):
+    with pytest.raises(LedgerError, match="used for another query, transform, target or window"):
         load(source, target, **OTHER[what])
 
     assert [(ROWS,)] == run(target, "select count(*) from orders")
@@ -202,7 +202,7 @@ def test_a_staged_load_begins_anew_at_another_snapshot(orders, source, target, r
     first = load(source, target, transformation_func=refuse_some, **STAGED)
     run(source, "update orders set version = 2")
     with caplog.at_level(logging.WARNING, logger="mapper_core"):
-        second = load(source, target, **STAGED)
+        second = load(source, target, transformation_func=lambda rows: rows, **STAGED)
 
     assert ("failed", False, 8) == (first.status, first.published, first.chunks_succeeded)
     assert ("succeeded", 10, 0) == (second.status, second.chunks_succeeded, second.chunks_skipped)

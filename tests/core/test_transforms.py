@@ -19,7 +19,13 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from mapper_core import SettingsError, TargetError, execute_query_parallel, list_rejects
+from mapper_core import (
+    LedgerError,
+    SettingsError,
+    TargetError,
+    execute_query_parallel,
+    list_rejects,
+)
 from mapper_core import plan as plan_load
 
 from ..waiting import assert_nothing_left, wait_until
@@ -88,6 +94,35 @@ def test_rows_handed_on_arrive_as_they_were(orders, source, target, run, way, sc
     # The only way that makes more of them, and so no row goes on as it was read.
     rows = "(select distinct * from orders)" if way == "one of them twice" else "orders"
     assert run(source, SUM.format("orders")) == run(target, SUM.format(rows))
+
+
+def test_a_value_changed_in_place_is_changed(orders, source, target, run):
+    """The dict of a JSON value is the very object that was read, and says something else now."""
+
+    def mark(rows):
+        for row in rows:
+            row["extra"]["n"] = 0
+        return rows
+
+    loaded(source, target, transformation_func=mark)
+
+    assert [(ROWS,)] == run(target, "select count(*) from orders where extra->>'n' = '0'")
+
+
+def test_a_load_is_not_continued_with_another_kind_of_function(orders, source, target, run):
+    """Its rows would be of two kinds, and travel by another path than was planned."""
+
+    def picky(rows):
+        if any(row["id"] == ROWS for row in rows):
+            raise ValueError("not this one")
+        return rows
+
+    load(source, target, transformation_func=picky, load_id="nightly")
+    with pytest.raises(LedgerError, match="used for another query, transform, target or window"):
+        load(source, target, load_id="nightly")
+    load(source, target, transformation_func=lambda rows: rows, load_id="nightly")
+
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
 
 
 def test_a_function_sees_plain_values(orders, source):
