@@ -125,8 +125,9 @@ class ParallelProcessor:
         """
         with self._opened(source_conn, source_sql, options, load_group) as load:
             plan = load.find().plan
-            if plan.strategy is not StrategyName.STREAM_ONCE:
-                # The reader of a stream is in one lane, and all its writers are too.
+            # The reader of a stream is in one lane, and all its writers are too; and a load that
+            # finds its own pace has one lane, which needs room for that.
+            if plan.strategy is not StrategyName.STREAM_ONCE and not plan.adaptive:
                 plan = replace(plan, workers=workers_per_lane)
             return load.run(plan, plan.chunks[lane::lanes])[1]
 

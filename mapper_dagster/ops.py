@@ -117,7 +117,9 @@ def plan_op(mapping: Mapping) -> dg.OpDefinition:
                 planned = step.processor.plan_load(
                     step.source_url, mapping.source_sql, step.group(load), **step.options(load)
                 )
-            lanes = mapping.lane_count(len(planned.chunks), planned.workers)
+            lanes = mapping.lane_count(
+                len(planned.chunks), 1 if planned.adaptive else planned.workers
+            )
             context.log.info(metadata.plan_line(planned, lanes))
             for lane in range(lanes):
                 key = lane_key(Lane(place, lane, lanes), load.partition_key)
