@@ -87,6 +87,45 @@ def one_stream(expected_rows: int | None = None) -> tuple[Chunk, ...]:
     return (Chunk(STREAM, ChunkKind.STREAM, expected_rows=expected_rows),)
 
 
+def split(
+    chunk: Chunk, cuts: Sequence[tuple[str, ...]], first_id: int, *, weights: int
+) -> tuple[Chunk, ...]:
+    """Tile a chunk of a key or of blocks with parts between cuts that lie in it, ascending.
+
+    Args:
+        chunk: what is to be split.
+        cuts: where; one that comes twice, or that is the chunk's own bound, leaves a part empty.
+        first_id: number of the first part; the others follow.
+        weights: parts that it was meant to make, for what to expect of each.
+
+    >>> [(c.id, c.low, c.high) for c in split(Chunk(1, ChunkKind.BLOCKS), [("8",)], 5, weights=2)]
+    [(5, None, ('8',)), (6, ('8',), None)]
+    """
+    expected = None if chunk.expected_rows is None else -(-chunk.expected_rows // weights)
+    edges = pairwise([chunk.low, *cuts, chunk.high])
+    return tuple(
+        Chunk(number, chunk.kind, low, high, expected)
+        for number, (low, high) in enumerate(edges, start=first_id)
+    )
+
+
+def cuts_of_blocks(chunk: Chunk, parts: int, width: int) -> list[tuple[str, ...]]:
+    """Return where to cut a range of blocks into about equal parts.
+
+    Args:
+        chunk: of blocks.
+        parts: how many it is to become.
+        width: blocks of another chunk, for one without an end.
+
+    >>> cuts_of_blocks(Chunk(1, ChunkKind.BLOCKS, None, ("100",)), 4, 0)
+    [('25',), ('50',), ('75',)]
+    """
+    low = int(chunk.low[0]) if chunk.low else 0
+    blocks = int(chunk.high[0]) - low if chunk.high else width
+    cuts = dict.fromkeys(low + blocks * part // parts for part in range(1, parts))
+    return [(str(cut),) for cut in cuts if cut > low]
+
+
 def _between(
     kind: ChunkKind,
     cuts: Sequence[tuple[str, ...]],

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Condition
 
+from . import pacing
 from .errors import SnapshotLostError, StaleLoadError
-from .model import Chunk
+from .model import Chunk, ChunkKind
 from .pacing import Pace
 from .results import ChunkResult, ChunkStatus
 from .retry import first_line
@@ -21,15 +22,25 @@ logger = logging.getLogger(__name__)
 
 
 def run_chunks(
-    work: Work, chunks: Sequence[Chunk], on_result: Callable[[ChunkResult], None] | None
+    work: Work,
+    chunks: Sequence[Chunk],
+    on_result: Callable[[ChunkResult], None] | None,
+    *,
+    on_split: Callable[[Chunk, Sequence[Chunk]], None] | None = None,
 ) -> list[ChunkResult]:
     """Run the chunks with the plan's workers; return one result for each. Failures are results.
 
-    `on_result` hears of each chunk as it ends, in the thread that ran it.
+    Args:
+        work: what the workers share.
+        chunks: to be loaded, in this order.
+        on_result: hears of each chunk as it ends, in the thread that ran it.
+        on_split: hears of each chunk that lagged behind, and of the parts that were loaded in its
+            place; without it none is split.
     """
     count = min(work.plan.workers, len(chunks))
     pace = Pace(count, time.monotonic()) if work.plan.adaptive else None
-    crew = _Crew(work, on_result, [Worker(work, number + 1) for number in range(count)], pace)
+    workers = [Worker(work, number + 1) for number in range(count)]
+    crew = _Crew(work, on_result, workers, pace, on_split, width=_width(chunks))
     for chunk in chunks:
         crew.queue.put(chunk)
     with cancelling(work.stop, work.should_stop, crew.cancel):
@@ -50,6 +61,14 @@ def run_chunks(
     return crew.results
 
 
+def _width(chunks: Sequence[Chunk]) -> int:
+    """Return how many blocks a chunk of blocks has, by the first of them that has both ends."""
+    for chunk in chunks:
+        if chunk.kind is ChunkKind.BLOCKS and chunk.low and chunk.high:
+            return int(chunk.high[0]) - int(chunk.low[0])
+    return 0
+
+
 @dataclass(slots=True)
 class _Crew:
     work: Work
@@ -57,6 +76,13 @@ class _Crew:
     workers: list[Worker]
     pace: Pace | None = None
     """How many of them should be at work; None for all."""
+    on_split: Callable[[Chunk, Sequence[Chunk]], None] | None = None
+    width: int = 0
+    """Blocks of a chunk, where chunks are of blocks."""
+    splitting: int = 0
+    """Workers that have a chunk in hand and may yet add parts of it to the queue."""
+    rows_per_second: float = 0.0
+    """Of one worker, in the chunk that ended last."""
     queue: "SimpleQueue[Chunk]" = field(default_factory=SimpleQueue)
     results: list[ChunkResult] = field(default_factory=list)
     given_up: Exception | None = None
@@ -70,7 +96,7 @@ class _Crew:
         self._count(+1)
         try:
             with worker:
-                while self._may_go_on(worker) and (chunk := self._next()):
+                while self._may_go_on(worker) and (chunk := self._next_to_load()):
                     if not self._take(worker, chunk):
                         return
         finally:
@@ -106,6 +132,12 @@ class _Crew:
     def _take(self, worker: Worker, chunk: Chunk) -> bool:
         """Load a chunk; return whether the worker can go on."""
         try:
+            try:
+                chunk = self._whole_or_part(worker, chunk)
+            finally:
+                with self.changed:
+                    self.splitting -= 1
+                    self.changed.notify_all()
             result = worker.load(chunk, may_yield=self._yield)
             self._keep_pace(result, worker.commit_seconds)
             self._record(result)
@@ -122,7 +154,40 @@ class _Crew:
             return False
         return True
 
+    def _whole_or_part(self, worker: Worker, chunk: Chunk) -> Chunk:
+        """Split a chunk at the end of the load, when there are fewer left than workers.
+
+        Returns the chunk, or the first of its parts; the others are for whoever is free next.
+        """
+        if self.on_split is None or chunk.kind not in {ChunkKind.BLOCKS, ChunkKind.RANGE}:
+            return chunk
+        at_work = len(self.workers) if self.pace is None else self.pace.wanted
+        unstarted = self.queue.qsize() + 1
+        wanted = pacing.parts_for(unstarted, at_work, chunk.expected_rows, self.rows_per_second)
+        if wanted == 1:
+            return chunk
+        first, *others = worker.split(chunk, wanted, self.width)
+        if others:
+            self.on_split(chunk, [first, *others])
+            for part in others:
+                self.queue.put(part)
+        return first
+
+    def _next_to_load(self) -> Chunk | None:
+        """Take a chunk; at the end of the load wait for those that another worker is about to add.
+
+        Returns None when there are none left, or the load is to stop.
+        """
+        with self.changed:
+            while (chunk := self._next()) is None and self.splitting:
+                self.changed.wait(POLL_SECONDS)
+            if chunk is not None:
+                self.splitting += 1
+        return chunk
+
     def _keep_pace(self, result: ChunkResult, commit_seconds: float | None) -> None:
+        if result.rows_read and result.duration:
+            self.rows_per_second = result.rows_read / result.duration
         if self.pace is None:
             return
         with self.changed:

@@ -9,20 +9,25 @@ finds the chunk finished or writes it.
 
 import json
 from collections.abc import Mapping as Dict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from . import ledger_tables
+from . import chunker, ledger_tables
 from .errors import IncompleteLoadError, LedgerError, StaleLoadError
 from .model import (
     Chunk,
+    ChunkKind,
     Mapping,
     Plan,
     Snapshot,
 )
 from .protocols import Target, Transaction, Writer
 from .results import ChunkResult, ChunkStatus, Reject
-from .stored import chunk_text, instant, plan_from, plan_text, query_hash, snapshot_from
+from .stored import SPLIT_TEXT, chunk_text, instant, plan_from, plan_text, query_hash, snapshot_from
+
+# What `claim.done` says of a chunk that was split: nothing of it is to be done, nor was it loaded.
+_SPLIT = 2
 
 # Missing chunks that an error lists by number.
 _NAMED = 10
@@ -185,15 +190,16 @@ class Ledger:
                 "plan": plan_text(plan),
             },
         )
-        for chunk in plan.chunks:
+        self._store_chunks(transaction, plan.load_id, plan.chunks)
+
+    def _store_chunks(
+        self, transaction: Transaction, load_id: str, chunks: Sequence[Chunk]
+    ) -> None:
+        for chunk in chunks:
             transaction.execute(
                 f"insert into {self._chunk} (load_id, chunk_id, bounds)"
                 " values (:load_id, :chunk_id, :bounds)",
-                {
-                    "load_id": plan.load_id,
-                    "chunk_id": chunk.id,
-                    "bounds": chunk_text(chunk),
-                },
+                {"load_id": load_id, "chunk_id": chunk.id, "bounds": chunk_text(chunk)},
             )
 
     def take_over(self, transaction: Transaction, load_id: str) -> int | None:
@@ -318,6 +324,36 @@ class Ledger:
             },
         )
 
+    def split(
+        self, transaction: Transaction, plan: Plan, chunk: Chunk, cuts: Sequence[tuple[str, ...]]
+    ) -> tuple[Chunk, ...]:
+        """Put parts of a chunk that nobody has begun in its place; return them.
+
+        The chunk's own claim goes with it, so that whoever still has the old plan cannot load it.
+        Raises as `claim` does.
+        """
+        self.claim(transaction, plan, chunk)
+        # Only one at a time counts: the load's own row is shared by those who load chunks.
+        transaction.lock(f"split {plan.load_id}")
+        named = {"load_id": plan.load_id}
+        last = transaction.execute(
+            f"select max(chunk_id) from {self._chunk} where load_id = :load_id", named
+        )[0][0]
+        parts = chunker.split(chunk, cuts, last + 1, weights=len(cuts) + 1)
+        self._store_chunks(transaction, plan.load_id, parts)
+        of_chunk = {**named, "chunk_id": chunk.id}
+        transaction.execute(
+            f"update {self._chunk} set bounds = :bounds"
+            " where load_id = :load_id and chunk_id = :chunk_id",
+            {**of_chunk, "bounds": chunk_text(replace(chunk, kind=ChunkKind.SPLIT))},
+        )
+        transaction.execute(
+            f"update {self._claim} set done = {_SPLIT}"
+            " where load_id = :load_id and chunk_id = :chunk_id",
+            of_chunk,
+        )
+        return parts
+
     def finished(self, transaction: Transaction, load_id: str) -> dict[int, ChunkResult]:
         """Return the finished chunks of a load by their id, as skipped results."""
         rows = transaction.execute(
@@ -417,8 +453,9 @@ class Ledger:
         missing = transaction.execute(
             f"select c.chunk_id from {self._chunk} c left join {self._claim} d"
             " on d.load_id = c.load_id and d.chunk_id = c.chunk_id and d.done = 1"
-            " where c.load_id = :load_id and d.chunk_id is null order by c.chunk_id",
-            {"load_id": plan.load_id},
+            " where c.load_id = :load_id and d.chunk_id is null and c.bounds not like :split"
+            " order by c.chunk_id",
+            {"load_id": plan.load_id, "split": SPLIT_TEXT},
         )
         if missing:
             named = ", ".join(str(row[0]) for row in missing[:_NAMED]) + ", ..." * (

@@ -7,7 +7,7 @@ from datetime import datetime
 from .ledger import Ledger
 from .protocols import Transaction
 from .results import Reject
-from .stored import instant
+from .stored import SPLIT_TEXT, instant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +30,14 @@ def summaries(ledger: Ledger, transaction: Transaction) -> tuple[LoadSummary, ..
     load, chunk, claim = (ledger.names[name] for name in ("load", "chunk", "claim"))
     rows = transaction.execute(
         "select l.load_id, l.target, l.status, l.created_at, l.published_at,"
-        f" (select count(*) from {chunk} c where c.load_id = l.load_id),"
+        f" (select count(*) from {chunk} c where c.load_id = l.load_id"
+        " and c.bounds not like :split),"
         f" (select count(*) from {chunk} c join {claim} d on d.load_id = c.load_id"
         " and d.chunk_id = c.chunk_id where c.load_id = l.load_id and d.done = 1),"
         f" (select sum(d.rows_read) from {claim} d"
         " where d.load_id = l.load_id and d.done = 1)"
-        f" from {load} l order by l.created_at desc, l.load_id"
+        f" from {load} l order by l.created_at desc, l.load_id",
+        {"split": SPLIT_TEXT},
     )
     return tuple(
         LoadSummary(

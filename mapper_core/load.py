@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping as Dict
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from threading import Event
@@ -100,14 +101,17 @@ class Load:
 
         return self._outside_chunks("plan", decide)
 
-    def run(self, plan: Plan, chunks: Sequence[Chunk]) -> tuple[Plan, list[ChunkResult]]:
+    def run(
+        self, plan: Plan, chunks: Sequence[Chunk], *, may_split: bool = False
+    ) -> tuple[Plan, list[ChunkResult]]:
         """Run chunks of the plan, but those the ledger holds.
 
         Returns the plan in force, which reading a stream renews, and a result for every chunk, or
-        for every piece of a stream.
+        for every piece of a stream. With `may_split` the last chunks may come in parts, which are
+        chunks of that plan.
         """
         with self._processes(plan) as processes:
-            return self._run(plan, chunks, processes)
+            return self._run(plan, chunks, processes, may_split=may_split)
 
     @contextmanager
     def _processes(self, plan: Plan) -> "Iterator[TransformProcesses | None]":
@@ -121,7 +125,12 @@ class Load:
             yield processes
 
     def _run(
-        self, plan: Plan, chunks: Sequence[Chunk], processes: "TransformProcesses | None"
+        self,
+        plan: Plan,
+        chunks: Sequence[Chunk],
+        processes: "TransformProcesses | None",
+        *,
+        may_split: bool,
     ) -> tuple[Plan, list[ChunkResult]]:
         finished = self._outside_chunks("read the ledger of", self._finished)
         work = Work(
@@ -142,7 +151,20 @@ class Load:
         skipped = [finished[chunk.id] for chunk in chunks if chunk.id in finished]
         self._expect(len(chunks), skipped)
         todo = [chunk for chunk in chunks if chunk.id not in finished]
-        results = run_chunks(work, todo, self.tracker.record if self.tracker else None)
+        parts: dict[int, Sequence[Chunk]] = {}
+
+        def split(chunk: Chunk, into: Sequence[Chunk]) -> None:
+            parts[chunk.id] = into
+            if self.tracker:
+                self.tracker.expect_more(len(into) - 1)
+
+        results = run_chunks(
+            work,
+            todo,
+            self.tracker.record if self.tracker else None,
+            on_split=split if may_split else None,
+        )
+        plan = _with_parts(plan, parts)
         return plan, sorted([*skipped, *results], key=lambda result: result.chunk_id)
 
     def _run_stream(
@@ -403,6 +425,15 @@ class Load:
             kind = DatabaseUnavailableError if passing else DatabaseError
             msg = f"could not {purpose} load {self.load_id}: {words}"
             raise kind(msg) from error
+
+
+def _with_parts(plan: Plan, parts: Dict[int, Sequence[Chunk]]) -> Plan:
+    """Return the plan with the parts of chunks in the place of those; a part may be split again."""
+    if not parts:
+        return plan
+    known = [*plan.chunks, *(part for of_one in parts.values() for part in of_one)]
+    left = (chunk for chunk in known if chunk.id not in parts)
+    return replace(plan, chunks=tuple(sorted(left, key=lambda chunk: chunk.id)))
 
 
 def _pieces(finished: dict[int, ChunkResult]) -> list[ChunkResult]:

@@ -100,6 +100,7 @@ class ChunkKind(Word):
     BLOCKS = "blocks"  #: rows that lie in blocks `[low, high)` of the table's files
     PAGE = "page"  #: rows `[low, high)` of the ordered query, counted from 0
     STREAM = "stream"  #: every row, by one reader; its pieces are numbered as they come
+    SPLIT = "split"  #: none any more: later chunks have its rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,7 @@ _CHUNK_WORDS = {
     ChunkKind.NULLS: "rows with a NULL in the key",
     ChunkKind.BLOCKS: "blocks {range}",
     ChunkKind.PAGE: "rows {range}",
+    ChunkKind.SPLIT: "no rows: it was split into later chunks",
     ChunkKind.STREAM: "every row, read once and numbered in pieces as they come",
 }
 

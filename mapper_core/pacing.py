@@ -21,6 +21,29 @@ LEAST_SECONDS = 0.4
 SETTLED_SPANS = 20
 
 
+# A part should last at least this long, and have this many rows; else it costs more than it saves.
+LEAST_PART_SECONDS = 0.5
+LEAST_PART_ROWS = 10_000
+
+
+def parts_for(unstarted: int, at_work: int, expected_rows: int | None, rate: float) -> int:
+    """Return into how many parts to split the chunk that is about to be loaded; 1 leaves it whole.
+
+    Args:
+        unstarted: chunks that nobody has begun, that one included.
+        at_work: workers.
+        expected_rows: of the chunk; None when nobody knows.
+        rate: rows a second of one worker, as far as is known; else 0.
+
+    >>> parts_for(1, 4, 10_000_000, 200_000), parts_for(9, 4, 10_000_000, 200_000)
+    (4, 1)
+    """
+    if unstarted >= at_work or not expected_rows or not rate:
+        return 1
+    worthwhile = min(expected_rows / rate / LEAST_PART_SECONDS, expected_rows / LEAST_PART_ROWS)
+    return max(1, min(-(-at_work // unstarted), int(worthwhile)))
+
+
 @dataclass(slots=True)
 class Pace:
     """Begins with few workers, and adds one while that makes the load faster.

@@ -55,7 +55,7 @@ class ParallelProcessor:
             load.read_point() as snapshot,
         ):
             plan, published = load.plan(snapshot)
-            plan, results = load.run(plan, plan.chunks)
+            plan, results = load.run(plan, plan.chunks, may_split=True)
             error, verified = None, load.find().verified if published else ""
             if load.sink and not published and all(chunk.rows_are_in for chunk in results):
                 error, verified = _published(load, plan)

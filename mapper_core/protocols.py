@@ -183,6 +183,14 @@ class Reader(Protocol):
         Otherwise as `read`.
         """
 
+    def cuts_within(
+        self, query: Query, plan: Plan, chunk: Chunk, parts: int
+    ) -> list[tuple[str, ...]]:
+        """Return where to cut a key range into about equal parts, ascending; none if it cannot be.
+
+        Each is a key of one of the chunk's own rows, as one text per key column.
+        """
+
     def cancel(self) -> None:
         """End the statement that is running, from another thread; nothing when none is."""
 

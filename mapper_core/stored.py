@@ -79,7 +79,11 @@ def plan_from(load_id: str, epoch: int, text: str, chunks: Sequence[tuple[int, s
     return Plan(
         load_id=load_id,
         epoch=epoch,
-        chunks=tuple(_chunk_from(chunk_id, bounds) for chunk_id, bounds in chunks),
+        chunks=tuple(
+            chunk
+            for chunk_id, bounds in chunks
+            if (chunk := _chunk_from(chunk_id, bounds)).kind is not ChunkKind.SPLIT
+        ),
         strategy=StrategyName(found["strategy"]),
         refused=tuple((StrategyName(name), why) for name, why in found["refused"]),
         columns=_columns_from(found["columns"]),
@@ -120,6 +124,10 @@ def snapshot_from(text: str) -> Snapshot:
 def chunk_text(chunk: Chunk) -> str:
     """Write a chunk's bounds as JSON."""
     return json.dumps([chunk.kind.value, chunk.low, chunk.high, chunk.expected_rows])
+
+
+# How the text of a chunk begins that was split, for SQL's LIKE.
+SPLIT_TEXT = json.dumps([ChunkKind.SPLIT.value])[:-1] + ",%"
 
 
 def _chunk_from(chunk_id: int, bounds: str) -> Chunk:

@@ -58,6 +58,11 @@ class ProgressTracker:
         with self._lock:
             self._total_chunks = total_chunks
 
+    def expect_more(self, chunks: int) -> None:
+        """Note that the load has that many more chunks than was known."""
+        with self._lock:
+            self._total_chunks += chunks
+
     def record(self, result: ChunkResult) -> None:
         """Note that a chunk has ended, and tell the callback."""
         with self._lock:

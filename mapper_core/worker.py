@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from . import intake, rejects
+from . import chunker, intake, rejects
 from .batches import Batch, Piece
 from .errors import SnapshotLostError, StaleLoadError, TransferError
 from .ledger import ChunkIsFinished
@@ -255,7 +255,10 @@ class Worker:
         assert writer is not None  # noqa: S101 - for the type checker
         with writer.begin() as transaction:
             found = self._destination.ledger.finished(transaction, self._work.plan.load_id)
-        result = found[chunk.id]
+        # One that another process has split is nobody's to load any more.
+        result = found.get(chunk.id) or ChunkResult(
+            chunk_id=chunk.id, status=ChunkStatus.SKIPPED, rows_read=0
+        )
         return replace(
             result,
             status=ChunkStatus.SUCCEEDED if ours else ChunkStatus.SKIPPED,
@@ -303,6 +306,41 @@ class Worker:
                     asker = enter(work.destination.target.open_writer())
             self._opened = Sessions(reader, writer, asker)
         return self._opened
+
+    def split(self, chunk: Chunk, parts: int, width: int) -> tuple[Chunk, ...]:
+        """Put parts in the place of a chunk that nobody has begun; return them, or just the chunk.
+
+        Args:
+            chunk: of a key, or of blocks.
+            parts: how many there should be.
+            width: blocks of another chunk, for one of blocks without an end.
+        """
+        try:
+            return self._split(chunk, parts, width)
+        except Exception as error:  # noqa: BLE001 - it is loaded as it is, and then says what is wrong
+            logger.debug("chunk %d could not be split: %r", chunk.id, error)
+            self._close()
+            return (chunk,)
+
+    def _split(self, chunk: Chunk, parts: int, width: int) -> tuple[Chunk, ...]:
+        sessions, work = self._open(), self._work
+        if chunk.kind is ChunkKind.BLOCKS:
+            cuts = chunker.cuts_of_blocks(chunk, parts, width)
+        elif sessions.reader is not None:
+            cuts = sessions.reader.cuts_within(work.query, work.plan, chunk, parts)
+        else:
+            cuts = []
+        if not cuts or sessions.writer is None:
+            return (chunk,)
+        with sessions.writer.begin() as transaction:
+            made = self._destination.ledger.split(transaction, work.plan, chunk, cuts)
+        logger.info(
+            "load %s: chunk %d, which lagged behind, was split into %d",
+            work.plan.load_id,
+            chunk.id,
+            len(made),
+        )
+        return made
 
     def rest(self) -> None:
         """Give back the sessions; the next chunk opens new ones."""

@@ -9,8 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mapper_core import execute_query_parallel
+from mapper_core import ProgressSnapshot, adapters, execute_query_parallel, pacing
 from mapper_core import plan as plan_load
+from mapper_core.chunker import cuts_of_blocks, split
+from mapper_core.connections import opener_of
+from mapper_core.history import loads as list_loads
+from mapper_core.ledger import ChunkIsFinished, Ledger
+from mapper_core.model import Chunk, ChunkKind
 from mapper_core.pacing import Pace
 
 from ..waiting import assert_nothing_left
@@ -148,3 +153,141 @@ def test_workers_that_rest_leave_the_others_to_finish(orders, source, target, ru
         **{**OPTIONS, "should_stop": lambda: True},
     )
     assert stopped.status == "stopped"
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 10**8), st.floats(0, 1e7))
+def test_parts_are_worth_their_trouble(unstarted, at_work, rows, rate):
+    """As many as there are idle workers, none of them tiny, so that splitting comes to an end."""
+    parts = pacing.parts_for(unstarted, at_work, rows, rate)
+
+    assert 1 <= parts <= at_work
+    if unstarted >= at_work:
+        assert parts == 1
+    if parts > 1:
+        assert rows / parts >= pacing.LEAST_PART_ROWS
+        assert rows / parts / rate >= pacing.LEAST_PART_SECONDS
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Chunks are split however short they are."""
+    monkeypatch.setattr(pacing, "LEAST_PART_SECONDS", 1e-9)
+    monkeypatch.setattr(pacing, "LEAST_PART_ROWS", 200)
+
+
+SPLIT = {**OPTIONS, "max_workers": 3, "chunk_size": 1_200}
+
+
+@pytest.mark.parametrize("mode", ["append", "replace"])
+@pytest.mark.parametrize("strategy", ["key", "physical"])
+def test_the_last_chunks_are_split_and_every_row_comes_once(
+    eager, orders, source, target, run, strategy, mode
+):
+    """Parts tile the chunk; ledger, result and progress speak of them and no more of it."""
+    seen: list[ProgressSnapshot] = []
+    result = execute_query_parallel(
+        source,
+        "select * from orders",
+        target_conn=target,
+        **{**SPLIT, "strategy": strategy, "load_mode": mode, "enable_progress": True},
+        progress_callback=seen.append,
+    )
+
+    assert result.status == "succeeded"
+    assert [(6000, 6000)] == run(target, "select count(*), count(distinct id) from orders")
+    assert 6000 == result.total_rows_successful
+    split = run(target, "select count(*) from mapper.claim where done = 2")[0][0]
+    assert split > 0
+    finished = run(target, "select chunk_id from mapper.claim where done = 1 order by 1")
+    assert [(chunk.chunk_id,) for chunk in result.chunk_results] == finished
+    assert (seen[-1].completed_chunks, seen[-1].total_chunks) == (len(finished), len(finished))
+    (summary,) = list_loads(target)
+    assert summary.chunks_planned == summary.chunks_finished == len(finished)
+
+
+def test_a_load_is_continued_in_the_parts_that_are_left(eager, orders, source, target, run):
+    """A part that failed is loaded later; those that did not are not loaded again."""
+    wrong = [True]
+
+    def picky(rows):
+        if wrong[0] and any(row["id"] == 6000 for row in rows):
+            raise ValueError("not yet")
+        return rows
+
+    options = {**SPLIT, "load_id": "nightly", "transformation_func": picky}
+    first = execute_query_parallel(source, "select * from orders", target_conn=target, **options)
+    wrong[0] = False
+    second = execute_query_parallel(source, "select * from orders", target_conn=target, **options)
+
+    assert run(target, "select count(*) > 0 from mapper.claim where done = 2") == [(True,)]
+    assert (first.status, second.status) == ("partial", "succeeded")
+    assert second.chunks_succeeded == first.chunks_failed
+    assert second.chunks_skipped == first.chunks_succeeded
+    assert [(6000, 6000)] == run(target, "select count(*), count(distinct id) from orders")
+
+
+def test_who_still_has_the_old_plan_cannot_load_a_chunk_that_was_split(orders, source, target, run):
+    """Its claim is taken; so is that of a second one who would split it."""
+
+    def wrong(_):
+        raise ValueError("not yet")
+
+    options = {**SPLIT, "load_id": "nightly", "transformation_func": wrong}
+    execute_query_parallel(source, "select * from orders", target_conn=target, **options)
+    opened = adapters.database(opener_of(target, role="target"), application="", time_zone=None)
+    ledger = Ledger(opened, "mapper")
+    with opened.open_writer() as writer:
+        with writer.begin() as transaction:
+            found = ledger.find(transaction, "nightly")
+            assert found
+            old = found.plan
+            parts = ledger.split(transaction, old, old.chunks[1], [("2000",)])
+        with pytest.raises(ChunkIsFinished), writer.begin() as transaction:
+            ledger.claim(transaction, old, old.chunks[1])
+        with pytest.raises(ChunkIsFinished), writer.begin() as transaction:
+            ledger.split(transaction, old, old.chunks[1], [("1800",)])
+        with writer.begin() as transaction:
+            found = ledger.find(transaction, "nightly")
+
+    assert found
+    now = found.plan
+    assert [old.chunks[0], *old.chunks[2:], *parts] == list(now.chunks)
+    options["transformation_func"] = lambda rows: rows
+    result = execute_query_parallel(source, "select * from orders", target_conn=target, **options)
+    assert result.status == "succeeded"
+    assert [(6000, 6000)] == run(target, "select count(*), count(distinct id) from orders")
+
+
+@given(
+    st.lists(st.integers(-5, 30), min_size=1, max_size=60),
+    st.integers(1, 6),
+    st.data(),
+)
+def test_parts_hold_each_row_of_their_chunk_once(keys, parts, data):
+    """Whatever rows the cuts are taken from, heavy keys and the outermost ones included."""
+    low, high = min(keys), max(keys) + 1
+    chunk = Chunk(3, ChunkKind.RANGE, (str(low),), (str(high),), len(keys))
+    cuts = sorted(data.draw(st.lists(st.sampled_from(keys), max_size=parts)))
+
+    made = split(chunk, [(str(cut),) for cut in cuts], 10, weights=parts)
+
+    for key in keys:
+        holds = [
+            part
+            for part in made
+            if part.low and part.high and int(part.low[0]) <= key < int(part.high[0])
+        ]
+        assert len(holds) == 1
+    assert [part.id for part in made] == list(range(10, 11 + len(cuts)))
+
+
+@given(st.integers(0, 1000), st.integers(1, 1000), st.integers(1, 50))
+def test_blocks_are_cut_where_they_are(low, blocks, parts):
+    """Cuts ascend strictly and lie inside."""
+    chunk = Chunk(1, ChunkKind.BLOCKS, (str(low),), (str(low + blocks),))
+
+    cuts = [int(cut) for (cut,) in cuts_of_blocks(chunk, parts, 0)]
+
+    assert all(low < cut < low + blocks for cut in cuts)
+    assert sorted(set(cuts)) == cuts
+    assert len(cuts) == min(parts, blocks) - 1

@@ -77,6 +77,21 @@ class PostgreSQLReader:
         # A page ends behind its last row, not behind its last count.
         return int(self._run(f"select count(*) from (select from {rows}) r").fetchone()[0])
 
+    def cuts_within(
+        self, query: Query, plan: Plan, chunk: Chunk, parts: int
+    ) -> list[tuple[str, ...]]:
+        keys = key_columns(plan.chunk_key)
+        texts = ", ".join(f"{key}::text" for key in keys)
+        rows = self._statements.rows(query, plan, chunk)
+        found = []
+        for part in range(1, parts):
+            asked = (
+                f"select {texts} from {rows} order by {', '.join(keys)}"
+                f" offset {(chunk.expected_rows or 0) * part // parts} limit 1"
+            )
+            found += self._run(asked).fetchall()
+        return [tuple(map(str, key)) for key in found]
+
     def checksum(
         self,
         query: Query,
