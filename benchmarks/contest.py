@@ -29,8 +29,14 @@ class Entry:
     """How many rows it is to bring, where these are not all."""
 
 
-def compete(entries: Sequence[Entry], lines: Lines, rounds: int, progress: Progress) -> Costs:
-    """Run each entry once a round into an empty target.
+def compete(
+    entries: Sequence[Entry],
+    lines: Lines,
+    rounds: int,
+    progress: Progress,
+    check: Callable[[], None] | None = None,
+) -> Costs:
+    """Run each entry once a round into an empty target, and `check` what it brought.
 
     Raises RuntimeError when one did not bring its rows.
     """
@@ -40,6 +46,8 @@ def compete(entries: Sequence[Entry], lines: Lines, rounds: int, progress: Progr
             lines.empty()
             cost = entry.run()
             lines.check(entry.rows)
+            if check:
+                check()
             costs[entry.label].append(cost)
             progress(f"round {number + 1}: {entry.label}: {cost.wall:.2f} s")
     return costs
@@ -63,6 +71,25 @@ def ours(
     }
     command = [sys.executable, "-m", "benchmarks.ours", json.dumps(given)]
     return processes.run([[command]], server)
+
+
+def able(
+    entries: Sequence[Entry], lines: Lines, progress: Progress
+) -> tuple[list[Entry], dict[str, str]]:
+    """Run each once for nothing; return those that brought their rows, and why others did not.
+
+    One that cannot do it must not end the others' rounds.
+    """
+    found, failed = [], {}
+    for entry in entries:
+        try:
+            compete([entry], lines, 1, progress)
+        except RuntimeError as error:
+            failed[entry.label] = str(error)
+            progress(f"{entry.label}: {error}")
+        else:
+            found.append(entry)
+    return found, failed
 
 
 def told(cost: Cost) -> Told:

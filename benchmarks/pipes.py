@@ -47,7 +47,9 @@ class Pair:
 PAIRS = tuple(Pair(split, workers) for split in SPLITS for workers in WORKERS)
 
 
-def measure(lines: Lines, rounds: int, progress: given.Progress) -> Costs:
+def measure(
+    lines: Lines, rounds: int, progress: given.Progress, pairs: Sequence[Pair] = PAIRS
+) -> Costs:
     """Load by each of the entries, once a round."""
     meter = processes.Server(lines.source)
 
@@ -56,10 +58,10 @@ def measure(lines: Lines, rounds: int, progress: given.Progress) -> Costs:
         return contest.ours(lines, meter, options, sql=SELECT)
 
     # The pipes are given their ranges, and ours is not: it plans.
-    ranges = {pair: split_into(lines, pair.split, pair.workers) for pair in PAIRS}
+    ranges = {pair: split_into(lines, pair.split, pair.workers) for pair in pairs}
     entries = [
         entry
-        for pair in PAIRS
+        for pair in pairs
         for entry in (
             Entry(pair.ours, partial(ours, pair)),
             Entry(pair.pipes, partial(pipe, lines, meter, ranges[pair])),
@@ -108,10 +110,10 @@ def pipe(lines: Lines, meter: processes.Server, conditions: Sequence[str]) -> pr
     )
 
 
-def tables(costs: Costs) -> tuple[str, str]:
+def tables(costs: Costs, pairs: Sequence[Pair] = PAIRS) -> tuple[str, str]:
     """Return the two tables of the report: time, and CPU."""
     times, work = [], []
-    for pair in PAIRS:
+    for pair in pairs:
         ours, pipes = costs[pair.ours], costs[pair.pipes]
         times.append(
             [
@@ -128,6 +130,7 @@ def tables(costs: Costs) -> tuple[str, str]:
                 pair.label,
                 report.seconds([cost.client for cost in pipes]),
                 report.seconds([cost.client for cost in ours]),
+                report.seconds([contest.told(cost)["cpu"] for cost in ours]),
                 f"{1 / contest.ratio(ours, pipes, lambda cost: cost.client):.2f}",
                 report.seconds([cost.server for cost in pipes]),
                 report.seconds([cost.server for cost in ours]),
@@ -145,6 +148,7 @@ def tables(costs: Costs) -> tuple[str, str]:
                 "split",
                 "psql, CPU s",
                 "ours, CPU s",
+                "its load, CPU s",
                 "ours / psql",
                 "server for psql, CPU s",
                 "server for ours, CPU s",

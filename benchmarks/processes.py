@@ -116,6 +116,6 @@ def _start(
 
 
 def _reason(complaints: str) -> str:
-    """Return the last line that says something."""
+    """Return the last line that says something, without where the project lies."""
     lines = [line.strip() for line in complaints.splitlines() if line.strip()]
-    return lines[-1] if lines else "it failed without a word"
+    return lines[-1].replace(f"{ROOT}/", "") if lines else "it failed without a word"
