@@ -29,13 +29,14 @@ check: $(INSTALLED)  ## Lint, format, types, layers
 	$(PY) -m mypy mapper_core mapper_dagster demo benchmarks tests
 	$(VENV)/bin/lint-imports
 
-bench: $(INSTALLED)  ## Measure what planning costs; ROWS=... for fewer than 6 million
+bench: $(INSTALLED)  ## Measure everything; WHAT=pipes,... for some, ROWS=... for fewer than 6 million
 	@$(PY) -m pip install --quiet --quiet --editable '.[bench]'
-	@$(PY) -m benchmarks.planning $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+	@$(PY) -m benchmarks $(if $(WHAT),--what $(WHAT)) $(if $(ROWS),--rows $(ROWS)) \
+		$(if $(ROUNDS),--rounds $(ROUNDS))
 
 clean:  ## Remove what the other targets made, the demo's data included
 	@if [ -d .demo ] && [ -x $(PY) ]; then $(PY) -m demo.server --stop; fi
-	rm -rf .demo $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
+	rm -rf .demo .bench $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
 		.hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,32 +1,27 @@
 """What planning costs, as a share of the load that it plans, for each strategy and kind of key.
 
-`make bench` runs it over 6 million rows, `make bench ROWS=600000` over fewer. Everything that is
+`make bench WHAT=planning` runs it over 6 million rows, with ROWS=600000 over fewer. Everything that is
 compared is measured in one run, in turns.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from benchmarks import report, server
+from benchmarks import given, report, server
+from benchmarks.given import Progress
 from mapper_core import Plan, execute_query_parallel, plan
 from mapper_core.adapters.postgresql import cuts
 from mapper_core.opening import LoadOptions
 from mapper_core.results import ChunkResult
 
-DOCS = Path(__file__).parents[1] / "docs" / "benchmarks"
-
 # Plans for each load: they are short, and the shortest times are the least sure ones.
 PLANS = 3
-
-Progress = Callable[[str], None]
 
 # Four lines an order. Two columns have few heavy values and many light ones: of `partkey`, which
 # has an index, a quarter of the rows has one sixtieth of the values.
@@ -368,7 +363,7 @@ def _ratio(way: Way, ways: Sequence[Way]) -> float:
 
 _PAGE = """# What planning costs
 
-`make bench ROWS={rows}` writes this page anew.
+`make bench WHAT=planning ROWS={rows}` writes this page anew.
 
 {rows:,} rows of a table like TPC-H's `lineitem` in chunks of {chunk_size:,}, two workers, one snapshot, the ledger on.
 Source and target are two databases of one server (for `same_database` one database); the target has no index and is
@@ -407,30 +402,21 @@ _SAMPLING = "From 2 million rows on the keys of a sample of the table's blocks a
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=6_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page and the plot")
-    given = parser.parse_args(arguments)
-    begun = time.monotonic()
-
-    def progress(words: str) -> None:
-        print(f"{time.monotonic() - begun:6.0f} s  {words}", flush=True)
-
+    asked = given.read(__doc__, arguments, rounds=3)
+    progress = given.clock()
     with server.running() as make_database:
-        setting = Setting(make_database("source"), make_database("target"), given.rows)
+        setting = Setting(make_database("source"), make_database("target"), asked.rows)
         prepare(setting)
-        progress(f"{given.rows:,} rows are there")
+        progress(f"{asked.rows:,} rows are there")
         samples = check_samples(setting, progress)
-        ways = compare_ways(setting, given.rounds, progress)
-        measured = measure(setting, given.rounds, progress)
-        with closing(_connect(setting.source)) as source:
-            machine = report.machine(source, server.SETTINGS)
+        ways = compare_ways(setting, asked.rounds, progress)
+        measured = measure(setting, asked.rounds, progress)
+        machine = report.machine_of(setting.source, server.SETTINGS)
     loads, compared, sampled = tables(measured, ways, samples)
     page = _PAGE.format(
-        rows=given.rows,
+        rows=asked.rows,
         chunk_size=setting.chunk_size,
-        rounds=given.rounds,
+        rounds=asked.rounds,
         machine=machine,
         loads=loads,
         compared=compared,
@@ -438,11 +424,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sampling=_SAMPLING,
     )
     print(f"\n{loads}\n\n{compared}\n\n{sampled}\n")
-    given.docs.mkdir(parents=True, exist_ok=True)
-    (given.docs / "planning.md").write_text(page)
+    (asked.docs / "planning.md").write_text(page)
     report.bars(
-        given.docs / "planning.svg",
-        f"Planning {given.rows:,} rows in chunks of {setting.chunk_size:,}",
+        asked.docs / "planning.svg",
+        f"Planning {asked.rows:,} rows in chunks of {setting.chunk_size:,}",
         [each.label for each in measured],
         {
             "planning, % of the load": [100 * each.share for each in measured],

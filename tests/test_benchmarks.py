@@ -1,9 +1,22 @@
 """The benchmarks run, on a few thousand rows and for no timing's sake."""
 
+import sys
+
 import psycopg
 import pytest
 
-from benchmarks import planning, report
+from benchmarks import (
+    contest,
+    costs,
+    lineitem,
+    peers,
+    pipes,
+    planning,
+    processes,
+    report,
+    transforms,
+)
+from mapper_core import LoadOptions
 
 ROWS = 6_000
 
@@ -14,6 +27,12 @@ def setting(source, target):
     setting = planning.Setting(source, target, ROWS, chunks=6)
     planning.prepare(setting)
     return setting
+
+
+@pytest.fixture
+def lines(source, target):
+    """A small `lineitem` by its generator, and its target."""
+    return lineitem.prepare(source, target, ROWS)
 
 
 def test_planning_is_measured_for_every_strategy(setting):
@@ -44,3 +63,101 @@ def test_the_machine_is_told_without_its_names(source):
     assert "cores" in told
     assert "PostgreSQL 18" in told
     assert "/" not in told
+
+
+def test_pipes_and_ours_bring_the_same_rows(lines):
+    """At both splits; that every row came is checked by each run itself."""
+    pairs = [pipes.Pair("key", 2), pipes.Pair("ctid", 1)]
+    said: list[str] = []
+
+    found = pipes.measure(lines, 1, said.append, pairs)
+    times, work = pipes.tables(found, pairs)
+
+    assert {label for pair in pairs for label in (pair.ours, pair.pipes)} == set(found)
+    assert all(pair.label in times and pair.label in work for pair in pairs)
+    assert len(said) == len(found)
+    assert contest.told(found[pairs[0].ours][0])["rows"] == lines.rows
+    assert all(cost.client > 0 and cost.peak > 0 for (cost,) in found.values())
+
+
+@pytest.mark.parametrize("split", list(pipes.SPLITS))
+def test_the_parts_of_a_split_are_the_table(lines, run, split):
+    """No row is in two parts or in none, and no part is far from even."""
+    conditions = pipes.split_into(lines, split, 4)
+
+    sizes = [lineitem.count(lines.source, f"{lineitem.SELECT} where {each}") for each in conditions]
+
+    assert sum(sizes) == lines.rows
+    assert max(sizes) < 1.3 * lines.rows / 4
+
+
+def test_a_program_that_cannot_run_is_told_and_the_others_go_on(lines):
+    """It is told with its own words, or with what is not there."""
+    absent = peers.Peer("absent", "classic", program="no-such-program")
+    broken = peers.Peer("broken", "no_such_script")
+    classic = next(peer for peer in peers.PEERS if peer.script == "classic")
+
+    found, missing = peers.commands([absent, broken, classic], print)
+    took, rows, failed = peers.measure(lines, found, 1, print)
+    table = peers.table(took, rows)
+
+    assert missing == {"absent": "there is no no-such-program on this machine"}
+    assert "no_such_script" in failed["broken"]
+    assert set(took) == {peers.OURS, peers.PSQL, classic.label}
+    assert rows[classic.label] < rows[peers.OURS] == lines.rows
+    assert all(label in table for label in took)
+
+
+def test_rows_arrive_as_they_were_changed(lines):
+    """By ours, in each way that this version has, and by the classic way."""
+    meter = processes.Server(lines.source)
+    known = LoadOptions.__annotations__
+    ways = [
+        way
+        for way in (transforms.DICTS, transforms.NAMED, transforms.ARROW)
+        if {way.function[0], *way.options} <= set(known)
+    ]
+    classic = transforms.PEERS_BY_ROW[0]
+    entries = [
+        *transforms.ours(lines, meter, ways),
+        *transforms.others(lines, meter, {classic: sys.executable}),
+    ]
+
+    found = transforms.measure(lines, entries, 1, print)
+    table = transforms.table(found, lines.rows, transforms.DICTS.label)
+
+    assert set(found) == {*(way.label for way in ways), classic.label}
+    assert all(label in table for label in found)
+
+
+def test_rows_that_were_not_changed_are_noticed(lines):
+    """A function that was never called must not count as a fast one."""
+    pipes.pipe(lines, processes.Server(lines.source), ["true"])
+
+    with pytest.raises(RuntimeError, match="not changed"):
+        transforms.check(lines)
+
+
+def test_rows_that_did_not_come_are_noticed(lines):
+    """A part of the rows must not count as a fast load of all."""
+    pipes.pipe(lines, processes.Server(lines.source), ["l_linenumber = 1"])
+
+    with pytest.raises(RuntimeError, match="rows of"):
+        lines.check()
+
+
+def test_what_loads_cost_is_measured(lines):
+    """Chunks, growth, small loads and the import, each with the numbers that its table needs."""
+    by_chunks = costs.chunks(lines, 1, print)
+    growths = costs.GROWTHS[:1]
+    by_rows, rows = costs.grow(lines, 1, print, growths)
+    small = costs.small_loads(lines, 1, print)
+    imported = costs.imports(lines.source, 1, print)
+
+    large, many = (contest.told(by_chunks[label][0]) for label in (costs.LARGE, costs.SMALL))
+    assert large["chunks"] < many["chunks"]
+    assert len(rows) == 2
+    assert max(rows.values()) == lines.rows
+    assert "CPU" in costs.chunk_table(by_chunks)
+    assert all(label in costs.growth_table(by_rows, rows, growths) for label in rows)
+    assert "import" in costs.fixed_table(small, imported)
