@@ -44,10 +44,13 @@ def compete(
     for number in range(rounds):
         for entry in Random(number).sample(entries, len(entries)):
             lines.empty()
-            cost = entry.run()
-            lines.check(entry.rows)
-            if check:
-                check()
+            try:
+                cost = entry.run()
+                lines.check(entry.rows)
+                if check:
+                    check()
+            except RuntimeError as error:
+                raise RuntimeError(f"{entry.label}: {error}") from error
             costs[entry.label].append(cost)
             progress(f"round {number + 1}: {entry.label}: {cost.wall:.2f} s")
     return costs
@@ -74,7 +77,10 @@ def ours(
 
 
 def able(
-    entries: Sequence[Entry], lines: Lines, progress: Progress
+    entries: Sequence[Entry],
+    lines: Lines,
+    progress: Progress,
+    check: Callable[[], None] | None = None,
 ) -> tuple[list[Entry], dict[str, str]]:
     """Run each once for nothing; return those that brought their rows, and why others did not.
 
@@ -83,10 +89,10 @@ def able(
     found, failed = [], {}
     for entry in entries:
         try:
-            compete([entry], lines, 1, progress)
+            compete([entry], lines, 1, progress, check)
         except RuntimeError as error:
-            failed[entry.label] = str(error)
-            progress(f"{entry.label}: {error}")
+            failed[entry.label] = str(error).removeprefix(f"{entry.label}: ")
+            progress(str(error))
         else:
             found.append(entry)
     return found, failed

@@ -69,7 +69,7 @@ PEERS = (
     ),
     # Later wheels bring no program, and fetch it when they are first used.
     Peer("Sling", "sling_run", ("sling-linux-amd64",), share=SLOW),
-    Peer("Spark JDBC", "spark_jdbc", ("pyspark",), share=SLOW, program="java"),
+    Peer("Spark JDBC", "spark_jdbc", ("pyspark",), program="java"),
     Peer("pandas to_sql", "pandas_sql", ("pandas", "sqlalchemy", "psycopg2-binary"), share=SLOW),
 )
 

@@ -170,10 +170,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lines = lineitem.prepare(make_database("source"), make_database("target"), rows)
         progress(f"{lines.rows:,} rows are there")
         meter = processes.Server(lines.source)
-        able, failed = contest.able(others(lines, meter, by_row), lines, progress)
-        row_costs = measure(lines, [*ours(lines, meter, BY_ROW), *able], asked.rounds, progress)
-        able, not_able = contest.able(others(lines, meter, by_batch), lines, progress)
-        batch_costs = measure(lines, [*ours(lines, meter, BY_BATCH), *able], asked.rounds, progress)
+        changed = partial(check, lines)
+        rows_able, failed = contest.able(others(lines, meter, by_row), lines, progress, changed)
+        row_costs = measure(
+            lines, [*ours(lines, meter, BY_ROW), *rows_able], asked.rounds, progress
+        )
+        batch_able, not_able = contest.able(
+            others(lines, meter, by_batch), lines, progress, changed
+        )
+        batch_costs = measure(
+            lines, [*ours(lines, meter, BY_BATCH), *batch_able], asked.rounds, progress
+        )
         machine = report.machine_of(lines.source, server.SETTINGS)
     tables = (
         table(row_costs, lines.rows, DICTS.label),
