@@ -20,6 +20,7 @@ from .errors import (
     TargetError,
     TransferError,
     TransformError,
+    TransformProcessError,
     VerificationError,
 )
 from .model import (
@@ -82,6 +83,7 @@ __all__ = [
     "TargetError",
     "TransferError",
     "TransformError",
+    "TransformProcessError",
     "TransformScope",
     "Verification",
     "VerificationError",

@@ -393,9 +393,9 @@ def test_processes_that_run_one_load_at_once_load_it_once(orders, source, target
     assert multiset(source, SAME) == multiset(target, SAME)
 
 
-@pytest.mark.parametrize(("scope", "sizes"), [("chunk", {500}), ("batch", {500})])
-def test_a_transform_sees_every_row_once_in_bounded_groups(orders, source, target, scope, sizes):
-    """Pieces take the place of chunks."""
+@pytest.mark.parametrize("scope", ["chunk", "batch"])
+def test_a_transform_sees_every_row_once_in_bounded_groups(orders, source, target, scope):
+    """Pieces take the place of chunks; batches are parts of them."""
     groups: list[int] = []
 
     def double(rows):
@@ -410,7 +410,9 @@ def test_a_transform_sees_every_row_once_in_bounded_groups(orders, source, targe
         result.rows_written,
     )
     assert ROWS == sum(groups)
-    assert sizes == set(groups)
+    assert max(groups) <= 500
+    if scope == "chunk":
+        assert {500} == set(groups)
     twice = "select id, note, 2 as version, at from orders, generate_series(1, 2)"
     assert multiset(source, twice) == multiset(target, SAME)
 
