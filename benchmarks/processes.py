@@ -38,21 +38,29 @@ class Server:
 
     def __init__(self, url: str) -> None:
         with psycopg.connect(url) as connection:
-            self._postmaster = psutil.Process(connection.info.backend_pid).parent()
+            backend = psutil.Process(connection.info.backend_pid)
+            self._postmaster = psutil.Process(backend.ppid())
 
     def cpu(self) -> float:
         """Return the CPU seconds of all its processes so far, ended ones included."""
-        if self._postmaster is None:
-            raise RuntimeError("the server is not on this machine")
-        ended = self._postmaster.cpu_times()
-        seconds = ended.children_user + ended.children_system
-        for process in self._postmaster.children():
-            try:
-                alive = process.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            seconds += alive.user + alive.system
-        return float(seconds)
+        while True:
+            ended = self._ended()
+            alive = sum(map(_seconds, self._postmaster.children()))
+            # One that ends in between would be counted twice or never.
+            if self._ended() == ended:
+                return ended + alive
+
+    def _ended(self) -> float:
+        times = self._postmaster.cpu_times()
+        return float(times.children_user + times.children_system)
+
+
+def _seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def run(

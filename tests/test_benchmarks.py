@@ -1,6 +1,7 @@
 """The benchmarks run, on a few thousand rows and for no timing's sake."""
 
 import sys
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -29,10 +30,18 @@ def setting(source, target):
     return setting
 
 
-@pytest.fixture
-def lines(source, target):
-    """A small `lineitem` by its generator, and its target."""
-    return lineitem.prepare(source, target, ROWS)
+@pytest.fixture(scope="module")
+def lines(server):
+    """A small `lineitem`, and its target; once, for its generator takes seconds to start."""
+    address = f"postgresql://postgres@/{{}}?host={quote(server, safe='')}"
+    names = ("lines_source", "lines_target")
+    with psycopg.connect(address.format("postgres"), autocommit=True) as admin:
+        for name in names:
+            admin.execute(f"create database {name} template template0")
+        source, target = map(address.format, names)
+        yield lineitem.prepare(source, target, ROWS)
+        for name in names:
+            admin.execute(f"drop database {name} with (force)")
 
 
 def test_planning_is_measured_for_every_strategy(setting):
@@ -81,7 +90,7 @@ def test_pipes_and_ours_bring_the_same_rows(lines):
 
 
 @pytest.mark.parametrize("split", list(pipes.SPLITS))
-def test_the_parts_of_a_split_are_the_table(lines, run, split):
+def test_the_parts_of_a_split_are_the_table(lines, split):
     """No row is in two parts or in none, and no part is far from even."""
     conditions = pipes.split_into(lines, split, 4)
 
@@ -132,6 +141,7 @@ def test_rows_arrive_as_they_were_changed(lines):
 
 def test_rows_that_were_not_changed_are_noticed(lines):
     """A function that was never called must not count as a fast one."""
+    lines.empty()
     pipes.pipe(lines, processes.Server(lines.source), ["true"])
 
     with pytest.raises(RuntimeError, match="not changed"):
@@ -140,6 +150,7 @@ def test_rows_that_were_not_changed_are_noticed(lines):
 
 def test_rows_that_did_not_come_are_noticed(lines):
     """A part of the rows must not count as a fast load of all."""
+    lines.empty()
     pipes.pipe(lines, processes.Server(lines.source), ["l_linenumber = 1"])
 
     with pytest.raises(RuntimeError, match="rows of"):
