@@ -49,14 +49,7 @@ class RowStep:
     def apply(
         self, group: Iterable[Batch], names: tuple[str, ...] | None = None
     ) -> Iterator[Changed]:
-        """Yield what the function makes of the rows of some batches.
-
-        Args:
-            group: what it sees in one call.
-            names: the keys that its rows have; None takes those of the rows that it returns.
-
-        Raises TransformError when it did not return what it promised to.
-        """
+        """Yield what the function makes of the rows of some batches; see `Step`."""
         parts = [part for batch in group for part in self._parts(batch)]
         rows = self._call(parts)
         if not rows:
