@@ -57,8 +57,8 @@ class Mapping:
     """How source and target are compared before publishing: "none", "count" or "checksum"; by
     default "count" when partitioned, else "none"."""
     lanes: int | None = None
-    """Dagster steps that share the chunks; by default as many as the plan has workers, and one for
-    `max_workers="auto"`, which is found out in a step."""
+    """Dagster steps that share the chunks; by default as many as the plan has workers, and one
+    where MAPPER_MAX_WORKERS is "auto", which is found out in a step."""
     chunks_per_lane: int | None = None
     """Instead of `lanes`: how many chunks a step gets; 1 makes a dynamic output of each chunk."""
     workers_per_lane: int = 1

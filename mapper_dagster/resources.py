@@ -23,8 +23,8 @@ class MapperResource(dg.ConfigurableResource[Any]):
     """
 
     enable_parallel: bool | None = None
-    max_workers: int | str | None = None
-    chunk_size: int | str | None = None
+    max_workers: int | None = None
+    chunk_size: int | None = None
     min_rows_for_parallel: int | None = None
     enable_retry: bool | None = None
     max_retries: int | None = None
