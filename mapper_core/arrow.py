@@ -58,5 +58,5 @@ def to_rows(batch: pa.RecordBatch) -> list[Row]:
 
 def together(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     """Return record batches of one schema as one."""
-    (whole,) = pa.Table.from_batches(list(batches)).combine_chunks().to_batches() or [None]
+    (whole,) = pa.Table.from_batches(list(batches)).combine_chunks().to_batches()
     return whole

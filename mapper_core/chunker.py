@@ -3,7 +3,7 @@
 The promise: whatever the cuts, every row of the query is in exactly one chunk.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from .model import Chunk, ChunkKind
@@ -107,6 +107,19 @@ def split(
         Chunk(number, chunk.kind, low, high, expected)
         for number, (low, high) in enumerate(edges, start=first_id)
     )
+
+
+def with_parts(chunks: Sequence[Chunk], parts: Mapping[int, Sequence[Chunk]]) -> tuple[Chunk, ...]:
+    """Return the chunks with parts in the place of those that were split; a part may be, too.
+
+    >>> whole, other = Chunk(1, ChunkKind.BLOCKS), Chunk(2, ChunkKind.BLOCKS)
+    >>> tiles = split(whole, [("8",)], 3, weights=2)
+    >>> [chunk.id for chunk in with_parts([whole, other], {1: tiles})]
+    [2, 3, 4]
+    """
+    known = [*chunks, *(part for of_one in parts.values() for part in of_one)]
+    left = (chunk for chunk in known if chunk.id not in parts)
+    return tuple(sorted(left, key=lambda chunk: chunk.id))
 
 
 def cuts_of_blocks(chunk: Chunk, parts: int, width: int) -> list[tuple[str, ...]]:

@@ -96,7 +96,7 @@ class _Crew:
         self._count(+1)
         try:
             with worker:
-                while self._may_go_on(worker) and (chunk := self._next_to_load()):
+                while self._may_go_on(worker) and (chunk := self._next_to_load(worker)):
                     if not self._take(worker, chunk):
                         return
         finally:
@@ -132,12 +132,6 @@ class _Crew:
     def _take(self, worker: Worker, chunk: Chunk) -> bool:
         """Load a chunk; return whether the worker can go on."""
         try:
-            try:
-                chunk = self._whole_or_part(worker, chunk)
-            finally:
-                with self.changed:
-                    self.splitting -= 1
-                    self.changed.notify_all()
             result = worker.load(chunk, may_yield=self._yield)
             self._keep_pace(result, worker.commit_seconds)
             self._record(result)
@@ -173,17 +167,23 @@ class _Crew:
                 self.queue.put(part)
         return first
 
-    def _next_to_load(self) -> Chunk | None:
+    def _next_to_load(self, worker: Worker) -> Chunk | None:
         """Take a chunk; at the end of the load wait for those that another worker is about to add.
 
-        Returns None when there are none left, or the load is to stop.
+        Returns None when there are none left.
         """
         with self.changed:
             while (chunk := self._next()) is None and self.splitting:
                 self.changed.wait(POLL_SECONDS)
-            if chunk is not None:
-                self.splitting += 1
-        return chunk
+            if chunk is None:
+                return None
+            self.splitting += 1
+        try:
+            return self._whole_or_part(worker, chunk)
+        finally:
+            with self.changed:
+                self.splitting -= 1
+                self.changed.notify_all()
 
     def _keep_pace(self, result: ChunkResult, commit_seconds: float | None) -> None:
         if result.rows_read and result.duration:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Mapping as Dict
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from threading import Event
@@ -164,7 +163,7 @@ class Load:
             self.tracker.record if self.tracker else None,
             on_split=split if may_split else None,
         )
-        plan = _with_parts(plan, parts)
+        plan = replace(plan, chunks=chunker.with_parts(plan.chunks, parts))
         return plan, sorted([*skipped, *results], key=lambda result: result.chunk_id)
 
     def _run_stream(
@@ -425,15 +424,6 @@ class Load:
             kind = DatabaseUnavailableError if passing else DatabaseError
             msg = f"could not {purpose} load {self.load_id}: {words}"
             raise kind(msg) from error
-
-
-def _with_parts(plan: Plan, parts: Dict[int, Sequence[Chunk]]) -> Plan:
-    """Return the plan with the parts of chunks in the place of those; a part may be split again."""
-    if not parts:
-        return plan
-    known = [*plan.chunks, *(part for of_one in parts.values() for part in of_one)]
-    left = (chunk for chunk in known if chunk.id not in parts)
-    return replace(plan, chunks=tuple(sorted(left, key=lambda chunk: chunk.id)))
 
 
 def _pieces(finished: dict[int, ChunkResult]) -> list[ChunkResult]:

@@ -1,7 +1,6 @@
 """How many workers a load should have at work, found while it runs; pure arithmetic."""
 
 from dataclasses import dataclass, field
-from statistics import median
 
 # A worker more is worth its connections when it brings the load at least this much further.
 WORTH = 1.08
@@ -19,7 +18,6 @@ LEAST_SECONDS = 0.4
 
 # Measured spans after which a number of workers that seemed right is put to the test again.
 SETTLED_SPANS = 20
-
 
 # A part should last at least this long, and have this many rows; else it costs more than it saves.
 LEAST_PART_SECONDS = 0.5
@@ -90,6 +88,8 @@ class Pace:
     def _decide(self, rate: float) -> None:
         self._spans += 1
         self._rates[self.wanted] = rate
+        from statistics import median  # a good many modules, for who has use for a pace
+
         latency = median(self._commits) if self._commits else 0.0
         if self._first is None:
             self._first = latency

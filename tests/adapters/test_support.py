@@ -4,21 +4,20 @@ The table that the documentation prints is the one this test finds; after a chan
 WRITE_SUPPORT=1 in the environment writes docs/support.md anew.
 """
 
-import os
 import sqlite3
-import uuid
 from contextlib import closing
 from datetime import datetime
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import psycopg
 import pytest
 
 from mapper_core import LoadMode, LoadWindow, MapperError, StrategyName, execute_query_parallel
 
-PAGE = Path(__file__).parents[2] / "docs" / "support.md"
+from ..databases import making_databases
+from . import pages
+
+PAGE = pages.DOCS / "support.md"
 ROWS = 60
 PAIRS = {
     "PostgreSQL to another": ("postgresql", "postgresql"),
@@ -60,28 +59,21 @@ def _run(url, *statements):
 @pytest.fixture(scope="module")
 def urls(server, tmp_path_factory):
     """Two PostgreSQL databases and two files, each with the same orders and an empty copy."""
-    admin = f"postgresql://postgres@/postgres?host={quote(server, safe='')}"
-    names = [f"support_{uuid.uuid4().hex[:8]}" for _ in range(2)]
-    with psycopg.connect(admin, autocommit=True) as live:
-        for name in names:
-            live.execute(f"create database {name} template template0")
     folder = tmp_path_factory.mktemp("support")
-    found = {
-        "postgresql": [admin.replace("/postgres?", f"/{name}?") for name in names],
-        "sqlite": [f"sqlite:///{folder / name}.db" for name in ("from", "to")],
-    }
-    for url in (url for both in found.values() for url in both):
-        values = ", ".join(f"({n}, 'n{n}', '2024-01-15 00:00:00')" for n in range(ROWS))
-        _run(
-            url,
-            "create table orders (id int primary key, note text, at timestamp)",
-            f"insert into orders values {values}",
-            "create table copies (id int, note text, at timestamp)",
-        )
-    yield found
-    with psycopg.connect(admin, autocommit=True) as live:
-        for name in names:
-            live.execute(f"drop database {name} with (force)")
+    with making_databases(server) as make:
+        found = {
+            "postgresql": [make("support"), make("support")],
+            "sqlite": [f"sqlite:///{folder / name}.db" for name in ("from", "to")],
+        }
+        for url in (url for both in found.values() for url in both):
+            values = ", ".join(f"({n}, 'n{n}', '2024-01-15 00:00:00')" for n in range(ROWS))
+            _run(
+                url,
+                "create table orders (id int primary key, note text, at timestamp)",
+                f"insert into orders values {values}",
+                "create table copies (id int, note text, at timestamp)",
+            )
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +129,14 @@ def test_each_cell_loads_every_row_or_is_refused_in_words(cells, pair):
     assert None in {cells[LoadMode.APPEND, strategy, pair] for strategy in StrategyName}
 
 
+_INTRODUCTION = """\
+Found by loading 60 rows in every load mode, by every strategy, between every pair
+of databases that the tests have. What is refused is refused before a row moves, with
+the words below; every other cell has loaded each row exactly once, and left in the
+target what its load mode leaves there. The load modes do not differ in this.
+"""
+
+
 def _page(cells):
     """Return the table as the documentation prints it."""
     reasons: list[str] = []
@@ -154,27 +154,9 @@ def _page(cells):
         for pair in PAIRS
     ]
     head = ["", *(f"`{strategy.value}`" for strategy in StrategyName)]
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        [
-            "# What runs where",
-            "",
-            "Found by loading 60 rows in every load mode, by every strategy, between every pair",
-            "of databases that the tests have. What is refused is refused before a row moves, with",
-            "the words below; every other cell has loaded each row exactly once, and left in the",
-            "target what its load mode leaves there. The load modes do not differ in this.",
-            "",
-            *(f"| {' | '.join(line)} |" for line in lines),
-            "",
-            *(f"{number}. {reason}" for number, reason in enumerate(reasons, start=1)),
-            "",
-        ]
-    )
+    return pages.page("What runs where", _INTRODUCTION, head, rows, reasons)
 
 
 def test_the_documentation_prints_this_table(cells):
     """Word for word."""
-    page = _page(cells)
-    if os.environ.get("WRITE_SUPPORT"):
-        PAGE.write_text(page)
-    assert PAGE.read_text() == page
+    pages.check(PAGE, _page(cells), written_if="WRITE_SUPPORT")

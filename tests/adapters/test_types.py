@@ -5,12 +5,8 @@ WRITE_TYPES=1 in the environment writes docs/types.md anew.
 """
 
 import json
-import os
 import re
-import uuid
 from decimal import Decimal
-from pathlib import Path
-from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -19,7 +15,10 @@ from psycopg import sql
 from mapper_core import execute_query_parallel, plan
 from mapper_core.adapters.postgresql.lines import IntervalLoader
 
-PAGE = Path(__file__).parents[2] / "docs" / "types.md"
+from ..databases import making_databases
+from . import pages
+
+PAGE = pages.DOCS / "types.md"
 
 _TIMES = ("infinity", "-infinity", "0044-03-15 00:00:00 BC", "0001-01-01 00:00:00")
 TEXTS = (
@@ -146,14 +145,13 @@ CASES = [(kind, value) for kind, values in TYPES.items() for value in (*values, 
 @pytest.fixture(scope="module")
 def databases(server):
     """A source with one row for each value, all other columns NULL, and an empty target."""
-    admin = f"postgresql://postgres@/postgres?host={quote(server, safe='')}"
-    names = [f"types_{uuid.uuid4().hex[:8]}" for _ in range(2)]
-    with psycopg.connect(admin, autocommit=True) as live:
-        for name in names:
-            live.execute(
-                sql.SQL("create database {} template template0").format(sql.Identifier(name))
-            )
-    source, target = (admin.replace("/postgres?", f"/{name}?") for name in names)
+    with making_databases(server) as make:
+        source, target = make("types"), make("types")
+        _fill(source, target)
+        yield source, target
+
+
+def _fill(source, target):
     columns = sql.SQL(", ").join(
         sql.SQL("{} {}").format(sql.Identifier(f"c{at}"), sql.SQL(kind))
         for at, kind in enumerate(TYPES)
@@ -170,10 +168,6 @@ def databases(server):
                 live.execute(
                     f"insert into v (id, {column}) values ({number}, %s::{kind})", (value,)
                 )
-    yield source, target
-    with psycopg.connect(admin, autocommit=True) as live:
-        for name in names:
-            live.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 @pytest.fixture(scope="module")
@@ -303,23 +297,11 @@ def _page(cells):
 
     rows = [[f"`{kind}`", *(mark(path, kind) for path in shown)] for kind in TYPES]
     head = ["type", *shown]
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        [
-            "# Which values arrive by which path",
-            "",
-            _INTRODUCTION.format(values=len(CASES), types=len(TYPES)),
-            *(f"| {' | '.join(line)} |" for line in lines),
-            "",
-            *(f"{number}. {words}" for number, (_, words) in enumerate(reasons, start=1)),
-            "",
-        ]
-    )
+    introduction = _INTRODUCTION.format(values=len(CASES), types=len(TYPES))
+    words = [words for _, words in reasons]
+    return pages.page("Which values arrive by which path", introduction, head, rows, words)
 
 
 def test_the_documentation_prints_this_table(cells):
     """Word for word."""
-    page = _page(cells)
-    if os.environ.get("WRITE_TYPES"):
-        PAGE.write_text(page)
-    assert PAGE.read_text() == page
+    pages.check(PAGE, _page(cells), written_if="WRITE_TYPES")

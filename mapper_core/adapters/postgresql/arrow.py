@@ -20,7 +20,7 @@ from pyarrow import compute, csv
 from ...errors import TransformError
 from ...model import Column
 from .packer import dumped
-from .types import base
+from .types import JSON_TYPES, base
 
 _PARSE = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
 _WRITE = csv.WriteOptions(include_header=False, quoting_style="all_valid")
@@ -164,6 +164,6 @@ def _cast(array: pa.Array, kind: pa.DataType, column: Column) -> pa.Array:
 def _text(value: Any, column: Column) -> str | None:
     if value is None:
         return None
-    if column.type in {"json", "jsonb"} and isinstance(value, dict | list):
+    if column.type in JSON_TYPES and isinstance(value, dict | list):
         return json.dumps(value)
     return dumped(value)

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from functools import lru_cache
@@ -20,11 +20,12 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 from psycopg import pq
-from psycopg.abc import AdaptContext
-from psycopg.adapt import AdaptersMap, Loader, Transformer
+from psycopg.adapt import Loader, Transformer
 
 from ...batches import Columns, Lines
 from ...copy_text import NULL, unescaped
+from .adapting import Unconnected
+from .types import JSON_TYPES
 
 # Dates that are remembered: a table has far more rows than days.
 _DAYS = 20_000
@@ -47,20 +48,19 @@ class TextLines(Lines):
     """The oid of each column's type."""
     zone: str
     """The session's time zone, in which times with time zone are shown."""
-    rows: int
 
     def __len__(self) -> int:
-        return self.rows
+        # Nobody writes a line break inside a line.
+        return self.data.count(b"\n")
 
     def of(self, data: bytes) -> "TextLines":
         """Return other lines of the same columns."""
-        return TextLines(data, self.types, self.zone, data.count(b"\n"))
+        return replace(self, data=data)
 
     def parts(self, size: int) -> Iterator["TextLines"]:
         """Return the same lines a few at a time: about `size` bytes of them."""
         start, data = 0, self.data
         while start < len(data):
-            # Nobody writes a line break inside a line.
             end = data.find(b"\n", min(start + size, len(data)) - 1) + 1
             yield self.of(data[start:end])
             start = end
@@ -197,18 +197,10 @@ class _JsonLoader(Loader):
         return _json(bytes(data).decode())
 
 
-class _Context:
-    """psycopg's own types, read exactly; of no connection, so that any process can read them."""
-
-    def __init__(self) -> None:
-        self.adapters = AdaptersMap(psycopg.adapters)
-        self.adapters.register_loader("interval", IntervalLoader)
-        self.adapters.register_loader("json", _JsonLoader)
-        self.adapters.register_loader("jsonb", _JsonLoader)
-        self.connection: psycopg.Connection[Any] | None = None
-
-
-_CONTEXT: AdaptContext = _Context()
+_CONTEXT = Unconnected()
+_CONTEXT.adapters.register_loader("interval", IntervalLoader)
+for _json_type in JSON_TYPES:
+    _CONTEXT.adapters.register_loader(_json_type, _JsonLoader)
 
 
 def _oid(name: str) -> int:
@@ -240,19 +232,18 @@ _FIXED = frozenset(map(_oid, ("timestamp", "time", "timetz", "interval", "inet",
 @lru_cache(maxsize=1_000)
 def _load(oid: int, zone: str) -> _Loading:
     slow = _psycopg_load(oid)
-    if oid == _ZONED:
-        return _zoned(slow, zone)
-    fast = _FAST.get(oid, slow)
     if slow is None:
         # Nobody has a Python value for the type: its text is the value.
         return _Loading(None, str)
-    return _Loading(fast, slow, fixed=oid in _FAST or oid in _FIXED)
+    if oid == _ZONED:
+        return _zoned(slow, zone)
+    return _Loading(_FAST.get(oid, slow), slow, fixed=oid in _FAST or oid in _FIXED)
 
 
 def _psycopg_load(oid: int) -> Load | None:
-    loader = Transformer.from_context(_CONTEXT).get_loader(oid, pq.Format.TEXT)
     if _CONTEXT.adapters.get_loader(oid, pq.Format.TEXT) is None:
         return None
+    loader = Transformer.from_context(_CONTEXT).get_loader(oid, pq.Format.TEXT)
 
     def load(text: str) -> Any:
         try:
@@ -266,11 +257,10 @@ def _psycopg_load(oid: int) -> Load | None:
     info = psycopg.adapters.types.get(oid)
     if info is None or info.array_oid != oid:
         return load
-    return _array(load, of_json=info.name in {"json", "jsonb"})
+    return _array(load, of_json=info.name in JSON_TYPES)
 
 
-def _zoned(slow: Load | None, zone: str) -> _Loading:
-    assert slow is not None  # noqa: S101 - psycopg knows the type
+def _zoned(slow: Load, zone: str) -> _Loading:
     there = _time_zone(zone)
 
     def read(text: str) -> datetime:

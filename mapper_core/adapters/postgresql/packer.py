@@ -10,15 +10,18 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.types.json import Jsonb, JsonbDumper
 
 from ...copy_text import NULL, SPECIAL, escaped
 from ...model import Column
+from .adapting import Unconnected
+from .types import JSON_TYPES
 
 # Rows written together: as many as stay in a processor's own cache.
 PACKED_ROWS = 250
+
+_ARRAYS_OF_JSON = {f"{kind}[]" for kind in JSON_TYPES}
 
 Write = Callable[[Any], str]
 
@@ -74,8 +77,8 @@ def packer_for(table: Iterable[Column], *, json_is_text: bool) -> TextPacker:
     """Return what writes columns of a table."""
     kinds = {column.name: column.type for column in table}
     return TextPacker(
-        frozenset(name for name, kind in kinds.items() if kind in {"json", "jsonb"}),
-        frozenset(name for name, kind in kinds.items() if kind in {"json[]", "jsonb[]"}),
+        frozenset(name for name, kind in kinds.items() if kind in JSON_TYPES),
+        frozenset(name for name, kind in kinds.items() if kind in _ARRAYS_OF_JSON),
         json_is_text,
     )
 
@@ -89,16 +92,8 @@ def _text(value: Any) -> str:
     return (_WRITE.get(kind) or _dumped)(value)
 
 
-class _Context:
-    """psycopg's own types; of no connection, so that any process can write them."""
-
-    def __init__(self) -> None:
-        self.adapters = psycopg.adapt.AdaptersMap(psycopg.adapters)
-        self.adapters.register_dumper(dict, JsonbDumper)
-        self.connection: psycopg.Connection[Any] | None = None
-
-
-_CONTEXT = _Context()
+_CONTEXT = Unconnected()
+_CONTEXT.adapters.register_dumper(dict, JsonbDumper)
 
 
 def dumped(value: Any) -> str | None:

@@ -15,7 +15,7 @@ from ...protocols import Checksum
 from ...query import Query
 from . import checksum, errors, session
 from .lines import TextLines
-from .statements import Statements, key_columns
+from .statements import Statements, copy_format, key_columns
 from .survey import PostgreSQLSurvey
 
 # psycopg sends at most this much at once (its MAX_BUFFER_SIZE); joining rows up to it is what
@@ -24,8 +24,6 @@ BLOCK_BYTES = 128 * 1024
 
 # Arrow works on thousands of rows at once.
 ARROW_BYTES = 1024 * 1024
-
-_FORMATS = {DataPath.COPY_BINARY: "binary", DataPath.ARROW: "csv"}
 
 # What a binary COPY begins and ends with, without header extensions.
 # Source: PostgreSQL documentation, COPY, "Binary Format".
@@ -129,7 +127,7 @@ class PostgreSQLReader:
         self._hold_tables(query)
         names = ", ".join(key_columns([column.name for column in plan.columns]))
         rows = self._statements.rows(query, plan, chunk)
-        form = _FORMATS.get(plan.data_path, "text")
+        form = copy_format(plan.data_path)
         return f"copy (select {names} from {rows}) to stdout (format {form})"
 
     def _form(self, plan: Plan) -> Callable[[bytes], Batch] | None:
@@ -137,7 +135,7 @@ class PostgreSQLReader:
         zone = self._connection.info.parameter_status("TimeZone") or "UTC"
         if plan.data_path is DataPath.ROWS:
             types = tuple(column.type_id or 0 for column in plan.columns)
-            return lambda block: TextLines(block, types, zone, block.count(b"\n"))
+            return lambda block: TextLines(block, types, zone)
         if plan.data_path is DataPath.ARROW:
             from . import arrow  # pyarrow is there where it is wanted
 

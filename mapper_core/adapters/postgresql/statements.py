@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ...model import Chunk, ChunkKind, Plan, Snapshot
+from ...model import Chunk, ChunkKind, DataPath, Plan, Snapshot
 from ...query import Query
 from . import session
 
@@ -73,6 +73,11 @@ class Statements:
 def key_columns(key: Sequence[str]) -> list[str]:
     """Return the key's columns as a statement over `... q` names them."""
     return [f"q.{session.identifier(name)}" for name in key]
+
+
+def copy_format(path: DataPath) -> str:
+    """Return COPY's word for the form in which rows travel, out of one database or into another."""
+    return {DataPath.COPY_BINARY: "binary", DataPath.ARROW: "csv"}.get(path, "text")
 
 
 def _blocks(chunk: Chunk) -> str:

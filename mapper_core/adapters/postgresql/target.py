@@ -13,13 +13,11 @@ from ...protocols import STAGE_CHUNK, Checksum, Place
 from ...query import Query
 from . import checksum, session
 from .packer import PACKED_ROWS, packer_for
-from .statements import Statements, key_columns
+from .statements import Statements, copy_format, key_columns
 from .survey import place
 
 # The setting that tells a stage's column default which chunk is being written.
 _CHUNK_SETTING = "mapper.chunk"
-
-_FORMATS = {DataPath.COPY_BINARY: "binary", DataPath.ARROW: "csv"}
 
 # First version with MERGE.
 _MERGE = 150_000
@@ -254,7 +252,7 @@ class PostgreSQLTransaction:
         json_is_text: bool = False,
     ) -> int:
         self._tell_chunk(staged_chunk)
-        form = _FORMATS.get(path, "text")
+        form = copy_format(path)
         statement = (
             f"copy {session.identifier(*table)} ({_listed(columns)}) from stdin (format {form})"
         )

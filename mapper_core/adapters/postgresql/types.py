@@ -22,6 +22,8 @@ NOT_BINARY = frozenset(
     }
 )
 
+JSON_TYPES = frozenset({"json", "jsonb"})
+
 # Text out of the left is text into the right, for every value or with a loud error.
 _TEXT_FITS = {
     "smallint": {"integer", "bigint", "numeric", "double precision", "real"},

@@ -1,0 +1,34 @@
+"""Databases of a test's own in the server of the test run."""
+
+import uuid
+from contextlib import contextmanager
+from urllib.parse import quote
+
+import psycopg
+
+
+@contextmanager
+def making_databases(server):
+    """Yield what creates an empty database and returns its URL; dropped, sessions and all, after.
+
+    Takes the server's socket folder.
+    """
+    made = []
+
+    def make(label="db"):
+        name = f"{label}_{uuid.uuid4().hex[:8]}"
+        with _admin(server) as admin:
+            admin.execute(f"create database {name} template template0")
+        made.append(name)
+        return f"postgresql://postgres@/{name}?host={quote(server, safe='')}"
+
+    yield make
+    with _admin(server) as admin:
+        for name in made:
+            admin.execute(f"drop database {name} with (force)")
+
+
+def _admin(server):
+    return psycopg.connect(
+        f"postgresql://postgres@/postgres?host={quote(server, safe='')}", autocommit=True
+    )
