@@ -13,6 +13,7 @@ from .opener import (
     Opener,
     close,
     from_parameters,
+    parameters_in,
     refuse_open_transaction,
 )
 from .pools import from_calls, unwrapped
@@ -20,9 +21,12 @@ from .pools import from_calls, unwrapped
 
 def from_url(given: Any, role: str) -> Opener:
     """Return an opener over a URL, as text or as SQLAlchemy's. Raises SettingsError if unfit."""
+    text = given.replace("postgres://", "postgresql://", 1) if isinstance(given, str) else ""
+    if (found := parameters_in(text)) is not None:
+        return from_parameters(lambda: found)
+
     from sqlalchemy import make_url  # only those who use it pay for its import
 
-    text = given.replace("postgres://", "postgresql://", 1) if isinstance(given, str) else ""
     try:
         url = make_url(text or given)
     except Exception:  # noqa: BLE001 - its message can quote the URL, password and all

@@ -13,6 +13,8 @@ from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
+import duckdb
+import pandas as pd
 import polars
 import psutil
 import psycopg
@@ -253,6 +255,10 @@ BATCHES = {
     "the very batch": lambda batch: batch,
     "a table": lambda batch: pa.Table.from_batches([batch]),
     "polars": polars.from_arrow,
+    "pandas": lambda batch: pa.Table.from_batches([batch]).to_pandas(
+        types_mapper=pd.ArrowDtype, date_as_object=False
+    ),
+    "duckdb": lambda batch: duckdb.connect().from_arrow(pa.Table.from_batches([batch])),
     "two slices": lambda batch: pa.Table.from_batches([batch.slice(0, 5), batch.slice(5)]),
     "another order": lambda batch: batch.select(sorted(batch.schema.names)),
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import repeat
 from typing import Any
 
 import psycopg
@@ -20,7 +21,7 @@ from .survey import PostgreSQLSurvey
 
 # psycopg sends at most this much at once (its MAX_BUFFER_SIZE); joining rows up to it is what
 # makes the pass-through cost a quarter of forwarding them one by one.
-BLOCK_BYTES = 128 * 1024
+BLOCK_BYTES = 64 * 1024
 
 # Arrow works on thousands of rows at once.
 ARROW_BYTES = 1024 * 1024
@@ -151,19 +152,20 @@ class PostgreSQLReader:
         """Yield COPY's bytes, joined into blocks. Rows are never taken apart."""
         block = bytearray()
         with self._copying(statement) as arrived:
-            # One Python call a row; psycopg's own loop, or `arrived.copy_data`, makes several.
+            # One call a row, and the loop itself in C; psycopg's own, or `arrived.copy_data`, makes
+            # several. libpq holds some rows at a time, so the block's size can wait for their end.
             take = self._connection.pgconn.get_copy_data
-            while True:
-                got, data = take(1)
-                if got > 0:
+            got = 1
+            while got >= 0:
+                for got, data in map(take, repeat(1)):
+                    if got <= 0:
+                        break
                     block += data
-                    if len(block) >= size:
-                        yield bytes(block)
-                        block.clear()
-                elif got == 0:
+                if len(block) >= size:
+                    yield bytes(block)
+                    block.clear()
+                if got == 0:
                     arrived.wait()
-                else:
-                    break
             read = _ended(arrived)
             if block:
                 yield bytes(block)
