@@ -1,39 +1,71 @@
 """A mapping, as an asset."""
 
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
 
-from . import metadata, ops
+from . import ops
 from .mapping import Mapping
+from .translator import MappingTranslator
 
 
-def build_mapping_asset(mapping: Mapping) -> dg.AssetsDefinition:
+def build_mapping_asset(
+    mapping: Mapping, translator: MappingTranslator | None = None
+) -> dg.AssetsDefinition:
     """Return the asset of a mapping: plan -> lanes, as many as useful -> publish.
 
     Materializing a partition loads its window; materializing it again replaces it. The run needs
     the resources that the mapping names: two `DatabaseResource`s and a `MapperResource`.
+
+    Args:
+        mapping: what is loaded, and where to.
+        translator: what Dagster is told of it; by default as `MappingTranslator` says.
     """
-    plan = ops.plan_op(mapping)
-    load_lane = ops.lane_op(mapping)
-    publish = ops.publish_op(mapping)
-
-    @dg.graph_asset(
-        name=mapping.name,
-        key_prefix=list(mapping.key_prefix) or None,
-        description=mapping.description,
-        group_name=mapping.group_name,
-        owners=list(mapping.owners) or None,
-        tags=dict(mapping.tags) or None,
+    translator = translator or MappingTranslator()
+    spec = translator.get_asset_spec(mapping)
+    upstream = {f"upstream_{number}": dep.asset_key for number, dep in enumerate(spec.deps)}
+    asset = dg.AssetsDefinition.from_graph(
+        _graph(mapping, translator, list(upstream)),
+        keys_by_input_name=upstream,
+        keys_by_output_name={"result": spec.key},
         partitions_def=mapping.partitions_def,
-        kinds={"mapper"},
-        metadata={
-            metadata.TABLE_NAME: mapping.table_name,
-            "mapper/source_sql": dg.MetadataValue.md(f"```sql\n{mapping.source_sql.strip()}\n```"),
-            "mapper/load_mode": mapping.mode.value,
-        },
+        backfill_policy=mapping.backfill_policy,
     )
-    def asset() -> Any:
-        return publish(done=plan().map(lambda start: load_lane(start=start)).collect())
+    (described,) = dg.map_asset_specs(
+        # What it depends on is in the graph already, and cannot be said twice.
+        lambda before: spec.replace_attributes(deps=before.deps),
+        [asset],
+    )
+    return described
 
-    return asset
+
+def _graph(
+    mapping: Mapping, translator: MappingTranslator, upstream: Sequence[str]
+) -> dg.GraphDefinition:
+    """Compose the steps; what is `upstream` only has to be there before the first of them."""
+    name = mapping.key.to_python_identifier()
+    if mapping.single_step:
+        whole = ops.whole_op(mapping, translator, upstream)
+        return _composed(name, upstream, whole)
+    plan = ops.plan_op(mapping, translator, upstream)
+    load_lane = ops.lane_op(mapping, translator)
+    publish = ops.publish_op(mapping, translator)
+
+    def steps(**before: Any) -> Any:
+        return publish(done=plan(**before).map(lambda start: load_lane(start=start)).collect())
+
+    return _composed(name, upstream, steps)
+
+
+def _composed(name: str, inputs: Sequence[str], compose: Callable[..., Any]) -> dg.GraphDefinition:
+    """Return a graph whose inputs are as many as it takes: Dagster reads them off a signature."""
+
+    def function(**before: Any) -> Any:
+        return compose(**before)
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(each, kind) for each in inputs]
+    vars(function)["__signature__"] = inspect.Signature(parameters)
+    return dg.graph(name=name)(function)

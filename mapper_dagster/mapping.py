@@ -18,8 +18,10 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 class Mapping:
     """A declared source query -> target table.
 
-    With `partitions_def` each partition is a load window: the query filters by `:window_start` and
-    `:window_end` (half-open), and `window_column` is the target's column that the two bound.
+    With partitions by time each partition is a load window: the query filters by `:window_start`
+    and `:window_end` (half-open), and `window_column` is the target's column that the two bound.
+    Any other partitions (static, dynamic, two dimensions) go with load_mode "upsert": the query
+    filters by `:partition_key`, in two dimensions by each dimension's name and by the window.
     """
 
     name: str
@@ -27,8 +29,10 @@ class Mapping:
     source_sql: str
     target_table: str
     target_schema: str | None = None
-    partitions_def: dg.TimeWindowPartitionsDefinition | None = None
+    partitions_def: dg.PartitionsDefinition[Any] | None = None
     window_column: str | None = None
+    include_earlier: bool = False
+    """Whether the first partition by time also holds what lies before it."""
     load_mode: LoadMode | str | None = None
     """By default `replace_window` when partitioned, else `append`."""
     primary_key: str | Sequence[str] | None = None
@@ -61,6 +65,8 @@ class Mapping:
     where MAPPER_MAX_WORKERS is "auto", which is found out in a step."""
     chunks_per_lane: int | None = None
     """Instead of `lanes`: how many chunks a step gets; 1 makes a dynamic output of each chunk."""
+    single_step: bool = False
+    """Whether one step plans, loads and publishes, for loads too small to share."""
     workers_per_lane: int = 1
     """Threads of one step, each with a source and a target connection."""
     source: str = "source"
@@ -69,25 +75,54 @@ class Mapping:
     """Key of the `DatabaseResource` that rows go to."""
     mapper: str = "mapper"
     """Key of the `MapperResource`."""
+    pool: str | None = None
+    """Dagster's pool that every step of the mapping takes a slot of, in all runs together. It
+    counts steps: a step holds `workers_per_lane` connections to each side."""
     key_prefix: Sequence[str] = ()
     group_name: str | None = None
     description: str | None = None
     owners: Sequence[str] = ()
     tags: Dict[str, str] = field(default_factory=dict)
+    deps: Sequence[dg.AssetKey | str | Sequence[str]] | None = None
+    """Assets it reads; by default the tables that its SQL names, under the source's key."""
+    automation_condition: dg.AutomationCondition[Any] | None = None
+    backfill_policy: dg.BackfillPolicy | None = None
+    source_dialect: str = "postgres"
+    """sqlglot's name of the SQL's dialect, for finding the tables and columns that it reads."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise SettingsError(f"mapping name {self.name!r}: letters, digits and _ only")
+        self._check_partitions()
+        if self.verify not in {None, *(known := [word.value for word in Verification])}:
+            listed = ", ".join(repr(word) for word in known)
+            raise SettingsError(f"mapping {self.name}: verify {self.verify!r} is none of {listed}")
+        if self.lanes is not None and self.chunks_per_lane is not None:
+            raise SettingsError(f"mapping {self.name}: give lanes or chunks_per_lane, not both")
+        counts = (self.lanes, self.chunks_per_lane, self.workers_per_lane)
+        if any(count is not None and count < 1 for count in counts):
+            raise SettingsError(
+                f"mapping {self.name}: lanes, chunks_per_lane and workers_per_lane are at least 1"
+            )
+
+    def _check_partitions(self) -> None:
         replaces_window = self.mode is LoadMode.REPLACE_WINDOW
-        if self.partitions_def is not None and replaces_window and self.window_column is None:
+        if self.partitions_def is not None and replaces_window and not self.has_windows:
+            raise SettingsError(
+                f"mapping {self.name}: only partitions by time are windows that can be replaced:"
+                " with others use load_mode='upsert' and filter by :partition_key"
+            )
+        if self.has_windows and replaces_window and self.window_column is None:
             raise SettingsError(
                 f"mapping {self.name}: partitions are load windows, so name window_column, the"
                 " target's column that :window_start and :window_end bound"
             )
-        if self.window_column is not None and not (self.partitions_def and replaces_window):
+        if self.window_column is not None and not (self.has_windows and replaces_window):
             raise SettingsError(
                 f"mapping {self.name}: window_column goes with partitions_def and 'replace_window'"
             )
+        if self.include_earlier and not self.has_windows:
+            raise SettingsError(f"mapping {self.name}: include_earlier is for partitions by time")
         if self.partitions_def is not None and self.mode is LoadMode.REPLACE:
             raise SettingsError(
                 f"mapping {self.name}: load_mode 'replace' would leave the partition loaded last"
@@ -103,16 +138,16 @@ class Mapping:
                 f"mapping {self.name}: load_mode 'replace_window' needs partitions_def, whose"
                 " partitions are the windows"
             )
-        if self.verify not in {None, *(known := [word.value for word in Verification])}:
-            listed = ", ".join(repr(word) for word in known)
-            raise SettingsError(f"mapping {self.name}: verify {self.verify!r} is none of {listed}")
-        if self.lanes is not None and self.chunks_per_lane is not None:
-            raise SettingsError(f"mapping {self.name}: give lanes or chunks_per_lane, not both")
-        counts = (self.lanes, self.chunks_per_lane, self.workers_per_lane)
-        if any(count is not None and count < 1 for count in counts):
-            raise SettingsError(
-                f"mapping {self.name}: lanes, chunks_per_lane and workers_per_lane are at least 1"
-            )
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether its partitions are load windows, and nothing else."""
+        return isinstance(self.partitions_def, dg.TimeWindowPartitionsDefinition)
+
+    @property
+    def key(self) -> dg.AssetKey:
+        """The key of its asset."""
+        return dg.AssetKey([*self.key_prefix, self.name])
 
     @property
     def mode(self) -> LoadMode:

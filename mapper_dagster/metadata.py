@@ -6,18 +6,53 @@ from typing import Any
 
 import dagster as dg
 
-from mapper_core import ChunkResult, ParallelProcessingResult, Plan
+from mapper_core import (
+    ChunkResult,
+    Column,
+    LoadMode,
+    ParallelProcessingResult,
+    Plan,
+    Reject,
+)
 
+from . import timeline
+from .mapping import Mapping
+
+# Names that Dagit knows. Source: Dagster's documentation, "Asset metadata", standard metadata.
+ROW_COUNT = "dagster/row_count"
 PARTITION_ROW_COUNT = "dagster/partition_row_count"
 TABLE_NAME = "dagster/table_name"
+COLUMN_SCHEMA = "dagster/column_schema"
+COLUMN_LINEAGE = "dagster/column_lineage"
+
+TIMELINE = "mapper/timeline"
+
+# Kinds of rejects that a materialization lists.
+SHOWN_REJECTS = 50
 
 
-def of_result(result: ParallelProcessingResult, *, partitioned: bool) -> Dict[str, Any]:
-    """Return the metadata of a materialization. All counts are the ledger's."""
+def of_mapping(mapping: Mapping) -> Dict[str, Any]:
+    """Return the metadata of a mapping's asset, before anything is loaded."""
+    return {
+        TABLE_NAME: mapping.table_name,
+        "mapper/source_sql": dg.MetadataValue.md(f"```sql\n{mapping.source_sql.strip()}\n```"),
+        "mapper/load_mode": mapping.mode.value,
+    }
+
+
+def of_result(mapping: Mapping, result: ParallelProcessingResult) -> Dict[str, Any]:
+    """Return the numbers of a load and what they depend on. All counts are the ledger's."""
     seconds = result.processing_time
     rows = result.total_rows_successful
-    # What an append adds is not what the table holds; a window's rows are the partition's.
-    counts = {PARTITION_ROW_COUNT: result.rows_written} if partitioned else {}
+    counts = {}
+    # What an append or an upsert adds is not what the table holds; a window's rows are its
+    # partition's, and what replaces everything is all there is.
+    if mapping.mode is LoadMode.REPLACE_WINDOW:
+        counts[PARTITION_ROW_COUNT] = result.rows_written
+    elif mapping.mode is LoadMode.REPLACE:
+        counts[ROW_COUNT] = result.rows_written
+    elif mapping.partitions_def is not None:
+        counts[PARTITION_ROW_COUNT] = rows
     return {
         **counts,
         "mapper/rows_read": rows,
@@ -34,6 +69,68 @@ def of_result(result: ParallelProcessingResult, *, partitioned: bool) -> Dict[st
         "mapper/verified": result.verified,
         "mapper/load_id": result.load_id,
     }
+
+
+def of_part(chunks: Sequence[ChunkResult]) -> Dict[str, Any]:
+    """Return what a load that did not end well has come to."""
+    done = [chunk for chunk in chunks if chunk.rows_are_in]
+    failed = [chunk for chunk in chunks if not chunk.rows_are_in]
+    return {
+        "mapper/chunks_in": len(done),
+        "mapper/chunks_failed": len(failed),
+        "mapper/rows_in": sum(chunk.rows_read or 0 for chunk in done),
+        "mapper/rows_failed": sum(chunk.rows_read or 0 for chunk in failed),
+        **of_failed_chunks(failed),
+    }
+
+
+def of_chunks(chunks: Sequence[ChunkResult]) -> Dict[str, Any]:
+    """Return the picture of when each chunk was loaded, where there is one."""
+    svg = timeline.drawn(chunks)
+    return {} if svg is None else {TIMELINE: dg.MetadataValue.md(timeline.as_markdown(svg))}
+
+
+def of_columns(
+    columns: Sequence[Column], origins: Dict[str, Sequence[tuple[dg.AssetKey, str]]]
+) -> Dict[str, Any]:
+    """Return the columns that were loaded and, of each, which columns it is made of."""
+    lineage = {
+        name: [dg.TableColumnDep(asset_key=key, column_name=column) for key, column in origin]
+        for name, origin in origins.items()
+    }
+    found: dict[str, Any] = {COLUMN_SCHEMA: schema_of(columns)}
+    if lineage:
+        found[COLUMN_LINEAGE] = dg.TableColumnLineage(deps_by_column=lineage)
+    return found
+
+
+def schema_of(columns: Sequence[Column]) -> dg.TableSchema:
+    """Return columns as Dagit shows them."""
+    return dg.TableSchema(
+        columns=[dg.TableColumn(column.name, column.type or "unknown") for column in columns]
+    )
+
+
+def of_rejects(rejects: Sequence[Reject]) -> Dict[str, Any]:
+    """Return a table of the first rows that were left out, without their values.
+
+    Values may be anybody's secrets; `mapper rejects` shows them to who may read the ledger.
+    """
+    if not rejects:
+        return {}
+    records = [
+        dg.TableRecord({"chunk": each.chunk_id, "code": each.code, "count": count})
+        for each, count in _counted(rejects)
+    ]
+    return {"mapper/rejects": dg.MetadataValue.table(records)}
+
+
+def _counted(rejects: Sequence[Reject]) -> list[tuple[Reject, int]]:
+    """Return one of each kind of rejects, and how many of it there are."""
+    kinds: dict[tuple[int, str], list[Reject]] = {}
+    for each in rejects:
+        kinds.setdefault((each.chunk_id, each.code), []).append(each)
+    return [(same[0], len(same)) for same in kinds.values()][:SHOWN_REJECTS]
 
 
 def of_failed_chunks(chunks: Sequence[ChunkResult]) -> Dict[str, dg.MetadataValue[Any]]:

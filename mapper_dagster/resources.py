@@ -1,11 +1,16 @@
 """Databases and settings, as Dagster configures them."""
 
+from collections.abc import Iterator
+from collections.abc import Mapping as Dict
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from mapper_core import ParallelProcessor
+from mapper_core import DatabaseError, MapperError, ParallelProcessor, adapters
+from mapper_core.connections import opener_of
+from mapper_core.protocols import Transaction
 
 
 class DatabaseResource(dg.ConfigurableResource[Any]):
@@ -14,6 +19,40 @@ class DatabaseResource(dg.ConfigurableResource[Any]):
     url: str = Field(
         repr=False, description="dialect://user:password@host:port/database, from an EnvVar"
     )
+
+    @contextmanager
+    def connection(self) -> Iterator[Any]:
+        """Open a DB-API connection of the database's own driver; close it in the end."""
+        opener = opener_of(self.url, role="the resource's url")
+        live = opener.open()
+        try:
+            yield live
+        finally:
+            opener.release(live)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open a transaction for small statements: commit on a clean exit, else roll back.
+
+        Raises DatabaseError, in the database's own words and without the URL, when one fails.
+        """
+        database = adapters.database(
+            opener_of(self.url, role="the resource's url"), application="mapper dagster"
+        )
+        try:
+            with database.open_writer() as writer, writer.begin() as transaction:
+                yield transaction
+        except MapperError:
+            raise
+        except Exception as error:
+            if (words := database.explain(error)) is None:
+                raise
+            raise DatabaseError(words) from error
+
+    def rows(self, sql: str, values: Dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Run a statement whose `:name`s are bound; return its rows."""
+        with self.transaction() as transaction:
+            return transaction.execute(sql, values)
 
 
 class MapperResource(dg.ConfigurableResource[Any]):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import Any
 
 import dagster as dg
 
@@ -16,6 +17,9 @@ from .mapping import Mapping
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9]+")
 _SLUG_LENGTH = 100
 
+# Where "whatever came before" begins: every database has this day.
+EARLIEST = datetime(1, 1, 2, tzinfo=timezone.utc)
+
 _LANE_KEY = re.compile(r"w(?P<place>\d+)_.*_lane_(?P<lane>\d+)_of_(?P<lanes>\d+)")
 
 
@@ -26,8 +30,8 @@ class PartitionLoad:
     partition_key: str | None
     window: LoadWindow | None
     """What is replaced; None for a mapping that replaces no window."""
-    bounds: Dict[str, datetime] = field(default_factory=dict)
-    """The ends by their names in the query, where there is no `window` to bind them."""
+    bounds: Dict[str, Any] = field(default_factory=dict)
+    """What the query asks about the partition by name, where there is no `window` to bind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +45,51 @@ class Lane:
 
 
 def partition_loads(mapping: Mapping, partition_keys: Iterable[str]) -> tuple[PartitionLoad, ...]:
-    """Return one load per partition of the run, in the run's order; one without partitions.
-
-    Windows are in UTC: two ends in one time zone that knows summer time cannot be subtracted.
-    """
+    """Return one load per partition of the run, in the run's order; one without partitions."""
     definition, column = mapping.partitions_def, mapping.window_column
     if definition is None:
         return (PartitionLoad(None, None),)
     loads = []
     for key in partition_keys:
-        span = definition.time_window_for_partition_key(key)
-        start, end = (t.astimezone(timezone.utc) for t in (span.start, span.end))
+        bounds = _bounds(definition, key)
+        if mapping.include_earlier and key == definition.get_first_partition_key():
+            bounds["window_start"] = EARLIEST
         if column is None:
-            loads.append(PartitionLoad(key, None, {"window_start": start, "window_end": end}))
+            loads.append(PartitionLoad(key, None, bounds))
         else:
-            loads.append(PartitionLoad(key, LoadWindow(column, start, end)))
+            window = LoadWindow(column, bounds["window_start"], bounds["window_end"])
+            loads.append(PartitionLoad(key, window))
     return tuple(loads)
+
+
+def _bounds(definition: dg.PartitionsDefinition[Any], key: str) -> dict[str, Any]:
+    """Return what a query may ask about a partition, by the names that it asks by."""
+    if isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        start, end = window_of(definition, key)
+        return {"window_start": start, "window_end": end}
+    if isinstance(definition, dg.MultiPartitionsDefinition):
+        found: dict[str, Any] = {"partition_key": key}
+        for name, part in definition.get_partition_key_from_str(key).keys_by_dimension.items():
+            bounds = _bounds(definition.get_partitions_def_for_dimension(name), part)
+            found |= {**bounds, name: part, "partition_key": key}
+        return found
+    return {"partition_key": key}
+
+
+def window_of(definition: dg.TimeWindowPartitionsDefinition, key: str) -> tuple[datetime, datetime]:
+    """Return a partition's ends in UTC: those of a zone that knows summer time do not subtract."""
+    span = definition.time_window_for_partition_key(key)
+    return span.start.astimezone(timezone.utc), span.end.astimezone(timezone.utc)
+
+
+def time_zone_of(definition: dg.PartitionsDefinition[Any] | None) -> str | None:
+    """Return the time zone in which a partition's dates are meant; None without a time."""
+    if isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        return definition.timezone
+    if isinstance(definition, dg.MultiPartitionsDefinition):
+        zones = (time_zone_of(part.partitions_def) for part in definition.partitions_defs)
+        return next(filter(None, zones), None)
+    return None
 
 
 def lane_key(lane: Lane, partition_key: str | None) -> str:

@@ -1,0 +1,269 @@
+"""Asset checks of a mapping: whether the target holds what the source has."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import dagster as dg
+
+from mapper_core import LoadMode, SettingsError, Verification, history, verify
+
+from . import metadata
+from .identifiers import quoted
+from .mapping import Mapping
+from .steps import in_words
+from .translator import MappingTranslator
+from .windows import PartitionLoad, partition_loads, time_zone_of, window_of
+
+# What a materialization says of rejects, and of the load whose columns are compared.
+REJECTED, READ, LOAD_ID = "mapper/rejected", "mapper/rows_read", "mapper/load_id"
+
+
+def build_mapping_checks(
+    mapping: Mapping,
+    *,
+    compare: str | None = Verification.COUNT.value,
+    blocking: bool = False,
+    max_reject_share: float | None = None,
+    columns: bool = True,
+    due_within: timedelta | None = None,
+    translator: MappingTranslator | None = None,
+) -> list[dg.AssetChecksDefinition]:
+    """Return the checks of a mapping's asset.
+
+    Args:
+        mapping: the same that the asset was built from.
+        compare: "count" or "checksum": source and target hold the same rows, in a partition that is
+            checked in the partition. For load modes that replace; None leaves it out.
+        blocking: whether what is downstream waits for the comparison, and is not run if it fails.
+        max_reject_share: the largest share of a load's rows that may have been left out, 0 to 1.
+        columns: whether the source's columns are still those of the latest load.
+        due_within: how long after its end a partition by time must have been loaded.
+        translator: the same that the asset was built with.
+
+    Raises:
+        SettingsError: a check does not fit the mapping.
+    """
+    key = (translator or MappingTranslator()).get_asset_spec(mapping).key
+    case = _Case(mapping, key)
+    found = []
+    if compare is not None:
+        found.append(_comparison(case, compare, blocking=blocking))
+    if max_reject_share is not None:
+        found.append(_reject_share(case, max_reject_share))
+    if columns:
+        found.append(_columns(case))
+    if due_within is not None:
+        found.append(_due(case, due_within))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    mapping: Mapping
+    key: dg.AssetKey
+
+    def loads(self, context: Any) -> Iterator[PartitionLoad]:
+        """Yield what the checked partitions ask for; the whole without partitions.
+
+        A check that is run by itself, for no partition, is about all that are materialized.
+        """
+        if self.mapping.partitions_def is None:
+            keys = []
+        elif context.has_partition_key or context.has_partition_key_range:
+            keys = context.partition_keys
+        else:
+            keys = sorted(context.instance.get_materialized_partitions(self.key))
+        yield from partition_loads(self.mapping, keys)
+
+    def check(
+        self, name: str, description: str, *, resources: set[str], blocking: bool = False
+    ) -> Callable[[Callable[[Any], dg.AssetCheckResult]], dg.AssetChecksDefinition]:
+        return dg.asset_check(
+            asset=self.key,
+            name=name,
+            description=description,
+            blocking=blocking,
+            required_resource_keys=resources,
+            partitions_def=self.mapping.partitions_def,
+        )
+
+
+def _comparison(case: _Case, method: str, *, blocking: bool) -> dg.AssetChecksDefinition:
+    mapping = case.mapping
+    if mapping.mode not in {LoadMode.REPLACE, LoadMode.REPLACE_WINDOW}:
+        raise SettingsError(
+            f"mapping {mapping.name}: load_mode {mapping.mode.value!r} leaves rows in the target"
+            " that the source need not have, so they cannot be compared: compare=None"
+        )
+    if mapping.transformation_func or mapping.transform_batch:
+        raise SettingsError(
+            f"mapping {mapping.name}: rows pass through a function, so the target's need not be the"
+            " source's: compare=None"
+        )
+
+    @case.check(
+        "source_equals_target",
+        "The target has the source's rows, each read by one statement at its own moment.",
+        resources={mapping.source, mapping.target},
+        blocking=blocking,
+    )
+    def source_equals_target(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        compared, different = 0, []
+        rows = {"source": 0, "target": 0}
+        for load in case.loads(context):
+            with in_words():
+                found = verify(
+                    getattr(context.resources, mapping.source).url,
+                    mapping.source_sql,
+                    getattr(context.resources, mapping.target).url,
+                    _target_sql(mapping, load),
+                    params=_values(mapping, load),
+                    method=method,
+                    time_zone=time_zone_of(mapping.partitions_def) or "UTC",
+                )
+            compared += 1
+            rows["source"] += found.source_rows
+            rows["target"] += found.target_rows
+            if not found.equal:
+                different.append(f"{load.partition_key or 'all'}: {found}")
+        return dg.AssetCheckResult(
+            passed=not different,
+            description="\n".join(different) or f"{rows['target']:,} rows on both sides",
+            metadata={
+                "mapper/source_rows": rows["source"],
+                "mapper/target_rows": rows["target"],
+                "mapper/compared": compared,
+                "mapper/method": str(method),
+            },
+        )
+
+    return source_equals_target
+
+
+def _target_sql(mapping: Mapping, load: PartitionLoad) -> str:
+    names = [part for part in (mapping.target_schema, mapping.target_table) if part]
+    # As the engine writes it: spelled as the database has it, quoted so that any name is safe.
+    table = quoted(*names)
+    if load.window is None:
+        return f"SELECT * FROM {table}"
+    column = quoted(load.window.column)
+    return f"SELECT * FROM {table} WHERE {column} >= :window_start AND {column} < :window_end"
+
+
+def _values(mapping: Mapping, load: PartitionLoad) -> dict[str, Any]:
+    window = {}
+    if load.window is not None:
+        window = {"window_start": load.window.start, "window_end": load.window.end}
+    return {**window, **load.bounds, **(mapping.params or {})}
+
+
+def _reject_share(case: _Case, most: float) -> dg.AssetChecksDefinition:
+    if not 0 <= most <= 1:
+        raise SettingsError(f"max_reject_share {most} is no share: 0 is none, 1 is every row")
+
+    @case.check(
+        "few_rows_rejected",
+        f"At most {most:.2%} of the latest load's rows were left out.",
+        resources=set(),
+    )
+    def few_rows_rejected(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        rejected = read = 0
+        for load in case.loads(context):
+            shown = _latest(context, case.key, load.partition_key)
+            rejected += shown.get(REJECTED, 0)
+            read += shown.get(READ, 0) + shown.get(REJECTED, 0)
+        share = rejected / read if read else 0.0
+        return dg.AssetCheckResult(
+            passed=share <= most,
+            description=f"{rejected:,} of {read:,} rows were left out",
+            metadata={REJECTED: rejected, "mapper/reject_share": share},
+        )
+
+    return few_rows_rejected
+
+
+def _columns(case: _Case) -> dg.AssetChecksDefinition:
+    mapping = case.mapping
+
+    @case.check(
+        "columns_unchanged",
+        "The query has the columns, and the types, that it had when it was last loaded.",
+        resources={mapping.source, mapping.target, mapping.mapper},
+    )
+    def columns_unchanged(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        load = next(case.loads(context), None)
+        shown = {} if load is None else _latest(context, case.key, load.partition_key)
+        if load is None or LOAD_ID not in shown:
+            return dg.AssetCheckResult(passed=True, description="nothing has been loaded yet")
+        settings = getattr(context.resources, mapping.mapper)
+        with in_words():
+            record = history.chunks(
+                getattr(context.resources, mapping.target).url,
+                shown[LOAD_ID],
+                ledger_schema=settings.ledger_schema,
+            ).record
+            now = settings.processor().plan(
+                getattr(context.resources, mapping.source).url,
+                mapping.source_sql,
+                # Nothing is written, and nothing has to be cut: only the columns are asked for.
+                params=_values(mapping, load) or None,
+                strategy="one_pass",
+            )
+        before = {column.name: column.type for column in record.plan.columns}
+        after = {column.name: column.type for column in now.columns}
+        changes = [
+            *(f"{name} is gone" for name in before if name not in after),
+            *(f"{name} ({after[name]}) is new" for name in after if name not in before),
+            *(
+                f"{name} was {before[name]} and is {after[name]}"
+                for name in before
+                if name in after and before[name] != after[name]
+            ),
+        ]
+        return dg.AssetCheckResult(
+            passed=not changes,
+            description="; ".join(changes) or "the columns are those of the latest load",
+            metadata={metadata.COLUMN_SCHEMA: metadata.schema_of(now.columns)},
+        )
+
+    return columns_unchanged
+
+
+def _due(case: _Case, within: timedelta) -> dg.AssetChecksDefinition:
+    mapping, definition = case.mapping, case.mapping.partitions_def
+    if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        raise SettingsError(f"mapping {mapping.name}: due_within is for partitions by time")
+
+    @dg.asset_check(
+        asset=case.key,
+        name="partitions_on_time",
+        description=f"Every partition that ended more than {within} ago has been loaded.",
+    )
+    def partitions_on_time(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        due = datetime.now(timezone.utc) - within
+        loaded = context.instance.get_materialized_partitions(case.key)
+        missing = [
+            key
+            for key in definition.get_partition_keys()
+            if key not in loaded and window_of(definition, key)[1] <= due
+        ]
+        return dg.AssetCheckResult(
+            passed=not missing,
+            description=f"not loaded: {', '.join(missing[-10:])}" if missing else "all are loaded",
+            metadata={"mapper/partitions_missing": len(missing)},
+        )
+
+    return partitions_on_time
+
+
+def _latest(
+    context: dg.AssetCheckExecutionContext, key: dg.AssetKey, partition: str | None
+) -> dict[str, Any]:
+    """Return the metadata of the latest materialization; nothing without one."""
+    only = dg.AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition])
+    records = context.instance.fetch_materializations(only, limit=1).records
+    if not records or (shown := records[0].asset_materialization) is None:
+        return {}
+    return {name: value.value for name, value in shown.metadata.items()}

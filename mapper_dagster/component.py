@@ -1,0 +1,242 @@
+"""A mapping declared in YAML: `type: mapper_dagster.MappingComponent`."""
+
+from collections.abc import Callable, Sequence
+from collections.abc import Mapping as Dict
+from datetime import timedelta
+from typing import Any, Literal
+
+import dagster as dg
+from dagster.components import Injected
+from dagster.components.scaffold.scaffold import scaffold_with
+from pydantic import ConfigDict, Field, model_validator
+
+from .assets import build_mapping_asset
+from .checks import build_mapping_checks
+from .mapping import Mapping
+from .schedules import build_mapping_schedule
+from .sensors import build_watermark_sensor
+from .translator import MappingTranslator
+
+_EXAMPLE = {
+    "name": "fact_orders",
+    "source_sql_file": "orders.sql",
+    "target_schema": "dw",
+    "target_table": "fact_orders",
+    "window_column": "order_date",
+    "partitions": {"type": "daily", "start_date": "2024-01-01"},
+    "checks": {"compare": "count"},
+}
+_EXAMPLE_SQL = """\
+SELECT * FROM orders
+WHERE order_date >= :window_start AND order_date < :window_end
+"""
+
+
+class MappingScaffolder(dg.Scaffolder[Any]):
+    """Writes a mapping to begin with, and its SQL beside it."""
+
+    def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
+        """Write `defs.yaml` and `orders.sql`."""
+        dg.scaffold_component(request, _EXAMPLE)
+        (request.target_path / "orders.sql").write_text(_EXAMPLE_SQL)
+
+
+class _Strict(dg.Model, dg.Resolvable):
+    """Refuses a word that it does not know, so that a slip of the pen is told and not ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+_BY_THE_CLOCK: dict[str, Callable[..., dg.TimeWindowPartitionsDefinition]] = {
+    "hourly": dg.HourlyPartitionsDefinition,
+    "daily": dg.DailyPartitionsDefinition,
+    "weekly": dg.WeeklyPartitionsDefinition,
+    "monthly": dg.MonthlyPartitionsDefinition,
+}
+_NEEDED = {"cron": ("start_date", "cron_schedule"), "static": ("keys",), "dynamic": ("name",)}
+
+
+class Partitions(_Strict):
+    """Partitions: by time, by a list, or by keys that are added while Dagster runs."""
+
+    type: Literal["hourly", "daily", "weekly", "monthly", "cron", "static", "dynamic"]
+    start_date: str | None = Field(None, description="ISO date or moment of the first window.")
+    end_date: str | None = Field(None, description="ISO date or moment; by default there is none.")
+    timezone: str = Field("UTC", description="Name in the IANA database, e.g. Europe/Berlin.")
+    cron_schedule: str | None = Field(None, description="For cron: where windows begin.")
+    keys: Sequence[str] = Field((), description="For static: the partitions' keys.")
+    name: str | None = Field(None, description="For dynamic: the name the keys are kept under.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Partitions":
+        needed = {
+            "cron": ("start_date", "cron_schedule"),
+            "static": ("keys",),
+            "dynamic": ("name",),
+        }
+        for word in needed.get(self.type, ("start_date",)):
+            if not getattr(self, word):
+                raise ValueError(f"partitions of type {self.type} need {word}")
+        return self
+
+    def definition(self) -> dg.PartitionsDefinition[Any]:
+        """Return what Dagster calls these partitions."""
+        if self.type == "static":
+            return dg.StaticPartitionsDefinition(list(self.keys))
+        if self.type == "dynamic":
+            return dg.DynamicPartitionsDefinition(name=self.name)
+        ends: dict[str, Any] = {"start_date": self.start_date, "end_date": self.end_date}
+        if kind := _BY_THE_CLOCK.get(self.type):
+            return kind(**ends, timezone=self.timezone)
+        return dg.TimeWindowPartitionsDefinition(
+            start=self.start_date or "",
+            end=self.end_date,
+            fmt="%Y-%m-%d-%H:%M",
+            timezone=self.timezone,
+            cron_schedule=self.cron_schedule,
+        )
+
+
+class Checks(_Strict):
+    """See `build_mapping_checks`."""
+
+    compare: Literal["count", "checksum"] | None = "count"
+    blocking: bool = False
+    max_reject_share: float | None = None
+    columns: bool = True
+    due_within_hours: float | None = None
+
+
+class Schedule(_Strict):
+    """See `build_mapping_schedule`."""
+
+    lookback: int = 0
+    minute: int | None = None
+    hour: int | None = None
+    running: bool = Field(default=False, description="Whether it runs without being started.")
+
+
+class Watermark(_Strict):
+    """See `build_watermark_sensor`."""
+
+    changed_at: str
+    changes_sql: str | None = None
+    settle_seconds: float = 0
+    max_partitions: int = 100
+    minimum_interval_seconds: int = 60
+    running: bool = Field(default=False, description="Whether it runs without being started.")
+
+
+@scaffold_with(MappingScaffolder)
+class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
+    """A query that is loaded into a table: an asset, its checks, its schedule and its sensor.
+
+    The attributes are those of `Mapping`; the resources that it names are the project's.
+    """
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    name: str = Field(description="Name of the asset; the last part of its key.")
+    source_sql: str | None = Field(None, description="The query, or source_sql_file.")
+    source_sql_file: str | None = Field(None, description="A file beside this one that has it.")
+    target_table: str
+    target_schema: str | None = None
+    load_mode: Literal["append", "replace", "replace_window", "upsert"] | None = None
+    partitions: Partitions | None = None
+    window_column: str | None = None
+    include_earlier: bool = False
+    primary_key: str | Sequence[str] | None = None
+    order_column: str | None = None
+    publish: Literal["chunks", "atomic"] | None = None
+    create_target: bool = False
+    chunk_key: str | Sequence[str] | None = None
+    strategy: str | None = None
+    chunk_size: int | str | None = None
+    min_rows_for_parallel: int | None = None
+    reject_limit: int | None = 0
+    params: dict[str, Any] | None = None
+    verify: Literal["none", "count", "checksum"] | None = None
+    lanes: int | None = None
+    chunks_per_lane: int | None = None
+    single_step: bool = False
+    workers_per_lane: int = 1
+    source: str = Field("source", description="Key of the DatabaseResource that rows come from.")
+    target: str = Field("target", description="Key of the DatabaseResource that rows go to.")
+    mapper: str = Field("mapper", description="Key of the MapperResource.")
+    pool: str | None = None
+    key_prefix: Sequence[str] = ()
+    group_name: str | None = None
+    description: str | None = None
+    owners: Sequence[str] = ()
+    tags: dict[str, str] = Field(default_factory=dict)
+    deps: Sequence[str] | None = Field(None, description="Keys of assets, their parts by slashes.")
+    source_dialect: str = "postgres"
+    automation_condition: Injected[dg.AutomationCondition[Any] | None] = None
+    checks: Checks | None = Field(default_factory=Checks)
+    schedule: Schedule | None = None
+    watermark: Watermark | None = None
+
+    @model_validator(mode="after")
+    def _has_one_query(self) -> "MappingComponent":
+        if (self.source_sql is None) == (self.source_sql_file is None):
+            raise ValueError("give source_sql or source_sql_file")
+        return self
+
+    def get_translator(self) -> MappingTranslator:
+        """Return what says how the asset appears in Dagster. Override it in a subclass."""
+        return MappingTranslator()
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Return the asset and what belongs to it."""
+        translator = self.get_translator()
+        mapping = Mapping(**self._given(context))
+        schedules, sensors, checks = [], [], []
+        if self.schedule:
+            asked: Dict[str, Any] = self.schedule.model_dump(exclude={"running"})
+            status = dg.DefaultScheduleStatus[_status(running=self.schedule.running)]
+            schedules.append(
+                build_mapping_schedule(
+                    mapping, **asked, default_status=status, translator=translator
+                )
+            )
+        if self.watermark:
+            asked = self.watermark.model_dump(exclude={"running", "settle_seconds"})
+            sensors.append(
+                build_watermark_sensor(
+                    mapping,
+                    **asked,
+                    settle=timedelta(seconds=self.watermark.settle_seconds),
+                    default_status=dg.DefaultSensorStatus[_status(running=self.watermark.running)],
+                    translator=translator,
+                )
+            )
+        if self.checks:
+            asked = self.checks.model_dump(exclude={"due_within_hours"})
+            hours = self.checks.due_within_hours
+            asked = {**asked, "due_within": None if hours is None else timedelta(hours=hours)}
+            if "checks" not in self.model_fields_set and not mapping.mode.value.startswith(
+                "replace"
+            ):
+                asked["compare"] = None  # nobody asked for what cannot be compared
+            checks += build_mapping_checks(mapping, **asked, translator=translator)
+        return dg.Definitions(
+            assets=[build_mapping_asset(mapping, translator)],
+            asset_checks=checks,
+            schedules=schedules,
+            sensors=sensors,
+        )
+
+    def _given(self, context: dg.ComponentLoadContext) -> dict[str, Any]:
+        own = {"partitions", "checks", "schedule", "watermark", "source_sql_file", "deps"}
+        given = {name: getattr(self, name) for name in type(self).model_fields if name not in own}
+        if self.source_sql_file is not None:
+            given["source_sql"] = (context.path / self.source_sql_file).read_text()
+        if self.partitions is not None:
+            given["partitions_def"] = self.partitions.definition()
+        if self.deps is not None:
+            given["deps"] = [dg.AssetKey.from_user_string(dep) for dep in self.deps]
+        return given
+
+
+def _status(*, running: bool) -> str:
+    return "RUNNING" if running else "STOPPED"

@@ -1,0 +1,137 @@
+"""Job code that was there before Dagster, as an asset."""
+
+from collections.abc import Callable, Sequence
+from collections.abc import Mapping as Dict
+from contextlib import ExitStack
+from typing import Any
+
+import dagster as dg
+
+from mapper_core import SettingsError
+
+from .metadata import PARTITION_ROW_COUNT
+from .windows import window_of
+
+ExecuteJob = Callable[[Any, Any, Any, dict[str, Any]], Dict[str, Any]]
+"""execute_job(metadata_conn, source_conn, target_conn, session_params) -> {"status": ...}"""
+
+# What a job may call its number of rows.
+_ROWS = ("rows_processed", "rows")
+_KNOWN = ("SUCCESS", "PARTIAL", "FAILED")
+
+
+def build_job_asset(
+    execute_job: ExecuteJob,
+    *,
+    name: str,
+    session_params: Dict[str, Any] | None = None,
+    partitions_def: dg.PartitionsDefinition[Any] | None = None,
+    metadata_db: str | None = None,
+    source: str = "source",
+    target: str = "target",
+    key_prefix: Sequence[str] = (),
+    group_name: str | None = None,
+    description: str | None = None,
+    deps: Sequence[dg.AssetKey | str] = (),
+    pool: str | None = None,
+) -> dg.AssetsDefinition:
+    """Return an asset that is materialized by calling a job as it is.
+
+    The function gets three live DB-API connections and a dict, and returns a dict with its
+    "status": "SUCCESS" materializes the asset with the numbers it returned; "PARTIAL" records them
+    as an observation and fails the run, as "FAILED" does. A run's configuration may add
+    `session_params`.
+
+    Args:
+        execute_job: `execute_job(metadata_conn, source_conn, target_conn, session_params)`.
+        name: of the asset, the last part of its key.
+        session_params: what every run is given; the run's own, then those of the partition
+            (`partition_key`, and by time `window_start` and `window_end` in UTC) win over these.
+        partitions_def: of the asset, where each run is about one partition.
+        metadata_db: key of the `DatabaseResource` for the first connection, else the
+            target's.
+        source: key of the `DatabaseResource` for the second connection.
+        target: key of the `DatabaseResource` for the third connection.
+        key_prefix: parts of the asset's key before its name.
+        group_name: the asset's group.
+        description: by default the function's own.
+        deps: assets it reads.
+        pool: Dagster's pool that a run takes a slot of.
+    """
+    roles = (metadata_db or target, source, target)
+
+    @dg.asset(
+        name=name,
+        key_prefix=list(key_prefix) or None,
+        group_name=group_name,
+        description=description or execute_job.__doc__,
+        partitions_def=partitions_def,
+        deps=list(deps),
+        required_resource_keys=set(roles),
+        kinds={"mapper"},
+        pool=pool,
+        config_schema={"session_params": dg.Field(dict, is_required=False, default_value={})},
+    )
+    def job(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        given = {
+            **(session_params or {}),
+            **context.op_execution_context.op_config["session_params"],
+        }
+        given |= _partition(partitions_def, context)
+        with ExitStack() as stack:
+            metadata_conn, source_conn, target_conn = (
+                stack.enter_context(getattr(context.resources, role).connection()) for role in roles
+            )
+            returned = execute_job(metadata_conn, source_conn, target_conn, given)
+        status, numbers = _understood(returned, name)
+        partition = context.partition_key if partitions_def is not None else None
+        if status == "SUCCESS":
+            rows = numbers.get("mapper/rows_processed")
+            if partition is not None and rows is not None:
+                numbers[PARTITION_ROW_COUNT] = rows
+            return dg.MaterializeResult(metadata=numbers)
+        if status == "PARTIAL":
+            context.log_event(
+                dg.AssetObservation(
+                    asset_key=context.asset_key, partition=partition, metadata=numbers
+                )
+            )
+        told = ", ".join(f"{key.partition('/')[2]} {value}" for key, value in numbers.items())
+        raise dg.Failure(
+            description=f"{name} ended with {status}: {told or 'it says nothing else'}",
+            metadata=numbers,
+        )
+
+    return job
+
+
+def _partition(
+    definition: dg.PartitionsDefinition[Any] | None, context: dg.AssetExecutionContext
+) -> dict[str, Any]:
+    if definition is None:
+        return {}
+    if not context.has_partition_key:
+        raise dg.Failure(
+            description="A job is run for one partition at a time: give the backfill a run each.",
+            allow_retries=False,
+        )
+    found: dict[str, Any] = {"partition_key": context.partition_key}
+    if isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        found["window_start"], found["window_end"] = window_of(definition, context.partition_key)
+    return found
+
+
+def _understood(returned: Any, name: str) -> tuple[str, dict[str, Any]]:
+    """Return the status that a job told, and its numbers and words as metadata."""
+    if not isinstance(returned, dict) or "status" not in returned:
+        raise SettingsError(f"{name} returned no dict with a status: one of {', '.join(_KNOWN)}")
+    status = str(returned["status"]).upper()
+    if status not in _KNOWN:
+        raise SettingsError(f"{name} ended with status {status!r}: one of {', '.join(_KNOWN)}")
+    rows = next((returned[word] for word in _ROWS if word in returned), None)
+    rest = {
+        f"mapper/{key}": value
+        for key, value in returned.items()
+        if key not in {"status", *_ROWS} and isinstance(value, int | float | str)
+    }
+    return status, {**({} if rows is None else {"mapper/rows_processed": rows}), **rest}

@@ -1,0 +1,168 @@
+"""A table in which other programs ask for loads, and read what became of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from mapper_core import SettingsError
+
+from ..mapping import Mapping
+from ..translator import MappingTranslator
+
+REQUEST = "mapper/load_request"
+"""Tag of a run: the request that it is for."""
+
+TABLE = """\
+create table load_request (
+    id integer not null primary key,
+    mapping varchar(200) not null,
+    partition_key varchar(200),
+    status varchar(20) not null,  -- 'requested', then what became of it
+    run_id varchar(100),
+    message varchar(1000)
+)"""
+"""The columns that the sensor works with; the table may have more."""
+
+# What a request's status says of its run.
+_WORDS = {
+    dg.DagsterRunStatus.SUCCESS: "succeeded",
+    dg.DagsterRunStatus.FAILURE: "failed",
+    dg.DagsterRunStatus.CANCELED: "canceled",
+}
+_UNDER_WAY = "started"
+
+# Requests looked after in one tick.
+_MOST = 100
+
+
+def build_load_request_sensor(
+    mappings: Sequence[Mapping],
+    *,
+    table: str = "load_request",
+    database: str = "target",
+    name: str = "load_requests",
+    minimum_interval_seconds: int = 30,
+    default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
+    translator: MappingTranslator | None = None,
+) -> dg.SensorDefinition:
+    """Return a sensor that runs what a table asks for, and writes back what became of it.
+
+    A program inserts a row with the name of a mapping, a partition's key or NULL, and the status
+    'requested'. The status becomes 'started' with the run's id, and in the end 'succeeded',
+    'failed', 'canceled', or 'refused' with a message for what cannot be run. A request is run once,
+    whatever happens to the sensor in between; who wants it again inserts another.
+
+    Args:
+        mappings: those that may be asked for.
+        table: as SQL has it, e.g. `ops.load_request`; see `TABLE` for its columns.
+        database: key of the `DatabaseResource` it is in.
+        name: of the sensor.
+        minimum_interval_seconds: between two ticks.
+        default_status: whether it runs without being started.
+        translator: the same that the assets were built with.
+
+    Raises:
+        SettingsError: the table's name is more than a name.
+    """
+    if not all(part.replace("_", "").isalnum() for part in table.split(".")):
+        raise SettingsError(f"table {table!r}: letters, digits, _ and a dot only")
+    translator = translator or MappingTranslator()
+    known = {mapping.name: mapping for mapping in mappings}
+    keys = {mapping.name: translator.get_asset_spec(mapping).key for mapping in mappings}
+
+    @dg.sensor(
+        name=name,
+        description=f"Loads what the table {table} asks for, and writes back what became of it.",
+        target=dg.AssetSelection.assets(*keys.values()),
+        required_resource_keys={database},
+        minimum_interval_seconds=minimum_interval_seconds,
+        default_status=default_status,
+    )
+    def load_requests(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest]:
+        resource = getattr(context.resources, database)
+        with resource.transaction() as transaction:
+            asked = transaction.execute(
+                f"select id, mapping, partition_key, status from {table}"
+                " where status in ('requested', 'started') order by id"
+            )
+        wanted = []
+        for row in asked[:_MOST]:
+            request = _Request(*row)
+            outcome = _outcome(context.instance, request, known)
+            if outcome is None:
+                wanted.append(request)
+            elif outcome.status != request.status:
+                with resource.transaction() as transaction:
+                    # Not over what somebody has written meanwhile.
+                    transaction.execute(
+                        f"update {table} set status = :status, run_id = :run_id,"
+                        " message = :message where id = :id and status = :before",
+                        {
+                            "id": request.id,
+                            "before": request.status,
+                            "status": outcome.status,
+                            "run_id": outcome.run_id,
+                            "message": outcome.message,
+                        },
+                    )
+        for request in wanted:
+            yield dg.RunRequest(
+                run_key=f"{name}:{request.id}",
+                asset_selection=[keys[request.mapping]],
+                partition_key=request.partition_key,
+                tags={REQUEST: str(request.id)},
+            )
+
+    return load_requests
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    id: Any
+    mapping: str
+    partition_key: str | None
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    status: str
+    run_id: str | None = None
+    message: str | None = None
+
+
+def _outcome(
+    instance: dg.DagsterInstance, request: _Request, known: dict[str, Mapping]
+) -> _Outcome | None:
+    """Return what became of a request; None for one that is still to be run."""
+    # The tag, not the run's key: a run executed again has the one and not the other.
+    runs = instance.get_runs(dg.RunsFilter(tags={REQUEST: str(request.id)}), limit=1)
+    if runs:
+        status = _WORDS.get(runs[0].status, _UNDER_WAY)
+        return _Outcome(status, runs[0].run_id)
+    mapping = known.get(request.mapping)
+    if mapping is None:
+        names = ", ".join(sorted(known))
+        return _Outcome("refused", message=f"no mapping {request.mapping!r}: there are {names}")
+    definition, key = mapping.partitions_def, request.partition_key
+    if (definition is None) != (key is None):
+        needs = "has no partitions" if definition is None else "needs a partition_key"
+        return _Outcome("refused", message=f"{mapping.name} {needs}")
+    if definition is not None and key is not None and not _has(definition, key, instance):
+        return _Outcome("refused", message=f"{mapping.name} has no partition {key!r}")
+    return None
+
+
+def _has(definition: dg.PartitionsDefinition[Any], key: str, instance: dg.DagsterInstance) -> bool:
+    if isinstance(definition, dg.DynamicPartitionsDefinition):
+        return key in instance.get_dynamic_partitions(definition.name or "")
+    if isinstance(definition, dg.MultiPartitionsDefinition):
+        try:
+            parts = definition.get_partition_key_from_str(key).keys_by_dimension
+        except dg.DagsterError:
+            return False
+        by_name = definition.get_partitions_def_for_dimension
+        return all(_has(by_name(name), part, instance) for name, part in parts.items())
+    return bool(definition.has_partition_key(key))

@@ -1,0 +1,97 @@
+"""Loads that failed, and are to be gone on with."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+
+import dagster as dg
+
+from ..mapping import Mapping
+from ..steps import RESUMES
+from ..translator import MappingTranslator
+
+# Failed runs looked at in one tick.
+_MOST = 50
+
+_ATTEMPT = "mapper/resume_attempt"
+
+
+def build_resume_sensor(
+    mappings: Sequence[Mapping],
+    *,
+    max_resumes: int = 3,
+    name: str = "resume_loads",
+    minimum_interval_seconds: int = 60,
+    default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
+    translator: MappingTranslator | None = None,
+) -> dg.SensorDefinition:
+    """Return a sensor that goes on with loads whose runs failed, where they stopped.
+
+    The new run takes up the failed one's load: chunks that are in are not loaded again. It is a
+    whole run and never one "from failure", which would not start lanes that never ran. A run that
+    was terminated by somebody, or has been executed again by somebody, is left alone.
+
+    Args:
+        mappings: whose runs are looked after.
+        max_resumes: how often one load is gone on with before people must look at it.
+        name: of the sensor.
+        minimum_interval_seconds: between two ticks.
+        default_status: whether it runs without being started.
+        translator: the same that the assets were built with.
+    """
+    translator = translator or MappingTranslator()
+    keys = {translator.get_asset_spec(mapping).key for mapping in mappings}
+
+    @dg.sensor(
+        name=name,
+        description="Goes on with loads that failed, where they stopped.",
+        target=dg.AssetSelection.assets(*keys),
+        minimum_interval_seconds=minimum_interval_seconds,
+        default_status=default_status,
+    )
+    def resume(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest]:
+        # From its first tick on: what failed before anybody asked for this stays as it is.
+        since = float(context.cursor) if context.cursor else datetime.now(timezone.utc).timestamp()
+        failed = context.instance.get_run_records(
+            dg.RunsFilter(
+                statuses=[dg.DagsterRunStatus.FAILURE],
+                updated_after=datetime.fromtimestamp(since, timezone.utc),
+            ),
+            limit=_MOST,
+            order_by="update_timestamp",
+            ascending=True,
+        )
+        for record in failed:
+            since = max(since, record.update_timestamp.timestamp())
+            request = _request(context.instance, record.dagster_run, keys, max_resumes)
+            if request is not None:
+                yield request
+        context.update_cursor(str(since))
+
+    return resume
+
+
+def _request(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, keys: set[dg.AssetKey], most: int
+) -> dg.RunRequest | None:
+    selected = set(run.asset_selection or ())
+    attempt = int(run.tags.get(_ATTEMPT, "0")) + 1
+    if not selected or not selected <= keys or attempt > most:
+        return None
+    first = run.tags.get(RESUMES) or run.root_run_id or run.run_id
+    if instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": run.run_id}), limit=1):
+        return None
+    return dg.RunRequest(
+        run_key=f"resume:{run.run_id}",
+        asset_selection=sorted(selected),
+        partition_key=run.tags.get("dagster/partition"),
+        tags={
+            RESUMES: first,
+            _ATTEMPT: str(attempt),
+            # A run over a range of partitions has no partition, but these.
+            **{
+                tag: value
+                for tag, value in run.tags.items()
+                if tag.startswith("dagster/asset_partition_range_")
+            },
+        },
+    )

@@ -1,0 +1,258 @@
+"""New and changed rows of the source, and the partitions that they touch."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import date, datetime, time, timedelta, timezone
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from mapper_core import SettingsError
+
+from ..identifiers import quoted
+from ..mapping import Mapping
+from ..translator import MappingTranslator
+from ..windows import EARLIEST, window_of
+
+# Stands for "no end yet" where a query must be given one.
+LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc)
+
+# Transactions that may still commit rows as old as themselves. Without the role pg_read_all_stats
+# a session sees the beginning of its own user's transactions only.
+# Source: PostgreSQL documentation, "pg_stat_activity".
+_OLDEST_WRITER = """
+select min(xact_start) from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid() and backend_xid is not null
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far the source has been looked through. Texts are moments in ISO format."""
+
+    since: str | None = None
+    """Rows changed up to here have been seen, this moment included."""
+    until: str | None = None
+    """Where the pass that is under way ends; None between passes."""
+    reached: str | None = None
+    """Up to where in the window column that pass has come."""
+    known: str | None = None
+    """The last partition there was at the latest tick; rows of later ones had none to go to."""
+
+
+def build_watermark_sensor(
+    mapping: Mapping,
+    *,
+    changed_at: str,
+    changes_sql: str | None = None,
+    name: str | None = None,
+    settle: timedelta = timedelta(0),
+    max_partitions: int = 100,
+    minimum_interval_seconds: int = 60,
+    default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
+    translator: MappingTranslator | None = None,
+) -> dg.SensorDefinition:
+    """Return a sensor that asks for each partition whose rows in the source are new or changed.
+
+    In one tick it finds all of them, however long it was not running. Rows that a transaction of
+    the source may still commit are waited for: on PostgreSQL nothing is seen that changed after the
+    oldest open writing transaction began. A partition is asked for once per state of its rows; if
+    its run failed and the cursor is set back, it is asked for again.
+
+    Args:
+        mapping: with partitions by time.
+        changed_at: the column that says when a row was last changed, a timestamp; never earlier
+            than the beginning of the transaction that changed it.
+        changes_sql: a query with that column and the mapping's `window_column`; by default the
+            mapping's own, over all time.
+        name: of the sensor; by default `<mapping>_watermark`.
+        settle: rows changed more recently than this are left for a later tick: for sources that
+            cannot tell open transactions, and tables whose `changed_at` is another clock's.
+        max_partitions: asked for at most in one tick; the next one goes on from there.
+        minimum_interval_seconds: between two ticks.
+        default_status: whether it runs without being started.
+        translator: the same that the asset was built with.
+
+    Raises:
+        SettingsError: the mapping has no partitions by time, or no window column.
+    """
+    if not isinstance(mapping.partitions_def, dg.TimeWindowPartitionsDefinition):
+        raise SettingsError(f"mapping {mapping.name}: a watermark needs partitions by time")
+    if mapping.window_column is None:
+        raise SettingsError(f"mapping {mapping.name}: a watermark needs window_column")
+    if max_partitions < 1:
+        raise SettingsError("max_partitions is at least 1")
+    key = (translator or MappingTranslator()).get_asset_spec(mapping).key
+
+    @dg.sensor(
+        name=name or f"{mapping.name}_watermark",
+        description=f"Loads partitions of {mapping.table_name} whose rows in the source changed.",
+        target=dg.AssetSelection.assets(key),
+        required_resource_keys={mapping.source},
+        minimum_interval_seconds=minimum_interval_seconds,
+        default_status=default_status,
+    )
+    def watermark(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        before = Cursor(**json.loads(context.cursor)) if context.cursor else Cursor()
+        with getattr(context.resources, mapping.source).transaction() as transaction:
+            source = _Changes(mapping, changed_at, changes_sql or mapping.source_sql, transaction)
+            found, after = _tick(source, before, settle, max_partitions)
+        requests = [
+            dg.RunRequest(
+                partition_key=partition,
+                run_key=_run_key(context.instance, f"{key.to_user_string()}:{partition}:{version}"),
+            )
+            for partition, version in found
+        ]
+        cursor = json.dumps(asdict(after))
+        if requests:
+            return dg.SensorResult(run_requests=requests, cursor=cursor)
+        return dg.SensorResult(skip_reason=f"nothing changed since {after.since}", cursor=cursor)
+
+    return watermark
+
+
+def _tick(
+    source: "_Changes", before: Cursor, settle: timedelta, most: int
+) -> tuple[list[tuple[str, str]], Cursor]:
+    """Return the partitions to load, each with the version of its rows; and the new cursor."""
+    cursor = before
+    if cursor.until is None:
+        until = source.newest(_moment(cursor.since), settle)
+        if until is None:  # nothing changed, but a partition may have ended
+            until = _moment(cursor.since)
+        if until is None:
+            return [], cursor
+        cursor = replace(cursor, until=until.isoformat())
+    found: list[tuple[str, str]] = []
+    until = _moment(cursor.until) or LATEST
+    for key, version, end in source.touched(cursor, until):
+        if len(found) == most:
+            return found, cursor
+        found.append((key, version))
+        cursor = replace(cursor, reached=end.isoformat())
+    known = source.last_partition or cursor.known
+    return found, Cursor(since=until.isoformat(), known=known)
+
+
+class _Changes:
+    """Changed rows of a mapping's source, asked for partition by partition."""
+
+    def __init__(self, mapping: Mapping, changed_at: str, sql: str, transaction: Any) -> None:
+        assert isinstance(mapping.partitions_def, dg.TimeWindowPartitionsDefinition)  # noqa: S101 - checked when the sensor was built
+        self._definition = mapping.partitions_def
+        self._zone = ZoneInfo(self._definition.timezone)
+        self._window, self._changed = quoted(mapping.window_column or ""), quoted(changed_at)
+        self._ends = {"window_start": EARLIEST, "window_end": LATEST, **(mapping.params or {})}
+        self._sql = f"(\n{sql.strip().rstrip(';')}\n) changes"
+        self._transaction = transaction
+        self._earlier = mapping.include_earlier
+
+    @property
+    def last_partition(self) -> str | None:
+        """The key of the last partition that has ended."""
+        return self._definition.get_last_partition_key()
+
+    def newest(self, since: datetime | None, settle: timedelta) -> datetime | None:
+        """Return the latest change that no open transaction can still precede, or None."""
+        limit = datetime.now(timezone.utc) - settle if settle else LATEST
+        if (writer := self._oldest_writer()) is not None:
+            limit = min(limit, writer)
+        (newest,) = self._one(
+            f"select max({self._changed}) from {self._sql}"
+            f" where {self._changed} > :since and {self._changed} < :limit",
+            since=since or EARLIEST,
+            limit=limit,
+        )
+        return None if newest is None else self._aware(newest)
+
+    def touched(self, cursor: Cursor, until: datetime) -> Iterator[tuple[str, str, datetime]]:
+        """Yield each touched partition, the version of its rows, and where it ends."""
+        since = _moment(cursor.since) or EARLIEST
+        at = _moment(cursor.reached) or EARLIEST
+        fresh = self._fresh_from(cursor.known)
+        last = self._definition.get_last_partition_window()
+        first = self._definition.get_first_partition_window()
+        if last is None or first is None:
+            return
+        end_of_all = last.end.astimezone(timezone.utc)
+        while at < end_of_all:
+            (low,) = self._one(
+                f"select min({self._window}) from {self._sql} where {self._window} >= :at"
+                f" and {self._window} < :end_of_all and {self._changed} <= :until"
+                f" and ({self._changed} > :since or {self._window} >= :fresh)",
+                at=at,
+                end_of_all=end_of_all,
+                until=until,
+                since=since,
+                fresh=fresh,
+            )
+            if low is None:
+                return
+            moment = self._aware(low)
+            if moment < first.start.astimezone(timezone.utc):
+                if not self._earlier:
+                    at = first.start.astimezone(timezone.utc)  # no partition holds those rows
+                    continue
+                moment = first.start.astimezone(timezone.utc)
+            key = self._definition.get_partition_key_for_timestamp(moment.timestamp())
+            start, end = window_of(self._definition, key)
+            if self._earlier and start == first.start.astimezone(timezone.utc):
+                start = EARLIEST
+            (version,) = self._one(
+                f"select max({self._changed}) from {self._sql} where {self._window} >= :low"
+                f" and {self._window} < :high and {self._changed} <= :until",
+                low=start,
+                high=end,
+                until=until,
+            )
+            yield key, self._aware(version).isoformat(), end
+            at = end
+
+    def _fresh_from(self, known: str | None) -> datetime:
+        """Return from where on there were no partitions at the latest tick."""
+        if known is None or not self._definition.has_partition_key(known):
+            return LATEST if known is None else EARLIEST
+        return window_of(self._definition, known)[1]
+
+    def _oldest_writer(self) -> datetime | None:
+        try:
+            with self._transaction.savepoint():
+                ((oldest,),) = self._transaction.execute(_OLDEST_WRITER)
+        except Exception:  # noqa: BLE001 - another database than PostgreSQL, which has no such view
+            return None
+        return None if oldest is None else self._aware(oldest)
+
+    def _one(self, sql: str, **values: Any) -> tuple[Any, ...]:
+        (row,) = self._transaction.execute(sql, {**self._ends, **values})
+        return tuple(row)
+
+    def _aware(self, value: Any) -> datetime:
+        """Return a database's date or timestamp; one without zone is meant in the partitions'."""
+        if isinstance(value, str):  # SQLite's
+            value = datetime.fromisoformat(value)
+        if isinstance(value, date) and not isinstance(value, datetime):
+            value = datetime.combine(value, time())
+        if not isinstance(value, datetime):
+            raise SettingsError(
+                f"a watermark goes by timestamps and dates, not by {type(value).__name__}"
+            )
+        zoned = value if value.tzinfo else value.replace(tzinfo=self._zone)
+        return zoned.astimezone(timezone.utc)
+
+
+def _run_key(instance: dg.DagsterInstance, wanted: str) -> str:
+    """Return a key that Dagster has not seen, if all runs under those it has seen have failed."""
+    key, again = wanted, 0
+    while runs := instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": key}), limit=1):
+        if runs[0].status not in {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}:
+            return key
+        again += 1
+        key = f"{wanted}:again {again}"
+    return key
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,214 @@
+"""What the steps of a mapping do: plan a load, load a lane, publish. Each is a call into the core.
+
+Steps hand each other nothing but the order to start: the plan and what is finished are in the
+ledger, so steps may run in any process on any host that reaches the target.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from mapper_core import (
+    ChunkResult,
+    DatabaseUnavailableError,
+    LoadOptions,
+    MapperError,
+    ParallelProcessingResult,
+    ParallelProcessor,
+    Plan,
+    create_progress_callback,
+    history,
+)
+
+from . import metadata
+from .lineage import columns_of
+from .mapping import Mapping
+from .translator import MappingTranslator
+from .windows import Lane, PartitionLoad, partition_loads, time_zone_of
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two lines of progress in a run's log; each is an event in Dagster's storage.
+PROGRESS_SECONDS = 5.0
+
+RESUMES = "mapper/resumes"
+"""Tag of a run that goes on with the loads of another: the id of that one's first run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of one run: where its databases are, and which loads it is about."""
+
+    mapping: Mapping
+    translator: MappingTranslator
+    context: Any
+
+    @property
+    def loads(self) -> tuple[PartitionLoad, ...]:
+        """What the run's partitions ask for."""
+        partitioned = self.mapping.partitions_def is not None
+        return partition_loads(self.mapping, self.context.partition_keys if partitioned else ())
+
+    def plan(self, load: PartitionLoad) -> tuple[Plan, int]:
+        """Plan a load; return also how many lanes it is worth."""
+        mapping = self.mapping
+        with in_words():
+            planned = self._processor.plan_load(
+                self._source_url, mapping.source_sql, self._group(load), **self._options(load)
+            )
+        workers = 1 if planned.adaptive else planned.workers
+        lanes = mapping.lane_count(len(planned.chunks), workers)
+        self.context.log.info(metadata.plan_line(planned, lanes))
+        return planned, lanes
+
+    def load(self, load: PartitionLoad, lane: Lane) -> None:
+        """Load the chunks of a lane; raise dagster.Failure when one of them failed."""
+        with in_words():
+            results = self._processor.load_lane(
+                self._source_url,
+                self.mapping.source_sql,
+                self._group(load),
+                lane=lane.lane,
+                lanes=lane.lanes,
+                workers_per_lane=self.mapping.workers_per_lane,
+                **self._options(load),
+            )
+        if failed := [chunk for chunk in results if not chunk.rows_are_in]:
+            self._observe(load, results, failed)
+            raise dg.Failure(
+                description=f"{len(failed)} of {len(results)} chunks failed: {failed[0].error}",
+                metadata=metadata.of_failed_chunks(failed),
+                # A chunk that failed at its first attempt, or was given up, failed for good.
+                allow_retries=any(chunk.attempts > 1 for chunk in failed),
+            )
+
+    def publish(self, load: PartitionLoad) -> dict[str, Any]:
+        """Check a load against the ledger and publish it; return what Dagit is to show of it.
+
+        The ledger, not Dagster, knows which chunks are in: a run re-executed from failure may never
+        have started some lanes and still come here.
+        """
+        with in_words():
+            result = self._processor.publish_load(
+                self._source_url,
+                self.mapping.source_sql,
+                self._group(load),
+                **self._options(load),
+            )
+        return {**metadata.of_result(self.mapping, result), **self._details(result)}
+
+    def _details(self, result: ParallelProcessingResult) -> dict[str, Any]:
+        """Return what is nice to know; a load that is published does not fail for want of it."""
+        found: dict[str, Any] = dict(metadata.of_chunks(result.chunk_results))
+        if result.load_id is None:
+            return found
+        ledger = {"ledger_schema": self._resource(self.mapping.mapper).ledger_schema}
+        try:
+            columns = history.chunks(self._target_url, result.load_id, **ledger).record.plan.columns
+            found |= metadata.of_columns(columns, self._origins([c.name for c in columns]))
+            if result.rows_rejected:
+                rejects = history.rejects(self._target_url, result.load_id, **ledger)
+                found |= metadata.of_rejects(rejects)
+        except MapperError as error:
+            self.context.log.warning("the ledger was not asked for details: %s", error)
+        return found
+
+    def _origins(self, names: Sequence[str]) -> dict[str, list[tuple[dg.AssetKey, str]]]:
+        mapping = self.mapping
+        found = columns_of(mapping.source_sql, mapping.source_dialect, names)
+        return {
+            name: [
+                (self.translator.get_table_key(mapping, each.table), each.column)
+                for each in origins
+            ]
+            for name, origins in found.items()
+        }
+
+    def _observe(
+        self, load: PartitionLoad, results: Sequence[ChunkResult], failed: Sequence[ChunkResult]
+    ) -> None:
+        """Record what a load that failed came to, where some of it is in."""
+        if len(failed) == len(results):
+            return
+        self.context.log_event(
+            dg.AssetObservation(
+                asset_key=self.mapping.key,
+                partition=load.partition_key,
+                description="A load that failed in part; what is in stays for its repetition.",
+                metadata=metadata.of_part(results),
+            )
+        )
+
+    @property
+    def _processor(self) -> ParallelProcessor:
+        processor: ParallelProcessor = self._resource(self.mapping.mapper).processor()
+        return processor
+
+    @property
+    def _source_url(self) -> str:
+        return str(self._resource(self.mapping.source).url)
+
+    @property
+    def _target_url(self) -> str:
+        return str(self._resource(self.mapping.target).url)
+
+    def _group(self, load: PartitionLoad) -> str:
+        """Return what the loads of one run, its re-executions, and one partition share."""
+        run = self.context.run
+        root = run.tags.get(RESUMES) or run.root_run_id or run.run_id
+        asset = self.mapping.key.to_user_string()
+        return ":".join(part for part in (root, asset, load.partition_key) if part)
+
+    def _options(self, load: PartitionLoad) -> LoadOptions:
+        mapping = self.mapping
+        name = f"{mapping.name} {load.partition_key or ''}".strip()
+        return LoadOptions(
+            target_conn=self._target_url,
+            target_schema=mapping.target_schema,
+            target_table=mapping.target_table,
+            load_mode=mapping.mode,
+            primary_key=mapping.primary_key,
+            order_column=mapping.order_column,
+            publish=mapping.publish,
+            create_target=mapping.create_target,
+            window=load.window,
+            # A date or a timestamp without zone is compared with the window in its own time zone.
+            time_zone=time_zone_of(mapping.partitions_def),
+            params={**load.bounds, **(mapping.params or {})} or None,
+            chunk_key=mapping.chunk_key,
+            strategy=mapping.strategy,
+            chunk_size=mapping.chunk_size,
+            reject_limit=mapping.reject_limit,
+            min_rows_for_parallel=mapping.min_rows_for_parallel,
+            transformation_func=mapping.transformation_func,
+            transform_scope=mapping.transform_scope,
+            transform_columns=mapping.transform_columns,
+            transform_batch=mapping.transform_batch,
+            workers=mapping.workers,
+            verify=mapping.verify,
+            progress_callback=create_progress_callback(
+                name, every=PROGRESS_SECONDS, log=self.context.log.info
+            ),
+        )
+
+    def _resource(self, key: str) -> Any:
+        return getattr(self.context.resources, key)
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Show an error of ours as a step's failure, in its own words and without a stack trace."""
+    try:
+        yield
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        # Dagster would retry an interrupted step, and keep whoever ended the run waiting for it.
+        raise dg.Failure(description="The step was interrupted.", allow_retries=False) from None
+    except MapperError as error:
+        # Every other mistake is still one after a while.
+        passing = isinstance(error, DatabaseUnavailableError)
+        logger.debug("the error in full", exc_info=True)
+        raise dg.Failure(description=str(error), allow_retries=passing) from None

@@ -1,0 +1,45 @@
+"""From a mapping to what Dagster shows of it."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from . import metadata
+from .lineage import tables_of
+from .mapping import Mapping
+
+
+class MappingTranslator:
+    """Gives a mapping's asset its key, group, description, lineage. Override what should differ."""
+
+    def get_asset_spec(self, mapping: Mapping) -> dg.AssetSpec:
+        """Return what Dagster is told of the asset."""
+        return dg.AssetSpec(
+            key=mapping.key,
+            deps=self._upstream(mapping),
+            description=mapping.description,
+            group_name=mapping.group_name,
+            owners=list(mapping.owners),
+            tags=dict(mapping.tags),
+            kinds={"mapper"},
+            automation_condition=mapping.automation_condition,
+            partitions_def=mapping.partitions_def,
+            metadata=metadata.of_mapping(mapping),
+        )
+
+    def get_table_key(self, mapping: Mapping, table: Sequence[str]) -> dg.AssetKey:
+        """Return the key of an asset that stands for a table of the source.
+
+        Args:
+            mapping: whose SQL names the table.
+            table: (table,) or (schema, table), as the SQL has it.
+        """
+        return dg.AssetKey([mapping.source, *table])
+
+    def _upstream(self, mapping: Mapping) -> list[dg.AssetKey]:
+        if mapping.deps is not None:
+            return [dg.AssetKey.from_coercible(dep) for dep in mapping.deps]
+        tables = tables_of(mapping.source_sql, mapping.source_dialect)
+        keys = dict.fromkeys(self.get_table_key(mapping, table) for table in tables)
+        # A table that is source and target at once is not its own upstream.
+        return [key for key in keys if key != mapping.key]
