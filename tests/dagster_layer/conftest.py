@@ -8,6 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from mapper_dagster import DatabaseResource, MapperResource, build_mapping_asset
+
 from . import deployment
 
 TABLE = "(id int primary key, happened_on date not null, note text)"
@@ -91,3 +93,47 @@ def months(run):
         )
 
     return per_month
+
+
+@pytest.fixture
+def resources(source, target):
+    """The resources of a mapping in this process: two databases and few workers."""
+    return {
+        "source": DatabaseResource(url=source),
+        "target": DatabaseResource(url=target),
+        "mapper": MapperResource(max_workers=2),
+    }
+
+
+@pytest.fixture
+def run_mapping(instance, resources):
+    """Materialize a mapping's asset in this process, with its checks; return the result."""
+
+    def run_one(mapping, partition=None, *, checks=(), tags=None, raise_on_error=False):
+        defs = dg.Definitions(
+            assets=[build_mapping_asset(mapping)], asset_checks=list(checks), resources=resources
+        )
+        job = defs.resolve_implicit_global_asset_job_def()
+        return job.execute_in_process(
+            instance=instance,
+            partition_key=partition,
+            tags=tags,
+            asset_selection=[mapping.key],
+            raise_on_error=raise_on_error,
+        )
+
+    return run_one
+
+
+@pytest.fixture
+def shown(instance):
+    """Return what Dagit shows of an asset's latest materialization."""
+
+    def metadata(asset, partition=None):
+        only = dg.AssetRecordsFilter(
+            dg.AssetKey(asset), asset_partitions=None if partition is None else [partition]
+        )
+        (record,) = instance.fetch_materializations(only, limit=1).records
+        return {k: v.value for k, v in record.asset_materialization.metadata.items()}
+
+    return metadata

@@ -1,0 +1,174 @@
+"""Checks of a mapping: each passes on what is right, and fails, in words, on what is not."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import dagster as dg
+import pytest
+
+from mapper_core import SettingsError
+from mapper_dagster import Mapping, build_mapping_checks
+
+from .conftest import EVENTS
+from .deployment import EVENTS as BY_MONTH
+
+
+@pytest.fixture
+def check(instance, resources):
+    """Run one check of a mapping by itself; return its evaluation."""
+
+    def run_check(mapping, name, partition=None, **options):
+        checks = build_mapping_checks(mapping, **options)
+        defs = dg.Definitions(
+            assets=[dg.AssetSpec(mapping.key, partitions_def=mapping.partitions_def)],
+            asset_checks=checks,
+            resources=resources,
+            jobs=[
+                dg.define_asset_job(
+                    "checks",
+                    selection=dg.AssetSelection.checks(dg.AssetCheckKey(mapping.key, name)),
+                )
+            ],
+        )
+        result = defs.resolve_job_def("checks").execute_in_process(
+            instance=instance, tags={"dagster/partition": partition} if partition else {}
+        )
+        (evaluation,) = result.get_asset_check_evaluations()
+        return evaluation
+
+    return run_check
+
+
+@pytest.mark.usefixtures("events")
+@pytest.mark.parametrize("method", ["count", "checksum"])
+def test_source_and_target_are_compared_within_the_partition(
+    run_mapping, check, source, target, run, method
+):
+    """A difference in one month fails that month's check and no other; equal rows pass."""
+    for month in ("2024-01-01", "2024-02-01"):
+        assert run_mapping(BY_MONTH, month).success
+
+    assert check(BY_MONTH, "source_equals_target", "2024-01-01", compare=method).passed
+    run(target, "delete from fact_events where id = (select min(id) from fact_events)")
+
+    january = check(BY_MONTH, "source_equals_target", "2024-01-01", compare=method)
+    february = check(BY_MONTH, "source_equals_target", "2024-02-01", compare=method)
+    (rows,) = run(source, "select count(*) from events where happened_on < '2024-02-01'")[0]
+    assert (False, True) == (january.passed, february.passed)
+    assert (rows, rows - 1) == tuple(
+        january.metadata[f"mapper/{side}_rows"].value for side in ("source", "target")
+    )
+    assert "2024-01-01" in january.description
+
+
+@pytest.mark.usefixtures("events")
+def test_a_changed_value_is_found_by_checksum_alone(run_mapping, check, target, run):
+    """What count cannot see."""
+    assert run_mapping(BY_MONTH, "2024-01-01").success
+    run(
+        target, "update fact_events set note = 'other' where id = (select min(id) from fact_events)"
+    )
+
+    assert check(BY_MONTH, "source_equals_target", "2024-01-01", compare="count").passed
+    assert not check(BY_MONTH, "source_equals_target", "2024-01-01", compare="checksum").passed
+
+
+@pytest.mark.usefixtures("events")
+def test_a_blocking_check_that_fails_stops_what_is_downstream(instance, resources, target, run):
+    """Rows that somebody takes away between publishing and the check are missed in time."""
+    from mapper_dagster import build_mapping_asset
+
+    run(
+        target,
+        "create function eat() returns trigger language plpgsql as $$ begin"
+        " if new.id = 121 then return null; end if; return new; end $$",
+    )
+    mapping = replace(BY_MONTH, verify="none")
+    run(
+        target,
+        "create trigger eat before insert on fact_events for each row execute function eat()",
+    )
+
+    @dg.asset(deps=[mapping.key])
+    def report():
+        raise AssertionError("the report was made of rows that are not all there")
+
+    result = (
+        dg.Definitions(
+            assets=[build_mapping_asset(mapping), report],
+            asset_checks=build_mapping_checks(mapping, blocking=True),
+            resources=resources,
+        )
+        .resolve_implicit_global_asset_job_def()
+        .execute_in_process(instance=instance, partition_key="2024-01-01", raise_on_error=False)
+    )
+
+    assert not result.success
+    assert not [e for e in result.all_events if e.step_key == "report" and e.is_step_start]
+
+
+@pytest.mark.usefixtures("events")
+def test_columns_that_changed_since_the_latest_load_are_named(run_mapping, check, source, run):
+    """Gone, new, and of another type."""
+    sql = BY_MONTH.source_sql
+    assert check(BY_MONTH, "columns_unchanged", "2024-01-01").passed  # nothing loaded yet
+    assert run_mapping(BY_MONTH, "2024-01-01").success
+    assert check(BY_MONTH, "columns_unchanged", "2024-01-01").passed
+
+    run(
+        source,
+        "alter table events add extra int, drop note, alter id type bigint",
+    )
+
+    found = check(BY_MONTH, "columns_unchanged", "2024-01-01")
+    assert not found.passed
+    for words in ("note is gone", "extra (integer) is new", "id was integer and is bigint"):
+        assert words in found.description
+    assert sql == BY_MONTH.source_sql
+
+
+@pytest.mark.usefixtures("events")
+def test_a_share_of_rejects_that_is_too_large_fails(run_mapping, check, target, run):
+    """By the numbers of the latest load."""
+    run(target, "alter table fact_events add check (id > 20)")
+    mapping = Mapping(
+        name="whole",
+        source_sql="SELECT * FROM events",
+        target_table="fact_events",
+        load_mode="replace",
+        reject_limit=None,
+        single_step=True,
+    )
+    assert run_mapping(mapping).success
+
+    few = {"compare": None, "max_reject_share": 20 / EVENTS}
+    assert check(mapping, "few_rows_rejected", **few).passed
+    found = check(mapping, "few_rows_rejected", compare=None, max_reject_share=0.001)
+    assert (False, 20) == (found.passed, found.metadata["mapper/rejected"].value)
+
+
+@pytest.mark.usefixtures("events")
+def test_partitions_that_are_not_loaded_in_time_are_named(run_mapping, check):
+    """All of them, not only the latest."""
+    assert run_mapping(BY_MONTH, "2024-03-01").success
+
+    found = check(BY_MONTH, "partitions_on_time", due_within=timedelta(days=1))
+
+    assert (False, 3) == (found.passed, found.metadata["mapper/partitions_missing"].value)
+    assert "2024-01-01, 2024-02-01, 2024-04-01" in found.description
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        ({"load_mode": "append"}, {}, "cannot be compared"),
+        ({"load_mode": "replace", "transformation_func": list}, {}, "pass through a function"),
+        ({"load_mode": "replace"}, {"max_reject_share": 5}, "no share"),
+        ({"load_mode": "replace"}, {"due_within": timedelta(1)}, "by time"),
+    ],
+)
+def test_checks_that_would_say_nothing_are_refused(change, options, words):
+    """When they are built, with the cure."""
+    mapping = replace(BY_MONTH, partitions_def=None, window_column=None, **change)
+    with pytest.raises(SettingsError, match=words):
+        build_mapping_checks(mapping, **options)

@@ -1,0 +1,200 @@
+"""Partitions of every kind, each loading what is its own; and what else a materialization shows."""
+
+import base64
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from mapper_core import SettingsError
+from mapper_dagster import Mapping, MappingTranslator, build_mapping_asset
+
+from .conftest import EVENTS
+from .deployment import EVENTS as BY_MONTH
+
+SQL = "SELECT id, happened_on, note FROM events"
+UPSERT: dict[str, Any] = {"target_table": "fact_events", "load_mode": "upsert", "primary_key": "id"}
+
+
+@pytest.mark.usefixtures("events")
+def test_a_static_partition_loads_what_its_query_says(run_mapping, shown, target, run):
+    """Its key is a value like any other; the rows of other partitions stay."""
+    mapping = Mapping(
+        name="by_parity",
+        source_sql=f"{SQL} WHERE id % 2 = (CASE :partition_key WHEN 'odd' THEN 1 ELSE 0 END)",
+        partitions_def=dg.StaticPartitionsDefinition(["odd", "even"]),
+        **UPSERT,
+    )
+
+    for partition in ("odd", "even"):
+        assert run_mapping(mapping, partition).success
+        assert EVENTS // 2 == shown("by_parity", partition)["dagster/partition_row_count"]
+
+    assert [(EVENTS,)] == run(target, "select count(*) from fact_events")
+
+
+@pytest.mark.usefixtures("events")
+def test_a_dynamic_partition_loads_what_its_query_says(run_mapping, instance, target, run):
+    """Whatever key was added while Dagster ran, quotes and all."""
+    strange = "n7'; drop table events --"
+    instance.add_dynamic_partitions("notes", ["n7", strange])
+    mapping = Mapping(
+        name="by_note",
+        source_sql=f"{SQL} WHERE note = :partition_key",
+        partitions_def=dg.DynamicPartitionsDefinition(name="notes"),
+        **UPSERT,
+    )
+
+    assert run_mapping(mapping, "n7").success
+    assert run_mapping(mapping, strange).success
+
+    assert [(7, "n7")] == run(target, "select id, note from fact_events")
+
+
+@pytest.mark.usefixtures("events")
+def test_two_dimensions_are_a_window_and_a_key(run_mapping, shown, source, target, run):
+    """A month of one kind of event."""
+    mapping = Mapping(
+        name="by_both",
+        source_sql=f"{SQL} WHERE happened_on >= :window_start AND happened_on < :window_end"
+        " AND id % 2 = (CASE :parity WHEN 'odd' THEN 1 ELSE 0 END)",
+        partitions_def=dg.MultiPartitionsDefinition(
+            {
+                "month": dg.MonthlyPartitionsDefinition("2024-01-01", end_date="2024-05-01"),
+                "parity": dg.StaticPartitionsDefinition(["odd", "even"]),
+            }
+        ),
+        **UPSERT,
+    )
+
+    assert run_mapping(mapping, dg.MultiPartitionKey({"month": "2024-02-01", "parity": "odd"}))
+
+    where = "where happened_on >= '2024-02-01' and happened_on < '2024-03-01' and id % 2 = 1"
+    expected = run(source, f"select count(*), sum(id) from events {where}")
+    assert expected == run(target, "select count(*), sum(id) from fact_events")
+
+
+@pytest.mark.usefixtures("events")
+def test_the_first_partition_can_hold_what_came_before(
+    run_mapping, shown, source, target, months, run
+):
+    """Data before the first boundary has a partition, and that one counts it."""
+    run(source, "insert into events values (-1, date '1999-12-31', 'old')")
+    mapping = replace(BY_MONTH, include_earlier=True)
+
+    assert run_mapping(mapping, "2024-01-01").success
+    assert run_mapping(mapping, "2024-02-01").success
+    assert run_mapping(mapping, "2024-01-01").success
+
+    assert [("old",)] == run(target, "select note from fact_events where id = -1")
+    january = run(source, "select count(*) from events where happened_on < '2024-02-01'")[0][0]
+    assert january == shown("fact_events", "2024-01-01")["dagster/partition_row_count"]
+    assert 3 == len(months(target, "fact_events"))
+
+
+@pytest.mark.usefixtures("events")
+@pytest.mark.parametrize(
+    ("how", "steps"),
+    [({"single_step": True, "lanes": None}, 1), ({"lanes": 1}, 2), ({"lanes": 3}, 5)],
+)
+def test_a_load_takes_as_many_steps_as_it_is_worth(run_mapping, source, target, months, how, steps):
+    """One step, or one to plan and one to publish, or lanes in between: the rows are the same."""
+    result = run_mapping(replace(BY_MONTH, **how), "2024-03-01")
+
+    assert result.success
+    assert steps == len({e.step_key for e in result.all_events if e.is_step_success})
+    assert [months(source, "events")[2]] == months(target, "fact_events")
+
+
+@pytest.mark.usefixtures("events")
+def test_what_was_read_is_lineage(run_mapping, shown, resources):
+    """Tables of the SQL are upstream; each column says what it is made of."""
+    mapping = replace(
+        BY_MONTH,
+        source_sql="""
+            SELECT e.id, e.happened_on, upper(e.note) AS note FROM public.events AS e
+            WHERE happened_on >= :window_start AND happened_on < :window_end
+        """,
+    )
+    upstream = dg.AssetKey(["source", "public", "events"])
+
+    asset = build_mapping_asset(mapping)
+    assert run_mapping(mapping, "2024-01-01").success
+
+    assert [upstream] == list(asset.asset_deps[mapping.key])
+    found = shown("fact_events", "2024-01-01")
+    columns = {column.name: column.type for column in found["dagster/column_schema"].columns}
+    assert {"id": "integer", "happened_on": "date", "note": "text"} == columns
+    (origin,) = found["dagster/column_lineage"].deps_by_column["note"]
+    assert (upstream, "note") == (origin.asset_key, origin.column_name)
+
+
+@pytest.mark.usefixtures("events")
+def test_the_picture_of_a_load_has_each_of_its_chunks(run_mapping, shown):
+    """It is in the page itself, so nobody is asked for a file."""
+    assert run_mapping(BY_MONTH, "2024-01-01").success
+
+    found = shown("fact_events", "2024-01-01")
+    _, _, encoded = found["mapper/timeline"].partition("base64,")
+    picture = base64.b64decode(encoded.rstrip(")")).decode()
+    assert found["mapper/chunks"] == picture.count("<rect")
+
+
+@pytest.mark.usefixtures("events")
+def test_a_load_that_failed_in_part_is_observed(run_mapping, instance, source, target, run):
+    """What is in, what is not, and why, in numbers; the run fails."""
+    run(source, "alter table events alter column happened_on drop not null")
+    mapping = Mapping(
+        name="part",
+        source_sql="SELECT id, nullif(happened_on, '2024-01-08') AS happened_on, note FROM events",
+        target_table="fact_events",
+        chunk_key="id",
+        chunk_size=100,
+        min_rows_for_parallel=0,
+        single_step=True,
+    )
+    run(source, "update events set happened_on = '2024-02-01' where id > 200")
+
+    assert not run_mapping(mapping).success
+
+    (record,) = instance.fetch_observations(dg.AssetKey("part"), limit=1).records
+    said = {k: v.value for k, v in record.asset_observation.metadata.items()}
+    (rows,) = run(target, "select count(*) from fact_events")[0]
+    assert rows == said["mapper/rows_in"] > 0
+    assert EVENTS == said["mapper/rows_in"] + said["mapper/rows_failed"]
+
+
+def test_a_translator_says_how_assets_appear():
+    """Keys, groups and upstream are its word."""
+
+    class Ours(MappingTranslator):
+        def get_asset_spec(self, mapping):
+            spec = super().get_asset_spec(mapping)
+            return spec.replace_attributes(key=spec.key.with_prefix("lake"), group_name="ours")
+
+        def get_table_key(self, mapping, table):
+            return dg.AssetKey(["raw", table[-1]])
+
+    asset = build_mapping_asset(BY_MONTH, Ours())
+
+    (spec,) = asset.specs
+    assert (dg.AssetKey(["lake", "fact_events"]), "ours") == (spec.key, spec.group_name)
+    assert [dg.AssetKey(["raw", "events"])] == [dep.asset_key for dep in spec.deps]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"partitions_def": dg.StaticPartitionsDefinition(["a"]), "load_mode": "replace_window"},
+            "load_mode='upsert'",
+        ),
+        ({"partitions_def": None, "window_column": None, "include_earlier": True}, "by time"),
+        ({"load_mode": "append", "window_column": None}, "once more each"),
+    ],
+)
+def test_partitions_that_would_not_work_are_refused(change, words):
+    """Before anything runs, with the cure."""
+    with pytest.raises(SettingsError, match=words):
+        replace(BY_MONTH, **change)
