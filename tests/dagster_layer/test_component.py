@@ -1,0 +1,153 @@
+"""A mapping in YAML is the mapping in Python, and a slip of the pen is told with its line."""
+
+import contextlib
+import textwrap
+import traceback
+
+import dagster as dg
+import pytest
+from dagster.components.testing import create_defs_folder_sandbox
+
+from mapper_dagster import DatabaseResource, MapperResource, MappingComponent
+
+# Of Dagster's own YAML reader.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*parse_obj_as.* is deprecated"),
+    pytest.mark.filterwarnings("ignore:.* is currently in beta"),
+]
+
+RESOURCES = {
+    "source": DatabaseResource(url="sqlite:///s"),
+    "target": DatabaseResource(url="sqlite:///t"),
+    "mapper": MapperResource(),
+}
+
+
+@pytest.fixture
+def load():
+    """Write a component's YAML, load it, and return its definitions."""
+    with contextlib.ExitStack() as stack:
+        sandbox = stack.enter_context(create_defs_folder_sandbox())
+
+        def load_yaml(attributes, files=()):
+            path = sandbox.scaffold_component(component_cls=MappingComponent)
+            (path / "defs.yaml").write_text(
+                "type: mapper_dagster.MappingComponent\nattributes:\n"
+                + textwrap.indent(textwrap.dedent(attributes), "  ")
+            )
+            for name, text in dict(files).items():
+                (path / name).write_text(text)
+            _, defs = stack.enter_context(sandbox.load_component_and_build_defs(defs_path=path))
+            return dg.Definitions.merge(defs, dg.Definitions(resources=RESOURCES))
+
+        yield load_yaml
+
+
+def spec_of(defs, key):
+    (spec,) = [s for s in defs.resolve_all_asset_specs() if s.key == dg.AssetKey(key)]
+    return spec
+
+
+def test_what_is_scaffolded_loads_as_it_is():
+    """A beginning that works: YAML, and the SQL beside it."""
+    with create_defs_folder_sandbox() as sandbox:
+        path = sandbox.scaffold_component(component_cls=MappingComponent)
+        with sandbox.load_component_and_build_defs(defs_path=path) as (component, defs):
+            assert isinstance(component, MappingComponent)
+            with_resources = dg.Definitions.merge(defs, dg.Definitions(resources=RESOURCES))
+            dg.Definitions.validate_loadable(with_resources)
+            assert {"source_equals_target", "columns_unchanged"} == {
+                key.name for check in defs.asset_checks or () for key in check.check_keys
+            }
+        assert (path / "orders.sql").exists()
+
+
+def test_every_attribute_reaches_the_mapping(load):
+    """An asset with its schedule, its sensor, its checks and its place in the graph."""
+    defs = load(
+        """
+        name: fact_orders
+        key_prefix: [dw]
+        source_sql_file: q.sql
+        target_schema: dw
+        target_table: fact_orders
+        window_column: day
+        partitions: {type: daily, start_date: "2024-01-01", timezone: Europe/Berlin}
+        pool: warehouse
+        group_name: sales
+        description: All orders.
+        owners: ["team:sales"]
+        tags: {tier: gold}
+        deps: [shop/orders]
+        automation_condition: "{{ dg.AutomationCondition.eager() }}"
+        checks: {compare: checksum, blocking: true, max_reject_share: 0.1, due_within_hours: 2}
+        schedule: {lookback: 2, hour: 3, running: true}
+        watermark: {changed_at: changed_at, settle_seconds: 5}
+        """,
+        {"q.sql": "SELECT * FROM orders WHERE day >= :window_start AND day < :window_end"},
+    )
+
+    spec = spec_of(defs, ["dw", "fact_orders"])
+    assert ("sales", "All orders.", ["team:sales"], "gold") == (
+        spec.group_name,
+        spec.description,
+        list(spec.owners),
+        spec.tags["tier"],
+    )
+    assert [dg.AssetKey(["shop", "orders"])] == [dep.asset_key for dep in spec.deps]
+    assert "Europe/Berlin" == spec.partitions_def.timezone
+    assert spec.automation_condition is not None
+    (schedule,), (sensor,) = defs.schedules, defs.sensors
+    assert ("0 3 * * *", dg.DefaultScheduleStatus.RUNNING) == (
+        schedule.cron_schedule,
+        schedule.default_status,
+    )
+    assert "fact_orders_watermark" == sensor.name
+    assert 4 == len(list(defs.asset_checks))
+    dg.Definitions.validate_loadable(defs)
+
+
+@pytest.mark.parametrize(
+    ("partitions", "kind"),
+    [
+        ("{type: hourly, start_date: '2024-01-01-00:00'}", dg.TimeWindowPartitionsDefinition),
+        ("{type: weekly, start_date: '2024-01-01'}", dg.TimeWindowPartitionsDefinition),
+        ("{type: monthly, start_date: '2024-01-01'}", dg.TimeWindowPartitionsDefinition),
+        (
+            "{type: cron, start_date: '2024-01-01-00:00', cron_schedule: '*/15 * * * *'}",
+            dg.TimeWindowPartitionsDefinition,
+        ),
+        ("{type: static, keys: [eu, us]}", dg.StaticPartitionsDefinition),
+        ("{type: dynamic, name: customers}", dg.DynamicPartitionsDefinition),
+    ],
+)
+def test_partitions_of_every_kind(load, partitions, kind):
+    """By time as windows, others for upserts."""
+    by_time = kind is dg.TimeWindowPartitionsDefinition
+    mode = "window_column: day" if by_time else "load_mode: upsert\nprimary_key: id"
+    what = "name: m\nsource_sql: SELECT * FROM t\ntarget_table: t2"
+    defs = load(f"{what}\n{mode}\npartitions: {partitions}\n")
+
+    assert isinstance(spec_of(defs, "m").partitions_def, kind)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ("name: m\nsource_sql: SELECT 1\ntarget_table: t\nload_mod: upsert", "load_mod"),
+        ("name: m\ntarget_table: t", "source_sql or source_sql_file"),
+        (
+            "name: m\nsource_sql: SELECT 1\ntarget_table: t\npartitions: {type: cron}",
+            "need start_date",
+        ),
+        ("name: m\nsource_sql: SELECT 1\ntarget_table: t\nload_mode: merge", "load_mode"),
+    ],
+)
+def test_a_slip_of_the_pen_is_told(load, attributes, words):
+    """And not ignored; with its file."""
+    with pytest.raises(Exception, match="Error while loading") as failure:
+        load(attributes)
+
+    told = "".join(traceback.format_exception(failure.value))
+    assert words in told
+    assert "defs.yaml" in told

@@ -1,0 +1,257 @@
+"""Sensors ask for what is needed, once, whatever happens between their ticks."""
+
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+
+import dagster as dg
+import psycopg
+import pytest
+
+from mapper_core import SettingsError, history
+from mapper_dagster import (
+    build_load_request_sensor,
+    build_mapping_asset,
+    build_resume_sensor,
+    build_watermark_sensor,
+)
+from mapper_dagster.sensors.requests import TABLE as REQUESTS
+
+from .deployment import EVENTS
+
+MONTHS = [f"2024-0{month}-01" for month in range(1, 5)]
+BY_MONTH = replace(
+    EVENTS,
+    source_sql=EVENTS.source_sql.replace("*", "id, happened_on, note, changed_at"),
+    lanes=1,
+)
+
+
+@pytest.fixture
+def changing(events, source, target, run):
+    """Events that say when they were last changed: a day ago."""
+    run(
+        source,
+        "alter table events add changed_at timestamptz not null default now()",
+        "update events set changed_at = now() - interval '1 day'",
+        "create index on events (changed_at)",
+    )
+    run(target, "alter table fact_events add changed_at timestamptz")
+
+
+class Ticking:
+    """A sensor in its place among definitions, its cursor, and its latest words."""
+
+    def __init__(self, sensor, mapping, instance, resources):
+        self.sensor, self.instance, self.cursor = sensor, instance, None
+        self.defs = dg.Definitions(
+            assets=[build_mapping_asset(mapping)], sensors=[sensor], resources=resources
+        )
+
+    def tick(self):
+        with dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursor,
+            definitions=self.defs,
+            resources=self.defs.resources,
+        ) as context:
+            told = self.sensor.evaluate_tick(context)
+        self.cursor = told.cursor
+        return list(told.run_requests or ())
+
+
+@pytest.fixture
+def watermark(instance, resources):
+    """Return a watermark sensor at its first tick."""
+
+    def make(mapping=BY_MONTH, **options):
+        sensor = build_watermark_sensor(mapping, changed_at="changed_at", **options)
+        return Ticking(sensor, mapping, instance, resources)
+
+    return make
+
+
+def partitions(requests):
+    return [request.partition_key for request in requests]
+
+
+@pytest.mark.usefixtures("changing")
+def test_new_and_changed_rows_ask_for_the_partitions_they_touch(watermark, source, run):
+    """All of them in one tick, however long nobody looked; then none without a change."""
+    ticking = watermark()
+
+    assert MONTHS == partitions(ticking.tick())
+    assert [] == ticking.tick()
+
+    days = "'2024-02-29', '2024-04-01'"
+    run(source, f"update events set changed_at = now() where happened_on in ({days})")
+    run(source, "insert into events values (9000, '2024-02-01', 'late', now())")
+    assert ["2024-02-01", "2024-04-01"] == partitions(ticking.tick())
+    assert [] == ticking.tick()
+
+
+@pytest.mark.usefixtures("changing")
+def test_a_tick_that_found_much_goes_on_in_the_next(watermark):
+    """No partition is left out, and none is asked for twice."""
+    ticking = watermark(max_partitions=3)
+
+    assert [MONTHS[:3], MONTHS[3:], []] == [partitions(ticking.tick()) for _ in range(3)]
+
+
+@pytest.mark.usefixtures("changing")
+def test_rows_that_a_transaction_has_yet_to_commit_are_waited_for(watermark, source, run):
+    """A row is as old as its transaction; a watermark that went past it would never see it."""
+    ticking = watermark()
+    ticking.tick()
+    with closing(psycopg.connect(source)) as slow:
+        slow.execute("insert into events values (9001, '2024-01-05', 'slow', now())")
+        run(source, "insert into events values (9002, '2024-03-05', 'quick', now())")
+        assert [] == ticking.tick()
+        slow.commit()
+
+    assert ["2024-01-01", "2024-03-01"] == partitions(ticking.tick())
+
+
+@pytest.mark.usefixtures("changing")
+def test_rows_of_a_partition_that_has_not_ended_are_not_forgotten(watermark, source, run):
+    """They are asked for when it has, though nothing changed since."""
+    until_march = dg.MonthlyPartitionsDefinition("2024-01-01", end_date="2024-03-01")
+    early = watermark(replace(BY_MONTH, partitions_def=until_march))
+    assert MONTHS[:2] == partitions(early.tick())
+
+    later = watermark()
+    later.cursor = early.cursor
+
+    assert MONTHS[2:] == partitions(later.tick())
+    assert [] == later.tick()
+
+
+@pytest.mark.usefixtures("changing")
+def test_rows_before_the_first_partition(watermark, source, run):
+    """Nobody's, or the first one's where it holds what came before."""
+    ticking, holding = watermark(), watermark(replace(BY_MONTH, include_earlier=True))
+    for each in (ticking, holding):
+        each.tick()
+    run(source, "insert into events values (9003, '2001-01-01', 'old', now())")
+
+    assert [] == ticking.tick()
+    assert MONTHS[:1] == partitions(holding.tick())
+
+
+@pytest.mark.usefixtures("changing")
+def test_a_failed_load_can_be_asked_for_again(watermark, instance, source, run, materialize):
+    """Set back, the sensor asks under a new key for what failed, and under the old for the rest."""
+    ticking = watermark()
+    first = ticking.tick()
+    for request, status in zip(first, ("FAILURE", "SUCCESS", "CANCELED", "STARTED"), strict=True):
+        run_made = instance.create_run_for_job(
+            dg.job(name="any")(lambda: None),
+            tags={"dagster/run_key": request.run_key},
+            status=dg.DagsterRunStatus[status],
+        )
+        assert run_made
+
+    ticking.cursor = None
+    again = ticking.tick()
+
+    assert [True, False, True, False] == [
+        before.run_key != after.run_key for before, after in zip(first, again, strict=True)
+    ]
+
+
+@pytest.mark.usefixtures("changing")
+def test_rows_of_the_last_moments_can_be_left_to_settle(watermark, source, run):
+    """For clocks that differ."""
+    ticking = watermark(settle=timedelta(hours=1))
+    ticking.tick()
+    run(source, "update events set changed_at = now() where id = 1")
+
+    assert [] == ticking.tick()
+
+
+@pytest.fixture
+def requests(instance, resources, target, run):
+    """Return the sensor of a table of requests in the target, at its first tick."""
+    run(target, REQUESTS)
+    sensor = build_load_request_sensor([EVENTS])
+    return Ticking(sensor, EVENTS, instance, resources)
+
+
+@pytest.mark.usefixtures("events")
+def test_a_requested_load_is_run_once_and_its_row_says_what_became_of_it(
+    requests, instance, resources, target, run
+):
+    """Also when the sensor is asked again before, while, and after it runs."""
+    run(
+        target,
+        "insert into load_request values (1, 'fact_events', '2024-01-01', 'requested'),"
+        " (2, 'fact_events', '1999-01-01', 'requested'), (3, 'nothing', null, 'requested'),"
+        " (4, 'fact_events', null, 'requested'), (5, 'fact_events', '2024-02-01', 'on hold')",
+    )
+
+    (asked,), (same,) = requests.tick(), requests.tick()
+
+    assert ("load_requests:1", "2024-01-01") == (asked.run_key, asked.partition_key)
+    assert asked.run_key == same.run_key
+    said = run(target, "select id, status, message from load_request order by id")
+    assert ["requested", "refused", "refused", "refused", "on hold"] == [row[1] for row in said]
+    words = ["no partition '1999-01-01'", "there are fact_events", "needs a partition_key"]
+    assert all(row[2].endswith(word) for row, word in zip(said[1:4], words, strict=True))
+
+    defs = dg.Definitions(assets=[build_mapping_asset(EVENTS)], resources=resources)
+    result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance, partition_key=asked.partition_key, tags=asked.tags
+    )
+    assert [] == requests.tick()
+    assert [("succeeded", result.run_id)] == run(
+        target, "select status, run_id from load_request where id = 1"
+    )
+    assert [] == requests.tick()
+
+
+def test_a_table_of_requests_is_a_name():
+    """And nothing else that SQL could be."""
+    with pytest.raises(SettingsError, match="letters, digits"):
+        build_load_request_sensor([EVENTS], table="x; drop table y")
+
+
+@pytest.mark.usefixtures("events")
+def test_a_failed_load_is_gone_on_with_where_it_stopped(
+    instance, resources, source, target, months, run, run_mapping
+):
+    """By the same load: what is in is not loaded again; at most so many times."""
+    ticking = Ticking(build_resume_sensor([EVENTS], max_resumes=2), EVENTS, instance, resources)
+    assert [] == ticking.tick()
+    run(source, "alter table events alter happened_on drop not null")
+    run(target, "alter table fact_events add constraint picky check (id <> 121)")
+
+    runs = [run_mapping(EVENTS, "2024-01-01")]
+    asked = []
+    for _ in range(3):
+        assert not runs[-1].success
+        requests = ticking.tick()
+        asked += requests
+        if not requests:
+            break
+        (request,) = requests
+        runs.append(run_mapping(EVENTS, request.partition_key, tags=request.tags))
+
+    assert 2 == len(asked)
+    run(target, "alter table fact_events drop constraint picky")
+    assert run_mapping(EVENTS, "2024-01-01", tags=asked[-1].tags).success
+    assert [months(source, "events")[0]] == months(target, "fact_events")
+    (load,) = history.loads(target)
+    assert runs[0].run_id in load.load_id
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"partitions_def": None, "window_column": None, "load_mode": "replace"}, "by time"),
+        ({"window_column": None, "load_mode": "upsert", "primary_key": "id"}, "window_column"),
+    ],
+)
+def test_a_watermark_without_windows_is_refused(change, words):
+    """When it is built."""
+    with pytest.raises(SettingsError, match=words):
+        build_watermark_sensor(replace(BY_MONTH, **change), changed_at="changed_at")
