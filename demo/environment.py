@@ -6,21 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from demo import flights, server
-from demo.paths import DAGSTER_HOME
+from demo.paths import CHECKOUT, DAGSTER_HOME
 from demo.process import say
 from demo.server import Urls
 
-DAGSTER_YAML = """\
-# Written by the demo. Runs and events are kept beside this file, in SQLite.
-telemetry:
-  enabled: false
-nux:
-  enabled: false
-# What the loads log is shown with the run, among Dagster's own events.
-python_logs:
-  python_log_level: INFO
-  managed_python_loggers: [mapper_core, mapper_dagster]
-# Nothing of ours prints; capturing stdout would cost four processes a step.
+# Behind what is deployed: nothing of ours prints, and capturing stdout costs four processes a step.
+NO_COMPUTE_LOGS = """
 compute_logs:
   module: dagster.core.storage.noop_compute_log_manager
   class: NoOpComputeLogManager
@@ -46,7 +37,9 @@ def prepared() -> Iterator[Urls]:
         os.environ["MAPPER_SOURCE_URL"] = urls.source
         os.environ["MAPPER_TARGET_URL"] = urls.target
         DAGSTER_HOME.mkdir(parents=True, exist_ok=True)
-        (DAGSTER_HOME / "dagster.yaml").write_text(DAGSTER_YAML)
+        deployed = (CHECKOUT / "deploy" / "dagster.yaml").read_text()
+        (DAGSTER_HOME / "dagster.yaml").write_text(deployed + NO_COMPUTE_LOGS)
+        os.environ["DAGSTER_PG_URL"] = urls.storage
         os.environ["DAGSTER_HOME"] = str(DAGSTER_HOME)
         with stage(f"Source: {flights.FLIGHTS:,} flights of 2013"):
             filled = flights.fill_source(urls.source)

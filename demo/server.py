@@ -26,7 +26,7 @@ from demo import process
 from demo.paths import HOME, PGDATA
 from demo.process import DemoError, uninterrupted
 
-DATABASES = ("flights_source", "warehouse")
+DATABASES = ("flights_source", "warehouse", "dagster")
 SUPERUSER = "postgres"
 START_SECONDS = 90.0  # crash recovery on a slow disk takes longer than a plain start
 STOP_SECONDS = 20.0
@@ -40,10 +40,12 @@ PID_LINE, SOCKET_DIR_LINE = 0, 4
 
 @dataclass(frozen=True, slots=True)
 class Urls:
-    """The two databases of the demo, as libpq and SQLAlchemy both read them."""
+    """The databases of the demo, as libpq and SQLAlchemy both read them."""
 
     source: str
     target: str
+    storage: str
+    """Dagster's own, with the name of a driver, as SQLAlchemy alone reads it."""
 
 
 @contextmanager
@@ -60,8 +62,9 @@ def running() -> Iterator[Urls]:
             with uninterrupted():
                 socket_dir = _start_once()
                 _create_databases(socket_dir)
-            source, target = (_url(socket_dir, name) for name in DATABASES)
-            yield Urls(source=source, target=target)
+            source, target, storage = (_url(socket_dir, name) for name in DATABASES)
+            storage = storage.replace("postgresql://", "postgresql+psycopg2://")
+            yield Urls(source=source, target=target, storage=storage)
         finally:
             with uninterrupted():
                 if _take(users):

@@ -7,8 +7,10 @@ set them to an embedded PostgreSQL.
 import dagster as dg
 
 from .assets import build_mapping_asset
+from .checks import build_mapping_checks
 from .mapping import Mapping
 from .resources import DatabaseResource, MapperResource
+from .sensors import build_resume_sensor
 
 FLIGHTS = Mapping(
     name="fact_flights",
@@ -31,6 +33,8 @@ FLIGHTS = Mapping(
 
 defs = dg.Definitions(
     assets=[build_mapping_asset(FLIGHTS)],
+    asset_checks=build_mapping_checks(FLIGHTS, compare="checksum"),
+    sensors=[build_resume_sensor([FLIGHTS])],
     resources={
         "source": DatabaseResource(url=dg.EnvVar("MAPPER_SOURCE_URL")),
         "target": DatabaseResource(url=dg.EnvVar("MAPPER_TARGET_URL")),
