@@ -1,6 +1,6 @@
 """Mappings, as Dagster assets: partitioned by load window, with row counts from the ledger."""
 
-from .assets import build_mapping_asset
+from .assets import build_mapping_asset, build_source_specs
 from .checks import build_mapping_checks
 from .component import MappingComponent
 from .jobs import build_job_asset
@@ -22,5 +22,6 @@ __all__ = [
     "build_mapping_checks",
     "build_mapping_schedule",
     "build_resume_sensor",
+    "build_source_specs",
     "build_watermark_sensor",
 ]

@@ -41,6 +41,24 @@ def build_mapping_asset(
     return described
 
 
+def build_source_specs(
+    mappings: Sequence[Mapping], translator: MappingTranslator | None = None
+) -> list[dg.AssetSpec]:
+    """Return an asset for each table that mappings read, so that Dagit shows it before them.
+
+    Dagit hides what is only depended on. Leave out tables that are assets already.
+    """
+    translator = translator or MappingTranslator()
+    specs = [translator.get_asset_spec(mapping) for mapping in mappings]
+    loaded = {spec.key for spec in specs}
+    groups = {dep.asset_key: spec.group_name for spec in specs for dep in spec.deps}
+    return [
+        dg.AssetSpec(key, group_name=group, kinds={"table"})
+        for key, group in groups.items()
+        if key not in loaded
+    ]
+
+
 def _graph(
     mapping: Mapping, translator: MappingTranslator, upstream: Sequence[str]
 ) -> dg.GraphDefinition:

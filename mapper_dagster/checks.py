@@ -213,15 +213,11 @@ def _columns(case: _Case) -> dg.AssetChecksDefinition:
                 shown[LOAD_ID],
                 ledger_schema=settings.ledger_schema,
             ).record
-            now = settings.processor().plan(
-                getattr(context.resources, mapping.source).url,
-                mapping.source_sql,
-                # Nothing is written, and nothing has to be cut: only the columns are asked for.
-                params=_values(mapping, load) or None,
-                strategy="one_pass",
+            columns = getattr(context.resources, mapping.source).columns(
+                mapping.source_sql, _values(mapping, load) or None
             )
         before = {column.name: column.type for column in record.plan.columns}
-        after = {column.name: column.type for column in now.columns}
+        after = {column.name: column.type for column in columns}
         changes = [
             *(f"{name} is gone" for name in before if name not in after),
             *(f"{name} ({after[name]}) is new" for name in after if name not in before),
@@ -234,7 +230,7 @@ def _columns(case: _Case) -> dg.AssetChecksDefinition:
         return dg.AssetCheckResult(
             passed=not changes,
             description="; ".join(changes) or "the columns are those of the latest load",
-            metadata={metadata.COLUMN_SCHEMA: metadata.schema_of(now.columns)},
+            metadata={metadata.COLUMN_SCHEMA: metadata.schema_of(columns)},
         )
 
     return columns_unchanged

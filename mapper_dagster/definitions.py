@@ -6,7 +6,7 @@ set them to an embedded PostgreSQL.
 
 import dagster as dg
 
-from .assets import build_mapping_asset
+from .assets import build_mapping_asset, build_source_specs
 from .checks import build_mapping_checks
 from .mapping import Mapping
 from .resources import DatabaseResource, MapperResource
@@ -32,7 +32,7 @@ FLIGHTS = Mapping(
 )
 
 defs = dg.Definitions(
-    assets=[build_mapping_asset(FLIGHTS)],
+    assets=[build_mapping_asset(FLIGHTS), *build_source_specs([FLIGHTS])],
     asset_checks=build_mapping_checks(FLIGHTS, compare="checksum"),
     sensors=[build_resume_sensor([FLIGHTS])],
     resources={
@@ -45,7 +45,12 @@ defs = dg.Definitions(
         {
             "max_concurrent": 4,
             "start_method": {
-                "forkserver": {"preload_modules": ["dagster", "mapper_dagster.definitions"]}
+                "forkserver": {
+                    "preload_modules": [
+                        *("dagster", "dagster_postgres", "mapper_dagster.definitions"),
+                        *("psycopg", "sqlglot"),
+                    ]
+                }
             },
         }
     ),

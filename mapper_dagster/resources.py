@@ -8,9 +8,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from mapper_core import DatabaseError, MapperError, ParallelProcessor, adapters
+from mapper_core import Column, DatabaseError, MapperError, ParallelProcessor, adapters
 from mapper_core.connections import opener_of
 from mapper_core.protocols import Transaction
+from mapper_core.query import read_query
 
 
 class DatabaseResource(dg.ConfigurableResource[Any]):
@@ -36,23 +37,42 @@ class DatabaseResource(dg.ConfigurableResource[Any]):
 
         Raises DatabaseError, in the database's own words and without the URL, when one fails.
         """
-        database = adapters.database(
-            opener_of(self.url, role="the resource's url"), application="mapper dagster"
-        )
-        try:
-            with database.open_writer() as writer, writer.begin() as transaction:
-                yield transaction
-        except MapperError:
-            raise
-        except Exception as error:
-            if (words := database.explain(error)) is None:
-                raise
-            raise DatabaseError(words) from error
+        database = self._database()
+        with (
+            _in_its_words(database),
+            database.open_writer() as writer,
+            writer.begin() as transaction,
+        ):
+            yield transaction
+
+    def columns(self, sql: str, values: Dict[str, Any] | None = None) -> tuple[Column, ...]:
+        """Return a query's columns; reads no rows. Raises as `transaction` does, and QueryError."""
+        database = self._database()
+        query = read_query(sql, values, dialect=database.dialect)
+        with _in_its_words(database), database.open_reader(None) as reader:
+            found: tuple[Column, ...] = reader.columns(query)
+            return found
 
     def rows(self, sql: str, values: Dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run a statement whose `:name`s are bound; return its rows."""
         with self.transaction() as transaction:
             return transaction.execute(sql, values)
+
+    def _database(self) -> Any:
+        opener = opener_of(self.url, role="the resource's url")
+        return adapters.database(opener, application="mapper dagster")
+
+
+@contextmanager
+def _in_its_words(database: Any) -> Iterator[None]:
+    try:
+        yield
+    except MapperError:
+        raise
+    except Exception as error:
+        if (words := database.explain(error)) is None:
+            raise
+        raise DatabaseError(words) from error
 
 
 class MapperResource(dg.ConfigurableResource[Any]):

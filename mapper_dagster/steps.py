@@ -15,6 +15,7 @@ import dagster as dg
 from mapper_core import (
     ChunkResult,
     DatabaseUnavailableError,
+    IncompleteLoadError,
     LoadOptions,
     MapperError,
     ParallelProcessingResult,
@@ -90,16 +91,21 @@ class Step:
         """Check a load against the ledger and publish it; return what Dagit is to show of it.
 
         The ledger, not Dagster, knows which chunks are in: a run re-executed from failure may never
-        have started some lanes and still come here.
+        have started some lanes and still come here. What they would have loaded is loaded now.
         """
         with in_words():
-            result = self._processor.publish_load(
-                self._source_url,
-                self.mapping.source_sql,
-                self._group(load),
-                **self._options(load),
-            )
+            try:
+                result = self._published(load)
+            except IncompleteLoadError as error:
+                self.context.log.warning("%s They are loaded now.", error)
+                self.load(load, Lane(place=0, lane=0, lanes=1))
+                result = self._published(load)
         return {**metadata.of_result(self.mapping, result), **self._details(result)}
+
+    def _published(self, load: PartitionLoad) -> ParallelProcessingResult:
+        return self._processor.publish_load(
+            self._source_url, self.mapping.source_sql, self._group(load), **self._options(load)
+        )
 
     def _details(self, result: ParallelProcessingResult) -> dict[str, Any]:
         """Return what is nice to know; a load that is published does not fail for want of it."""
