@@ -32,12 +32,13 @@ class DatabaseResource(dg.ConfigurableResource[Any]):
             opener.release(live)
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def transaction(self, *, time_zone: str | None = None) -> Iterator[Transaction]:
         """Open a transaction for small statements: commit on a clean exit, else roll back.
 
+        In its `time_zone` a date and a timestamp without zone are compared with other moments.
         Raises DatabaseError, in the database's own words and without the URL, when one fails.
         """
-        database = self._database()
+        database = self._database(time_zone)
         with (
             _in_its_words(database),
             database.open_writer() as writer,
@@ -58,9 +59,9 @@ class DatabaseResource(dg.ConfigurableResource[Any]):
         with self.transaction() as transaction:
             return transaction.execute(sql, values)
 
-    def _database(self) -> Any:
+    def _database(self, time_zone: str | None = None) -> Any:
         opener = opener_of(self.url, role="the resource's url")
-        return adapters.database(opener, application="mapper dagster")
+        return adapters.database(opener, application="mapper dagster", time_zone=time_zone)
 
 
 @contextmanager

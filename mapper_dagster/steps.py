@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 # Seconds between two lines of progress in a run's log; each is an event in Dagster's storage.
 PROGRESS_SECONDS = 5.0
 
+WILL_RETRY = "dagster/will_retry"
+"""Dagster's tag of a failed run that the daemon will execute again by itself."""
+
 RESUMES = "mapper/resumes"
 """Tag of a run that goes on with the loads of another: the id of that one's first run."""
 
@@ -142,7 +145,7 @@ class Step:
             return
         self.context.log_event(
             dg.AssetObservation(
-                asset_key=self.mapping.key,
+                asset_key=self.context.asset_key,
                 partition=load.partition_key,
                 description="A load that failed in part; what is in stays for its repetition.",
                 metadata=metadata.of_part(results),
@@ -166,7 +169,7 @@ class Step:
         """Return what the loads of one run, its re-executions, and one partition share."""
         run = self.context.run
         root = run.tags.get(RESUMES) or run.root_run_id or run.run_id
-        asset = self.mapping.key.to_user_string()
+        asset = self.context.asset_key.to_user_string()
         return ":".join(part for part in (root, asset, load.partition_key) if part)
 
     def _options(self, load: PartitionLoad) -> LoadOptions:

@@ -9,6 +9,7 @@ import dagster as dg
 from mapper_core import SettingsError
 
 from ..mapping import Mapping
+from ..steps import WILL_RETRY
 from ..translator import MappingTranslator
 
 REQUEST = "mapper/load_request"
@@ -140,7 +141,8 @@ def _outcome(
     # The tag, not the run's key: a run executed again has the one and not the other.
     runs = instance.get_runs(dg.RunsFilter(tags={REQUEST: str(request.id)}), limit=1)
     if runs:
-        status = _WORDS.get(runs[0].status, _UNDER_WAY)
+        again = runs[0].tags.get(WILL_RETRY) == "true"
+        status = _UNDER_WAY if again else _WORDS.get(runs[0].status, _UNDER_WAY)
         return _Outcome(status, runs[0].run_id)
     mapping = known.get(request.mapping)
     if mapping is None:

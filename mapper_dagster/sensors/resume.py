@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 import dagster as dg
 
 from ..mapping import Mapping
-from ..steps import RESUMES
+from ..steps import RESUMES, WILL_RETRY
 from ..translator import MappingTranslator
 
 # Failed runs looked at in one tick.
@@ -77,6 +77,8 @@ def _request(
     attempt = int(run.tags.get(_ATTEMPT, "0")) + 1
     if not selected or not selected <= keys or attempt > most:
         return None
+    if run.tags.get(WILL_RETRY) == "true":
+        return None  # the daemon's to execute again; if that fails too, it comes by here
     first = run.tags.get(RESUMES) or run.root_run_id or run.run_id
     if instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": run.run_id}), limit=1):
         return None

@@ -78,7 +78,8 @@ def build_watermark_sensor(
     Raises:
         SettingsError: the mapping has no partitions by time, or no window column.
     """
-    if not isinstance(mapping.partitions_def, dg.TimeWindowPartitionsDefinition):
+    definition = mapping.partitions_def
+    if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         raise SettingsError(f"mapping {mapping.name}: a watermark needs partitions by time")
     if mapping.window_column is None:
         raise SettingsError(f"mapping {mapping.name}: a watermark needs window_column")
@@ -96,7 +97,8 @@ def build_watermark_sensor(
     )
     def watermark(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         before = Cursor(**json.loads(context.cursor)) if context.cursor else Cursor()
-        with getattr(context.resources, mapping.source).transaction() as transaction:
+        database, zone = getattr(context.resources, mapping.source), definition.timezone
+        with database.transaction(time_zone=zone) as transaction:
             source = _Changes(mapping, changed_at, changes_sql or mapping.source_sql, transaction)
             found, after = _tick(source, before, settle, max_partitions)
         requests = [

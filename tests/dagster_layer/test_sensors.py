@@ -91,6 +91,20 @@ def test_new_and_changed_rows_ask_for_the_partitions_they_touch(watermark, sourc
 
 
 @pytest.mark.usefixtures("changing")
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+def test_dates_are_meant_in_the_time_zone_of_the_partitions(watermark, source, run, zone):
+    """Whatever the time zone of the source's sessions."""
+    name = run(source, "select current_database()")[0][0]
+    run(source, f"alter database {name} set timezone = '{zone}'")
+    ticking = watermark()
+    ticking.tick()
+    days = "'2024-02-01', '2024-03-31'"
+    run(source, f"update events set changed_at = now() where happened_on in ({days})")
+
+    assert ["2024-02-01", "2024-03-01"] == partitions(ticking.tick())
+
+
+@pytest.mark.usefixtures("changing")
 def test_a_tick_that_found_much_goes_on_in_the_next(watermark):
     """No partition is left out, and none is asked for twice."""
     ticking = watermark(max_partitions=3)
