@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-NAMES = ("planning", "pipes", "peers", "transforms", "costs")
+NAMES = ("planning", "pipes", "peers", "transforms", "costs", "steps")
 
 
 def main() -> None:
