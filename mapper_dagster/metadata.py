@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from mapper_core import (
+    Chunk,
     ChunkResult,
     Column,
     LoadMode,
@@ -81,6 +82,18 @@ def of_part(chunks: Sequence[ChunkResult]) -> Dict[str, Any]:
         "mapper/rows_in": sum(chunk.rows_read or 0 for chunk in done),
         "mapper/rows_failed": sum(chunk.rows_read or 0 for chunk in failed),
         **of_failed_chunks(failed),
+    }
+
+
+def of_resumed(
+    load_id: str, finished: Sequence[ChunkResult], missing: Sequence[Chunk]
+) -> Dict[str, Any]:
+    """Return how far a load had come when another run took it up."""
+    return {
+        "mapper/load_id": load_id,
+        "mapper/chunks_in": len(finished),
+        "mapper/chunks_missing": len(missing),
+        "mapper/rows_in": sum(chunk.rows_read or 0 for chunk in finished),
     }
 
 

@@ -67,6 +67,7 @@ class Step:
         workers = 1 if planned.adaptive else planned.workers
         lanes = mapping.lane_count(len(planned.chunks), workers)
         self.context.log.info(metadata.plan_line(planned, lanes))
+        self._observe_resumed(load, planned)
         return planned, lanes
 
     def load(self, load: PartitionLoad, lane: Lane) -> None:
@@ -115,7 +116,7 @@ class Step:
         found: dict[str, Any] = dict(metadata.of_chunks(result.chunk_results))
         if result.load_id is None:
             return found
-        ledger = {"ledger_schema": self._resource(self.mapping.mapper).ledger_schema}
+        ledger = self._ledger
         try:
             columns = history.chunks(self._target_url, result.load_id, **ledger).record.plan.columns
             found |= metadata.of_columns(columns, self._origins([c.name for c in columns]))
@@ -137,6 +138,24 @@ class Step:
             for name, origins in found.items()
         }
 
+    def _observe_resumed(self, load: PartitionLoad, planned: Plan) -> None:
+        """Record that a load is gone on with, and what of it an earlier run had finished."""
+        run = self.context.run
+        if not (run.root_run_id or run.tags.get(RESUMES)):
+            return
+        with in_words():
+            found = history.chunks(self._target_url, planned.load_id, **self._ledger)
+        if not found.finished:
+            return
+        self.context.log_event(
+            dg.AssetObservation(
+                asset_key=self.context.asset_key,
+                partition=load.partition_key,
+                description="A load that an earlier run began is gone on with.",
+                metadata=metadata.of_resumed(planned.load_id, found.finished, found.missing),
+            )
+        )
+
     def _observe(
         self, load: PartitionLoad, results: Sequence[ChunkResult], failed: Sequence[ChunkResult]
     ) -> None:
@@ -156,6 +175,11 @@ class Step:
     def _processor(self) -> ParallelProcessor:
         processor: ParallelProcessor = self._resource(self.mapping.mapper).processor()
         return processor
+
+    @property
+    def _ledger(self) -> dict[str, Any]:
+        """Return where the ledger is, as those who ask it are told."""
+        return {"ledger_schema": self._resource(self.mapping.mapper).ledger_schema}
 
     @property
     def _source_url(self) -> str:

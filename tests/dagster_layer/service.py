@@ -33,7 +33,8 @@ MONTHLY = replace(
     EVENTS,
     partitions_def=YEAR,
     chunk_size=300,
-    lanes=1,
+    lanes=None,
+    single_step=True,
     pool="warehouse",
     backfill_policy=dg.BackfillPolicy.multi_run(6),
 )
@@ -42,6 +43,7 @@ SLOW = replace(
     backfill_policy=None,
     name="slow_events",
     target_table="slow_events",
+    single_step=False,
     lanes=2,
     chunk_size=100,
     transformation_func=wait_at_the_gate,

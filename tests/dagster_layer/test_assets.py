@@ -1,8 +1,6 @@
 """A mapping as an asset: partitions load their windows, Dagit shows the ledger's counts."""
 
 import os
-import signal
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -10,8 +8,9 @@ import pytest
 from mapper_dagster import DatabaseResource, MapperResource, Mapping, build_mapping_asset
 
 from ..waiting import backends, wait_until
+from . import deployment
 from .conftest import EVENTS, TABLE
-from .runs import ended, finished_chunks
+from .runs import ended
 
 PARTITION_ROWS = "dagster/partition_row_count"
 
@@ -78,14 +77,14 @@ def test_every_step_in_a_process_of_its_own_reads_one_snapshot(
 
 
 @pytest.mark.usefixtures("events")
-def test_a_range_run_counts_each_partition_apart(instance, start_run, source, target, months):
+def test_a_range_run_counts_each_partition_apart(run_mapping, instance, source, target, months):
     """One run over a range is one load per partition; no total is copied to all of them."""
-    ends = (f"dagster/asset_partition_range_{end}" for end in ("start", "end"))
-    tags = [f"{end}={key}" for end, key in zip(ends, ("2024-01-01", "2024-04-01"), strict=True)]
+    ends = {"start": "2024-01-01", "end": "2024-04-01"}
+    tags = {f"dagster/asset_partition_range_{end}": key for end, key in ends.items()}
 
-    _, success = ended(start_run("load_events", "--tag", tags[0], "--tag", tags[1]))
+    result = run_mapping(deployment.EVENTS, tags=tags)
 
-    assert success
+    assert result.success
     assert months(source, "events") == months(target, "fact_events")
     shown = [
         metadata_of(instance, "fact_events", f"2024-0{month}-01")[PARTITION_ROWS]
@@ -128,47 +127,6 @@ def test_a_mistake_is_a_failure_in_words_without_a_url(materialize, target, run)
     words = failure.step_failure_data.error_display_string
     assert "has no table public.fact_events" in words
     assert "host=" not in words
-
-
-@pytest.mark.usefixtures("events")
-def test_a_killed_run_never_ends_in_success_with_rows_missing(
-    instance, start_run, source, target, run, months
-):
-    """The run's process is killed in mid-load; whichever way it is re-executed, no row is lost.
-
-    Re-executed from failure, Dagster does not start the lanes that never ran: publishing refuses.
-    Re-executed in full, the finished chunks are kept and the rest is loaded.
-    """
-    gate = Path(os.environ["EVENTS_GATE"])
-    gate.touch()
-    run_of_january = ("load_gated_events", "--tag", "dagster/partition=2024-01-01")
-    worker = start_run(*run_of_january)
-    wait_until(lambda: finished_chunks(run, target), "a finished chunk")
-    worker.send_signal(signal.SIGKILL)
-    worker.wait()
-    (killed,) = instance.get_runs()
-    instance.report_run_failed(killed)
-    gate.unlink()
-    # Steps outlive the run's process and may still finish, beside the retry's.
-
-    again = (*run_of_january, "--parent", killed.run_id)
-    retry, success = ended(start_run(*again, "--from-failure"))
-    if success:
-        assert [months(source, "events")[0]] == months(target, "fact_events")
-    else:
-        failures = instance.all_logs(retry, of_type=dg.DagsterEventType.STEP_FAILURE)
-        words = " ".join(e.dagster_event.step_failure_data.error_display_string for e in failures)
-        assert "planned chunks are not" in words
-        assert [] == months(target, "fact_events")
-
-    _, success = ended(start_run(*again))
-
-    assert success
-    assert [months(source, "events")[0]] == months(target, "fact_events")
-    shown = metadata_of(instance, "gated_events", "2024-01-01")
-    assert months(target, "fact_events")[0][1] == shown[PARTITION_ROWS]
-    for url in (source, target):
-        wait_until(lambda url=url: not backends(url), "the load's sessions to end")
 
 
 @pytest.mark.usefixtures("events")

@@ -256,6 +256,13 @@ def test_a_failed_load_is_gone_on_with_where_it_stopped(
     assert [months(source, "events")[0]] == months(target, "fact_events")
     (load,) = history.loads(target)
     assert runs[0].run_id in load.load_id
+    observed = instance.fetch_observations(dg.AssetKey("fact_events"), limit=10).records
+    (last, *_) = [
+        each.asset_observation.metadata
+        for each in observed
+        if "gone on with" in (each.asset_observation.description or "")
+    ]
+    assert 10 == last["mapper/chunks_in"].value + last["mapper/chunks_missing"].value
 
 
 @pytest.mark.parametrize(
