@@ -130,6 +130,13 @@ def table(costs: Costs) -> str:
     return report.table(["load", "steps", "run, s", "more than the library, s"], rows)
 
 
+def per_lane(costs: Costs) -> float:
+    """Return the seconds that a lane costs, once there are as many as steps at a time."""
+    few, many = LANES[1], LANES[-1]
+    took = [contest.middle(costs[label(lanes)], contest.load_seconds) for lanes in (few, many)]
+    return (took[1] - took[0]) / (many - few)
+
+
 _PAGE = """# What Dagster's steps add
 
 `make bench WHAT=steps ROWS={asked} ROUNDS={rounds}` writes this page anew.
@@ -141,8 +148,8 @@ interpreter. {machine}
 
 {table}
 
-The first step of a run waits for the forkserver, a few seconds once; a step of its own costs about what two more lanes
-differ by. So lanes are as few as workers, never as many as chunks, and a load that is worth one lane has none.
+The first step of a run waits for the forkserver, a few seconds once; from there on a lane more costs {per_lane:.2f} s. So
+lanes are as few as workers, never as many as chunks, and a load that is worth one lane has none.
 """
 
 
@@ -158,7 +165,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = table(costs)
     print(f"\n{found}\n")
     page = _PAGE.format(
-        asked=asked.rows, rounds=asked.rounds, rows=lines.rows, machine=machine, table=found
+        asked=asked.rows,
+        rounds=asked.rounds,
+        rows=lines.rows,
+        machine=machine,
+        table=found,
+        per_lane=per_lane(costs),
     )
     (asked.docs / "steps.md").write_text(page)
 
