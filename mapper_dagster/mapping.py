@@ -66,7 +66,7 @@ class Mapping:
     chunks_per_lane: int | None = None
     """Instead of `lanes`: how many chunks a step gets; 1 makes a dynamic output of each chunk."""
     single_step: bool = False
-    """Whether one step plans, loads and publishes, for loads too small to share."""
+    """Whether one step plans, loads and publishes, with all the workers of its plan."""
     workers_per_lane: int = 1
     """Threads of one step, each with a source and a target connection."""
     source: str = "source"

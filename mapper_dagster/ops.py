@@ -107,8 +107,9 @@ def whole_op(
     def load(context: dg.AssetExecutionContext) -> None:
         step = Step(mapping, translator, context)
         for partition in step.loads:
-            step.plan(partition)
-            step.load(partition, ALONE)
+            planned, _ = step.plan(partition)
+            # Nobody else is there to load a part of it.
+            step.load(partition, ALONE, workers=planned.workers)
             context.add_asset_metadata(
                 step.publish(partition), partition_key=partition.partition_key
             )

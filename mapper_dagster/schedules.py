@@ -59,7 +59,9 @@ def build_mapping_schedule(
             yield dg.SkipReason("no partition has ended yet")
         for partition in ended:
             yield dg.RunRequest(
-                partition_key=partition, run_key=f"{partition} at {now.isoformat()}"
+                asset_selection=[key],
+                partition_key=partition,
+                run_key=f"{partition} at {now.isoformat()}",
             )
 
     return schedule

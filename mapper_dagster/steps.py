@@ -70,8 +70,11 @@ class Step:
         self._observe_resumed(load, planned)
         return planned, lanes
 
-    def load(self, load: PartitionLoad, lane: Lane) -> None:
-        """Load the chunks of a lane; raise dagster.Failure when one of them failed."""
+    def load(self, load: PartitionLoad, lane: Lane, workers: int | None = None) -> None:
+        """Load the chunks of a lane; raise dagster.Failure when one of them failed.
+
+        With as many `workers` at once as a lane has, unless told otherwise.
+        """
         with in_words():
             results = self._processor.load_lane(
                 self._source_url,
@@ -79,7 +82,7 @@ class Step:
                 self._group(load),
                 lane=lane.lane,
                 lanes=lane.lanes,
-                workers_per_lane=self.mapping.workers_per_lane,
+                workers_per_lane=workers or self.mapping.workers_per_lane,
                 **self._options(load),
             )
         if failed := [chunk for chunk in results if not chunk.rows_are_in]:

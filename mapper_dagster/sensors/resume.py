@@ -73,7 +73,7 @@ def build_resume_sensor(
 def _request(
     instance: dg.DagsterInstance, run: dg.DagsterRun, keys: set[dg.AssetKey], most: int
 ) -> dg.RunRequest | None:
-    selected = set(run.asset_selection or ())
+    selected = set(run.asset_selection or ()) or _planned(instance, run)
     attempt = int(run.tags.get(_ATTEMPT, "0")) + 1
     if not selected or not selected <= keys or attempt > most:
         return None
@@ -97,3 +97,11 @@ def _request(
             },
         },
     )
+
+
+def _planned(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[dg.AssetKey]:
+    """Return what a run was to materialize: a whole job's has no selection of its own."""
+    planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    events = instance.all_logs(run.run_id, of_type=planned)
+    keys = (entry.dagster_event.asset_key for entry in events if entry.dagster_event)
+    return {key for key in keys if key is not None}

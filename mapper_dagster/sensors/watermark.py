@@ -103,6 +103,7 @@ def build_watermark_sensor(
             found, after = _tick(source, before, settle, max_partitions)
         requests = [
             dg.RunRequest(
+                asset_selection=[key],
                 partition_key=partition,
                 run_key=_run_key(context.instance, f"{key.to_user_string()}:{partition}:{version}"),
             )

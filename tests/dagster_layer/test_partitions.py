@@ -1,6 +1,7 @@
 """Partitions of every kind, each loading what is its own; and what else a materialization shows."""
 
 import base64
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -105,6 +106,22 @@ def test_a_load_takes_as_many_steps_as_it_is_worth(run_mapping, source, target, 
     assert result.success
     assert steps == len({e.step_key for e in result.all_events if e.is_step_success})
     assert [months(source, "events")[2]] == months(target, "fact_events")
+
+
+@pytest.mark.usefixtures("events")
+def test_one_step_has_all_the_workers_of_its_plan(run_mapping):
+    """Each of its chunks waits for another one to be under way at the same time."""
+    together = threading.Barrier(2, timeout=30)
+
+    def meet(rows):
+        together.wait()
+        return rows
+
+    mapping = replace(
+        BY_MONTH, lanes=None, single_step=True, chunk_size=300, transformation_func=meet
+    )
+
+    assert run_mapping(mapping, "2024-01-01").success
 
 
 @pytest.mark.usefixtures("events")
