@@ -66,6 +66,26 @@ def chunks(target_conn: Any, load_id: str, *, ledger_schema: str | None = None) 
     return found
 
 
+def published_rows(
+    target_conn: Any, target: str, *, ledger_schema: str | None = None
+) -> tuple[tuple[str, int], ...]:
+    """Return the group and the rows written of each published load of a table, latest last.
+
+    Args:
+        target_conn: the target, given in any of the ways that a load takes.
+        target: the table as loads were told of it, e.g. `dw.fact_orders`.
+        ledger_schema: where the ledger is, if not where the settings say.
+
+    Loads that were not planned for a group (see `ParallelProcessor.plan_load`) are not among them.
+    Raises MapperError when the target cannot be asked.
+    """
+
+    def ask(ledger: Ledger, transaction: Transaction) -> tuple[tuple[str, int], ...]:
+        return ledger_lists.published_rows(ledger, transaction, target)
+
+    return _asked(target_conn, ledger_schema, ask) or ()
+
+
 def rejects(
     target_conn: Any, load_id: str, *, ledger_schema: str | None = None
 ) -> tuple[Reject, ...]:

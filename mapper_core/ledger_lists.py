@@ -54,6 +54,21 @@ def summaries(ledger: Ledger, transaction: Transaction) -> tuple[LoadSummary, ..
     )
 
 
+def published_rows(
+    ledger: Ledger, transaction: Transaction, target: str
+) -> tuple[tuple[str, int], ...]:
+    """Return group and rows written of each published load of a target, latest last."""
+    load, claim = ledger.names["load"], ledger.names["claim"]
+    rows = transaction.execute(
+        f"select l.load_group, sum(d.rows_written) from {load} l"
+        f" left join {claim} d on d.load_id = l.load_id and d.done = 1"
+        " where l.target = :target and l.status = 'published' and l.load_group is not null"
+        " group by l.load_id, l.load_group, l.published_at order by l.published_at",
+        {"target": target},
+    )
+    return tuple((group, int(written or 0)) for group, written in rows)
+
+
 def rejects(ledger: Ledger, transaction: Transaction, load_id: str) -> list[Reject]:
     """Return the refused rows of a load, by chunk."""
     rows = transaction.execute(

@@ -53,11 +53,16 @@ _BY_THE_CLOCK: dict[str, Callable[..., dg.TimeWindowPartitionsDefinition]] = {
     "weekly": dg.WeeklyPartitionsDefinition,
     "monthly": dg.MonthlyPartitionsDefinition,
 }
-_NEEDED = {"cron": ("start_date", "cron_schedule"), "static": ("keys",), "dynamic": ("name",)}
+_NEEDED = {
+    "cron": ("start_date", "cron_schedule"),
+    "static": ("keys",),
+    "dynamic": ("name",),
+    "multi": ("dimensions",),
+}
 
 
-class Partitions(_Strict):
-    """Partitions: by time, by a list, or by keys that are added while Dagster runs."""
+class Dimension(_Strict):
+    """Partitions by time, by a list, or by keys that are added while Dagster runs."""
 
     type: Literal["hourly", "daily", "weekly", "monthly", "cron", "static", "dynamic"]
     start_date: str | None = Field(None, description="ISO date or moment of the first window.")
@@ -68,13 +73,8 @@ class Partitions(_Strict):
     name: str | None = Field(None, description="For dynamic: the name the keys are kept under.")
 
     @model_validator(mode="after")
-    def _complete(self) -> "Partitions":
-        needed = {
-            "cron": ("start_date", "cron_schedule"),
-            "static": ("keys",),
-            "dynamic": ("name",),
-        }
-        for word in needed.get(self.type, ("start_date",)):
+    def _complete(self) -> "Dimension":
+        for word in _NEEDED.get(self.type, ("start_date",)):
             if not getattr(self, word):
                 raise ValueError(f"partitions of type {self.type} need {word}")
         return self
@@ -94,6 +94,25 @@ class Partitions(_Strict):
             fmt="%Y-%m-%d-%H:%M",
             timezone=self.timezone,
             cron_schedule=self.cron_schedule,
+        )
+
+
+class Partitions(Dimension):
+    """Partitions of one kind, or of two kinds at once."""
+
+    type: Literal[  # type: ignore[assignment]  # one word more than a dimension knows
+        "hourly", "daily", "weekly", "monthly", "cron", "static", "dynamic", "multi"
+    ]
+    dimensions: dict[str, Dimension] | None = Field(
+        None, description="For multi: two kinds of partitions, each by the name of its dimension."
+    )
+
+    def definition(self) -> dg.PartitionsDefinition[Any]:
+        """Return what Dagster calls these partitions."""
+        if self.dimensions is None:
+            return super().definition()
+        return dg.MultiPartitionsDefinition(
+            {name: each.definition() for name, each in self.dimensions.items()}
         )
 
 

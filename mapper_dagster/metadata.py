@@ -1,5 +1,6 @@
 """What a load looks like in Dagit: the one place that names metadata keys."""
 
+import shlex
 from collections.abc import Mapping as Dict
 from collections.abc import Sequence
 from typing import Any
@@ -124,10 +125,15 @@ def schema_of(columns: Sequence[Column]) -> dg.TableSchema:
     )
 
 
-def of_rejects(rejects: Sequence[Reject]) -> Dict[str, Any]:
-    """Return a table of the first rows that were left out, without their values.
+def of_total(rows: int) -> Dict[str, Any]:
+    """Return how many rows all partitions hold together."""
+    return {ROW_COUNT: rows}
 
-    Values may be anybody's secrets; `mapper rejects` shows them to who may read the ledger.
+
+def of_rejects(load_id: str, rejects: Sequence[Reject]) -> Dict[str, Any]:
+    """Return how many rows were left out, by chunk and code, and the command that lists them.
+
+    Their values may be anybody's secrets; the command shows them to who may read the ledger.
     """
     if not rejects:
         return {}
@@ -135,7 +141,10 @@ def of_rejects(rejects: Sequence[Reject]) -> Dict[str, Any]:
         dg.TableRecord({"chunk": each.chunk_id, "code": each.code, "count": count})
         for each, count in _counted(rejects)
     ]
-    return {"mapper/rejects": dg.MetadataValue.table(records)}
+    return {
+        "mapper/rejects": dg.MetadataValue.table(records),
+        "mapper/list_rejects": f"mapper rejects {shlex.quote(load_id)}",
+    }
 
 
 def _counted(rejects: Sequence[Reject]) -> list[tuple[Reject, int]]:

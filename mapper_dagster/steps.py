@@ -6,6 +6,7 @@ ledger, so steps may run in any process on any host that reaches the target.
 
 import logging
 from collections.abc import Iterator, Sequence
+from collections.abc import Mapping as Dict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from mapper_core import (
     ChunkResult,
     DatabaseUnavailableError,
     IncompleteLoadError,
+    LoadMode,
     LoadOptions,
     MapperError,
     ParallelProcessingResult,
@@ -123,12 +125,31 @@ class Step:
         try:
             columns = history.chunks(self._target_url, result.load_id, **ledger).record.plan.columns
             found |= metadata.of_columns(columns, self._origins([c.name for c in columns]))
+            found |= self._total()
             if result.rows_rejected:
                 rejects = history.rejects(self._target_url, result.load_id, **ledger)
-                found |= metadata.of_rejects(rejects)
+                found |= metadata.of_rejects(result.load_id, rejects)
         except MapperError as error:
             self.context.log.warning("the ledger was not asked for details: %s", error)
         return found
+
+    def _total(self) -> Dict[str, Any]:
+        """Return what all partitions hold together: of each, what its latest load has written."""
+        definition, mapping = self.mapping.partitions_def, self.mapping
+        if definition is None or mapping.mode is not LoadMode.REPLACE_WINDOW:
+            return {}
+        asset = f"{self.context.asset_key.to_user_string()}:"
+        rows = {}
+        loads = history.published_rows(self._target_url, mapping.table_name, **self._ledger)
+        for group, written in loads:
+            # See `_group`; the id of a run has no colon in it.
+            _, _, of_partition = group.partition(":")
+            if of_partition.startswith(asset):
+                rows[of_partition.removeprefix(asset)] = written
+        # Of partitions that there are no more, others have taken the place.
+        return metadata.of_total(
+            sum(written for key, written in rows.items() if definition.has_partition_key(key))
+        )
 
     def _origins(self, names: Sequence[str]) -> dict[str, list[tuple[dg.AssetKey, str]]]:
         mapping = self.mapping

@@ -119,6 +119,11 @@ def test_every_attribute_reaches_the_mapping(load):
         ),
         ("{type: static, keys: [eu, us]}", dg.StaticPartitionsDefinition),
         ("{type: dynamic, name: customers}", dg.DynamicPartitionsDefinition),
+        (
+            "{type: multi, dimensions: {day: {type: daily, start_date: '2024-01-01'},"
+            " region: {type: static, keys: [eu, us]}}}",
+            dg.MultiPartitionsDefinition,
+        ),
     ],
 )
 def test_partitions_of_every_kind(load, partitions, kind):

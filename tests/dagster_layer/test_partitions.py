@@ -148,6 +148,21 @@ def test_what_was_read_is_lineage(run_mapping, shown, resources):
 
 
 @pytest.mark.usefixtures("events")
+def test_the_total_is_what_all_partitions_hold(run_mapping, shown, source, target, run):
+    """Of each what its latest load has written; no row is counted for it."""
+    run(source, "insert into events values (-1, date '2024-01-05', 'gone soon')")
+    for month in ("2024-01-01", "2024-02-01"):
+        assert run_mapping(BY_MONTH, month).success
+    run(source, "delete from events where id = -1")
+    assert run_mapping(replace(BY_MONTH, name="other"), "2024-03-01").success
+    assert run_mapping(BY_MONTH, "2024-01-01").success
+
+    mine = "select count(*) from fact_events where happened_on < '2024-03-01'"
+    (rows,) = run(target, mine)[0]
+    assert rows == shown("fact_events", "2024-01-01")["dagster/row_count"]
+
+
+@pytest.mark.usefixtures("events")
 def test_the_picture_of_a_load_has_each_of_its_chunks(run_mapping, shown):
     """It is in the page itself, so nobody is asked for a file."""
     assert run_mapping(BY_MONTH, "2024-01-01").success

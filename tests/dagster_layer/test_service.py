@@ -48,6 +48,8 @@ SENSOR = """mutation($selector: SensorSelector!) { startSensor(sensorSelector: $
   __typename ... on PythonError { message } } }"""
 LOGS = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
   ... on MessageEvent { message } } } } }"""
+REQUESTED = """query($filter: RunsFilter!) { runsOrError(filter: $filter) {
+  ... on Runs { results { runId status } } } }"""
 COUNTS = """query($key: AssetKeyInput!, $keys: [String!]) { assetNodeOrError(assetKey: $key) {
   ... on AssetNode { latestMaterializationByPartition(partitions: $keys) { partition
     metadataEntries { label ... on IntMetadataEntry { intValue } } } } } }"""
@@ -69,19 +71,26 @@ class Service:
             "      location_name: service\n"
         )
         self.log = (home / "log").open("wb")
-        beside = Path(sys.executable).parent
-        web = ["dagster-webserver", "--host", "127.0.0.1", "--port", str(self.port)]
-        self.processes = [
-            subprocess.Popen(
-                [beside / words[0], *words[1:], "--workspace", workspace],
-                env={**os.environ, **environment, "DAGSTER_HOME": str(home)},
-                cwd=home,
-                stdout=self.log,
-                stderr=self.log,
-                start_new_session=True,
-            )
-            for words in (web, ["dagster-daemon", "run"])
-        ]
+        self.home, self.workspace = home, workspace
+        self.environment = {**os.environ, **environment, "DAGSTER_HOME": str(home)}
+        web = ("dagster-webserver", "--host", "127.0.0.1", "--port", str(self.port))
+        self.processes = [self._start(*web), self._start("dagster-daemon", "run")]
+
+    def _start(self, name, *words):
+        return subprocess.Popen(
+            [Path(sys.executable).with_name(name), *words, "--workspace", self.workspace],
+            env=self.environment,
+            cwd=self.home,
+            stdout=self.log,
+            stderr=self.log,
+            start_new_session=True,
+        )
+
+    def kill_daemon(self):
+        """Kill the daemon, and start another."""
+        self.processes[1].kill()
+        self.processes[1].wait()
+        self.processes[1] = self._start("dagster-daemon", "run")
 
     def close(self):
         """End everything that was started, run workers included."""
@@ -247,7 +256,7 @@ def test_a_backfill_of_a_year_counts_each_month_apart(service, databases, run):
 
 
 def test_a_row_in_a_table_asks_for_a_load_and_hears_of_it(service, databases, run):
-    """From an INSERT to the status in the same row, with the daemon between them."""
+    """From an INSERT to the status in the same row; the daemon between them is killed midway."""
     run(databases["source"], "insert into events values (90001, '2024-05-05', 'new')")
     run(
         databases["target"],
@@ -257,6 +266,13 @@ def test_a_row_in_a_table_asks_for_a_load_and_hears_of_it(service, databases, ru
     told = service.ask(SENSOR, selector=selector)
     assert told["__typename"] == "Sensor", told
 
+    def runs():
+        tags = [{"key": "mapper/load_request", "value": "1"}]
+        return service.ask(REQUESTED, filter={"tags": tags})["results"]
+
+    wait_until(runs, "the request to be seen", 120)
+    service.kill_daemon()
+
     def status():
         (found,) = run(databases["target"], "select status, run_id from load_request")
         return found[0] in {"succeeded", "failed"} and found
@@ -264,6 +280,7 @@ def test_a_row_in_a_table_asks_for_a_load_and_hears_of_it(service, databases, ru
     found, run_id = wait_until(status, "the request to be answered", 150)
 
     assert (found, "SUCCESS") == ("succeeded", service.status(run_id))
+    assert [run_id] == [each["runId"] for each in runs()]
     assert [(1,)] == run(databases["target"], "select count(*) from fact_events where id = 90001")
 
 
