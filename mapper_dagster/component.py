@@ -164,6 +164,9 @@ class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
     partitions: Partitions | None = None
     window_column: str | None = None
     include_earlier: bool = False
+    fence_seconds: float | None = Field(
+        None, description="How long a load waits for older transactions of the source."
+    )
     primary_key: str | Sequence[str] | None = None
     order_column: str | None = None
     publish: Literal["chunks", "atomic"] | None = None
@@ -247,9 +250,12 @@ class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
 
     def _given(self, context: dg.ComponentLoadContext) -> dict[str, Any]:
         own = {"partitions", "checks", "schedule", "watermark", "source_sql_file", "deps"}
+        own |= {"fence_seconds"}
         given = {name: getattr(self, name) for name in type(self).model_fields if name not in own}
         if self.source_sql_file is not None:
             given["source_sql"] = (context.path / self.source_sql_file).read_text()
+        if self.fence_seconds is not None:
+            given["fence"] = timedelta(seconds=self.fence_seconds)
         if self.partitions is not None:
             given["partitions_def"] = self.partitions.definition()
         if self.deps is not None:

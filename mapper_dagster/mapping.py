@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping as Dict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -33,6 +34,9 @@ class Mapping:
     window_column: str | None = None
     include_earlier: bool = False
     """Whether the first partition by time also holds what lies before it."""
+    fence: timedelta | None = None
+    """How long a load waits for transactions of the source that began before its window ended and
+    may still add rows to it; None does not wait. On PostgreSQL."""
     load_mode: LoadMode | str | None = None
     """By default `replace_window` when partitioned, else `append`."""
     primary_key: str | Sequence[str] | None = None
@@ -121,6 +125,8 @@ class Mapping:
             raise SettingsError(
                 f"mapping {self.name}: window_column goes with partitions_def and 'replace_window'"
             )
+        if self.fence is not None and not self.has_windows:
+            raise SettingsError(f"mapping {self.name}: a fence is for partitions by time")
         if self.include_earlier and not self.has_windows:
             raise SettingsError(f"mapping {self.name}: include_earlier is for partitions by time")
         if self.partitions_def is not None and self.mode is LoadMode.REPLACE:

@@ -5,6 +5,7 @@ ledger, so steps may run in any process on any host that reaches the target.
 """
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Dict
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from .lineage import columns_of
 from .mapping import Mapping
 from .translator import MappingTranslator
 from .windows import Lane, PartitionLoad, partition_loads, time_zone_of
+from .writers import oldest_writer
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,9 @@ PROGRESS_SECONDS = 5.0
 
 WILL_RETRY = "dagster/will_retry"
 """Dagster's tag of a failed run that the daemon will execute again by itself."""
+
+# Seconds between two looks at the source's open transactions.
+FENCE_SECONDS = 0.5
 
 RESUMES = "mapper/resumes"
 """Tag of a run that goes on with the loads of another: the id of that one's first run."""
@@ -63,6 +68,7 @@ class Step:
         """Plan a load; return also how many lanes it is worth."""
         mapping = self.mapping
         with in_words():
+            self._wait_for_writers(load)
             planned = self._processor.plan_load(
                 self._source_url, mapping.source_sql, self._group(load), **self._options(load)
             )
@@ -71,6 +77,29 @@ class Step:
         self.context.log.info(metadata.plan_line(planned, lanes))
         self._observe_resumed(load, planned)
         return planned, lanes
+
+    def _wait_for_writers(self, load: PartitionLoad) -> None:
+        """Wait until no transaction that began before the window's end can add rows to it."""
+        if self.mapping.fence is None:
+            return
+        end = load.window.end if load.window else load.bounds["window_end"]
+        until, told = time.monotonic() + self.mapping.fence.total_seconds(), False
+        while True:
+            with self._resource(self.mapping.source).transaction() as transaction:
+                oldest = oldest_writer(transaction)
+            if oldest is None or oldest >= end:
+                return
+            words = f"a transaction of the source that began at {oldest} may still add rows"
+            if time.monotonic() > until:
+                raise dg.Failure(
+                    description=f"After {self.mapping.fence} {words} to the window up to {end}."
+                    " Ask for the load again when it has ended, or set a longer fence.",
+                    allow_retries=False,
+                )
+            if not told:
+                self.context.log.info("%s: waiting for it", words)
+                told = True
+            time.sleep(FENCE_SECONDS)
 
     def load(self, load: PartitionLoad, lane: Lane, workers: int | None = None) -> None:
         """Load the chunks of a lane; raise dagster.Failure when one of them failed.

@@ -15,17 +15,10 @@ from ..identifiers import quoted
 from ..mapping import Mapping
 from ..translator import MappingTranslator
 from ..windows import EARLIEST, window_of
+from ..writers import oldest_writer
 
 # Stands for "no end yet" where a query must be given one.
 LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc)
-
-# Transactions that may still commit rows as old as themselves. Without the role pg_read_all_stats
-# a session sees the beginning of its own user's transactions only.
-# Source: PostgreSQL documentation, "pg_stat_activity".
-_OLDEST_WRITER = """
-select min(xact_start) from pg_stat_activity
-where datname = current_database() and pid <> pg_backend_pid() and backend_xid is not null
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +154,7 @@ class _Changes:
     def newest(self, since: datetime | None, settle: timedelta) -> datetime | None:
         """Return the latest change that no open transaction can still precede, or None."""
         limit = datetime.now(timezone.utc) - settle if settle else LATEST
-        if (writer := self._oldest_writer()) is not None:
+        if (writer := oldest_writer(self._transaction)) is not None:
             limit = min(limit, writer)
         (newest,) = self._one(
             f"select max({self._changed}) from {self._sql}"
@@ -219,14 +212,6 @@ class _Changes:
         if known is None or not self._definition.has_partition_key(known):
             return LATEST if known is None else EARLIEST
         return window_of(self._definition, known)[1]
-
-    def _oldest_writer(self) -> datetime | None:
-        try:
-            with self._transaction.savepoint():
-                ((oldest,),) = self._transaction.execute(_OLDEST_WRITER)
-        except Exception:  # noqa: BLE001 - another database than PostgreSQL, which has no such view
-            return None
-        return None if oldest is None else self._aware(oldest)
 
     def _one(self, sql: str, **values: Any) -> tuple[Any, ...]:
         (row,) = self._transaction.execute(sql, {**self._ends, **values})

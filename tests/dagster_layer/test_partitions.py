@@ -2,10 +2,13 @@
 
 import base64
 import threading
+from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 
 from mapper_core import SettingsError
@@ -122,6 +125,32 @@ def test_one_step_has_all_the_workers_of_its_plan(run_mapping):
     )
 
     assert run_mapping(mapping, "2024-01-01").success
+
+
+@pytest.fixture
+def today():
+    """A mapping whose last partition is today, and that partition."""
+    daily = dg.DailyPartitionsDefinition("2024-01-01", end_offset=1)
+    return replace(BY_MONTH, partitions_def=daily), daily.get_last_partition_key()
+
+
+@pytest.mark.usefixtures("events")
+def test_a_load_waits_for_transactions_older_than_its_windows_end(
+    run_mapping, source, target, run, today
+):
+    """What they add is there; one that goes on for too long fails the load, in words."""
+    mapping, day = today
+    with closing(psycopg.connect(source)) as slow:
+        slow.execute("insert into events values (-1, %s, 'slow')", (day,))
+
+        impatient = run_mapping(replace(mapping, fence=timedelta(seconds=1)), day)
+
+        (failure,) = [e for e in impatient.all_events if e.is_step_failure]
+        assert "may still add rows" in failure.step_failure_data.error_display_string
+        threading.Timer(2, slow.commit).start()
+        assert run_mapping(replace(mapping, fence=timedelta(minutes=1)), day).success
+
+    assert [("slow",)] == run(target, "select note from fact_events where id = -1")
 
 
 @pytest.mark.usefixtures("events")
