@@ -223,6 +223,32 @@ def test_a_requested_load_is_run_once_and_its_row_says_what_became_of_it(
     assert [] == requests.tick()
 
 
+@pytest.mark.usefixtures("events")
+def test_what_the_daemon_will_retry_is_left_to_it(requests, instance, resources, target, run):
+    """Its request is still under way, and nobody else goes on with it."""
+    run(target, "insert into load_request values (1, 'fact_events', '2024-01-01', 'requested')")
+    resuming = Ticking(build_resume_sensor([EVENTS]), EVENTS, instance, resources)
+    assert [] == resuming.tick()
+    job = requests.defs.resolve_implicit_global_asset_job_def()
+
+    def fail(**tags):
+        return instance.create_run_for_job(
+            job,
+            tags={"mapper/load_request": "1", "dagster/partition": "2024-01-01", **tags},
+            asset_selection={EVENTS.key},
+            status=dg.DagsterRunStatus.FAILURE,
+        )
+
+    fail(**{"dagster/will_retry": "true"})
+    assert ([], []) == (requests.tick(), resuming.tick())
+    assert [("started",)] == run(target, "select status from load_request")
+
+    last = fail()
+    assert [] == requests.tick()
+    assert [("failed", last.run_id)] == run(target, "select status, run_id from load_request")
+    assert [f"resume:{last.run_id}"] == [request.run_key for request in resuming.tick()]
+
+
 def test_a_table_of_requests_is_a_name():
     """And nothing else that SQL could be."""
     with pytest.raises(SettingsError, match="letters, digits"):
