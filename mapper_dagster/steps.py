@@ -33,7 +33,7 @@ from .lineage import columns_of
 from .mapping import Mapping
 from .translator import MappingTranslator
 from .windows import Lane, PartitionLoad, partition_loads, time_zone_of
-from .writers import oldest_writer
+from .writers import open_transactions
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +86,10 @@ class Step:
         until, told = time.monotonic() + self.mapping.fence.total_seconds(), False
         while True:
             with self._resource(self.mapping.source).transaction() as transaction:
-                oldest = oldest_writer(transaction)
-            if oldest is None or oldest >= end:
+                seen = open_transactions(transaction)
+            if seen is None or seen.oldest is None or seen.oldest >= end:
                 return
-            words = f"a transaction of the source that began at {oldest} may still add rows"
+            words = f"a transaction of the source that began at {seen.oldest} may still add rows"
             if time.monotonic() > until:
                 raise dg.Failure(
                     description=f"After {self.mapping.fence} {words} to the window up to {end}."

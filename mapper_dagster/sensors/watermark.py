@@ -15,7 +15,7 @@ from ..identifiers import quoted
 from ..mapping import Mapping
 from ..translator import MappingTranslator
 from ..windows import EARLIEST, window_of
-from ..writers import oldest_writer
+from ..writers import open_transactions
 
 # Stands for "no end yet" where a query must be given one.
 LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc)
@@ -51,7 +51,7 @@ def build_watermark_sensor(
 
     In one tick it finds all of them, however long it was not running. Rows that a transaction of
     the source may still commit are waited for: on PostgreSQL nothing is seen that changed after the
-    oldest open writing transaction began. A partition is asked for once per state of its rows; if
+    oldest open transaction began. A partition is asked for once per state of its rows; if
     its run failed and the cursor is set back, it is asked for again.
 
     Args:
@@ -154,8 +154,8 @@ class _Changes:
     def newest(self, since: datetime | None, settle: timedelta) -> datetime | None:
         """Return the latest change that no open transaction can still precede, or None."""
         limit = datetime.now(timezone.utc) - settle if settle else LATEST
-        if (writer := oldest_writer(self._transaction)) is not None:
-            limit = min(limit, writer)
+        if (seen := open_transactions(self._transaction)) is not None:
+            limit = min(limit, seen.settled)
         (newest,) = self._one(
             f"select max({self._changed}) from {self._sql}"
             f" where {self._changed} > :since and {self._changed} < :limit",
