@@ -22,9 +22,7 @@ ui: $(INSTALLED)  ## Open Dagit on the demo: http://127.0.0.1:3000, or PORT=...
 
 test: $(INSTALLED)  ## Run the tests; PYTEST_ARGS=... are handed on
 	@.ci/browser
-	@# One more than there are cores: some tests wait for Dagster most of their time.
-	@PYTEST_XDIST_AUTO_NUM_WORKERS=$$($(PY) -c "import os; print(os.cpu_count() + 1)") \
-		$(PY) -m pytest --numprocesses auto --dist loadscope $(PYTEST_ARGS)
+	@$(PY) -m pytest --numprocesses auto --dist loadscope $(PYTEST_ARGS)
 
 check: $(INSTALLED)  ## Lint, format, types, layers
 	$(PY) -m ruff check .

@@ -5,7 +5,7 @@ import time
 
 import psycopg
 
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 120.0
 
 _OTHERS = "backend_type = 'client backend' and pid <> pg_backend_pid()"
 
