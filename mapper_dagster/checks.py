@@ -17,9 +17,6 @@ from .steps import in_words
 from .translator import MappingTranslator
 from .windows import PartitionLoad, partition_loads, time_zone_of, window_of
 
-# What a materialization says of rejects, and of the load whose columns are compared.
-REJECTED, READ, LOAD_ID = "mapper/rejected", "mapper/rows_read", "mapper/load_id"
-
 
 def build_mapping_checks(
     mapping: Mapping,
@@ -181,13 +178,13 @@ def _reject_share(case: _Case, most: float) -> dg.AssetChecksDefinition:
         rejected = read = 0
         for load in case.loads(context):
             shown = _latest(context, case.key, load.partition_key)
-            rejected += shown.get(REJECTED, 0)
-            read += shown.get(READ, 0) + shown.get(REJECTED, 0)
+            rejected += shown.get(metadata.REJECTED, 0)
+            read += shown.get(metadata.ROWS_READ, 0) + shown.get(metadata.REJECTED, 0)
         share = rejected / read if read else 0.0
         return dg.AssetCheckResult(
             passed=share <= most,
             description=f"{rejected:,} of {read:,} rows were left out",
-            metadata={REJECTED: rejected, "mapper/reject_share": share},
+            metadata={metadata.REJECTED: rejected, "mapper/reject_share": share},
         )
 
     return few_rows_rejected
@@ -204,13 +201,13 @@ def _columns(case: _Case) -> dg.AssetChecksDefinition:
     def columns_unchanged(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         load = next(case.loads(context), None)
         shown = {} if load is None else _latest(context, case.key, load.partition_key)
-        if load is None or LOAD_ID not in shown:
+        if load is None or metadata.LOAD_ID not in shown:
             return dg.AssetCheckResult(passed=True, description="nothing has been loaded yet")
         settings = getattr(context.resources, mapping.mapper)
         with in_words():
             record = history.chunks(
                 getattr(context.resources, mapping.target).url,
-                shown[LOAD_ID],
+                shown[metadata.LOAD_ID],
                 ledger_schema=settings.ledger_schema,
             ).record
             columns = getattr(context.resources, mapping.source).columns(

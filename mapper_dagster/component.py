@@ -249,8 +249,8 @@ class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
         )
 
     def _given(self, context: dg.ComponentLoadContext) -> dict[str, Any]:
-        own = {"partitions", "checks", "schedule", "watermark", "source_sql_file", "deps"}
-        own |= {"fence_seconds"}
+        own = {"partitions", "checks", "schedule", "watermark"}
+        own |= {"source_sql_file", "deps", "fence_seconds"}
         given = {name: getattr(self, name) for name in type(self).model_fields if name not in own}
         if self.source_sql_file is not None:
             given["source_sql"] = (context.path / self.source_sql_file).read_text()

@@ -28,6 +28,9 @@ COLUMN_SCHEMA = "dagster/column_schema"
 COLUMN_LINEAGE = "dagster/column_lineage"
 
 TIMELINE = "mapper/timeline"
+LOAD_ID = "mapper/load_id"
+ROWS_READ = "mapper/rows_read"
+REJECTED = "mapper/rejected"
 
 # Kinds of rejects that a materialization lists.
 SHOWN_REJECTS = 50
@@ -57,9 +60,9 @@ def of_result(mapping: Mapping, result: ParallelProcessingResult) -> Dict[str, A
         counts[PARTITION_ROW_COUNT] = rows
     return {
         **counts,
-        "mapper/rows_read": rows,
+        ROWS_READ: rows,
         "mapper/rows_written": result.rows_written,
-        "mapper/rejected": result.rows_rejected,
+        REJECTED: result.rows_rejected,
         "mapper/bytes": sum(chunk.bytes for chunk in result.chunk_results),
         "mapper/chunks": result.chunks_total,
         "mapper/seconds": round(seconds, 3),
@@ -69,7 +72,7 @@ def of_result(mapping: Mapping, result: ParallelProcessingResult) -> Dict[str, A
         "mapper/data_path": result.data_path.value,
         "mapper/snapshot": str(result.snapshot),
         "mapper/verified": result.verified,
-        "mapper/load_id": result.load_id,
+        LOAD_ID: result.load_id,
     }
 
 
@@ -91,7 +94,7 @@ def of_resumed(
 ) -> Dict[str, Any]:
     """Return how far a load had come when another run took it up."""
     return {
-        "mapper/load_id": load_id,
+        LOAD_ID: load_id,
         "mapper/chunks_in": len(finished),
         "mapper/chunks_missing": len(missing),
         "mapper/rows_in": sum(chunk.rows_read or 0 for chunk in finished),

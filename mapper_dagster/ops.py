@@ -7,14 +7,12 @@ import dagster as dg
 from .mapping import Mapping
 from .steps import Step
 from .translator import MappingTranslator
-from .windows import Lane, lane_key, lane_of
+from .windows import ALONE, Lane, lane_key, lane_of
 
 # For a step that failed for a passing reason, after the engine's own retries of its chunks.
 RETRY_POLICY = dg.RetryPolicy(
     max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL
 )
-
-ALONE = Lane(place=0, lane=0, lanes=1)
 
 
 def plan_op(

@@ -15,7 +15,6 @@ from typing import Any
 import dagster as dg
 
 from mapper_core import (
-    ChunkResult,
     DatabaseUnavailableError,
     IncompleteLoadError,
     LoadMode,
@@ -32,7 +31,7 @@ from . import metadata
 from .lineage import columns_of
 from .mapping import Mapping
 from .translator import MappingTranslator
-from .windows import Lane, PartitionLoad, partition_loads, time_zone_of
+from .windows import ALONE, Lane, PartitionLoad, partition_loads, time_zone_of
 from .writers import open_transactions
 
 logger = logging.getLogger(__name__)
@@ -117,7 +116,9 @@ class Step:
                 **self._options(load),
             )
         if failed := [chunk for chunk in results if not chunk.rows_are_in]:
-            self._observe(load, results, failed)
+            if len(failed) < len(results):
+                words = "A load that failed in part; what is in stays for its repetition."
+                self._observe(load, words, metadata.of_part(results))
             raise dg.Failure(
                 description=f"{len(failed)} of {len(results)} chunks failed: {failed[0].error}",
                 metadata=metadata.of_failed_chunks(failed),
@@ -136,7 +137,7 @@ class Step:
                 result = self._published(load)
             except IncompleteLoadError as error:
                 self.context.log.warning("%s They are loaded now.", error)
-                self.load(load, Lane(place=0, lane=0, lanes=1))
+                self.load(load, ALONE)
                 result = self._published(load)
         return {**metadata.of_result(self.mapping, result), **self._details(result)}
 
@@ -200,27 +201,17 @@ class Step:
             found = history.chunks(self._target_url, planned.load_id, **self._ledger)
         if not found.finished:
             return
-        self.context.log_event(
-            dg.AssetObservation(
-                asset_key=self.context.asset_key,
-                partition=load.partition_key,
-                description="A load that an earlier run began is gone on with.",
-                metadata=metadata.of_resumed(planned.load_id, found.finished, found.missing),
-            )
-        )
+        resumed = metadata.of_resumed(planned.load_id, found.finished, found.missing)
+        self._observe(load, "A load that an earlier run began is gone on with.", resumed)
 
-    def _observe(
-        self, load: PartitionLoad, results: Sequence[ChunkResult], failed: Sequence[ChunkResult]
-    ) -> None:
-        """Record what a load that failed came to, where some of it is in."""
-        if len(failed) == len(results):
-            return
+    def _observe(self, load: PartitionLoad, words: str, shown: Dict[str, Any]) -> None:
+        """Record what has become of a load that is not published."""
         self.context.log_event(
             dg.AssetObservation(
                 asset_key=self.context.asset_key,
                 partition=load.partition_key,
-                description="A load that failed in part; what is in stays for its repetition.",
-                metadata=metadata.of_part(results),
+                description=words,
+                metadata=shown,
             )
         )
 

@@ -44,6 +44,10 @@ class Lane:
     lanes: int
 
 
+ALONE = Lane(place=0, lane=0, lanes=1)
+"""All chunks of a load, where nobody else is there to load a part of it."""
+
+
 def partition_loads(mapping: Mapping, partition_keys: Iterable[str]) -> tuple[PartitionLoad, ...]:
     """Return one load per partition of the run, in the run's order; one without partitions."""
     definition, column = mapping.partitions_def, mapping.window_column

@@ -173,7 +173,7 @@ class _Changes:
         first = self._definition.get_first_partition_window()
         if last is None or first is None:
             return
-        end_of_all = last.end.astimezone(timezone.utc)
+        begin_of_all, end_of_all = (t.astimezone(timezone.utc) for t in (first.start, last.end))
         while at < end_of_all:
             (low,) = self._one(
                 f"select min({self._window}) from {self._sql} where {self._window} >= :at"
@@ -188,14 +188,14 @@ class _Changes:
             if low is None:
                 return
             moment = self._aware(low)
-            if moment < first.start.astimezone(timezone.utc):
+            if moment < begin_of_all:
                 if not self._earlier:
-                    at = first.start.astimezone(timezone.utc)  # no partition holds those rows
+                    at = begin_of_all  # no partition holds those rows
                     continue
-                moment = first.start.astimezone(timezone.utc)
+                moment = begin_of_all
             key = self._definition.get_partition_key_for_timestamp(moment.timestamp())
             start, end = window_of(self._definition, key)
-            if self._earlier and start == first.start.astimezone(timezone.utc):
+            if self._earlier and start == begin_of_all:
                 start = EARLIEST
             (version,) = self._one(
                 f"select max({self._changed}) from {self._sql} where {self._window} >= :low"

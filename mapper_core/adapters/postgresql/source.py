@@ -19,8 +19,9 @@ from .lines import TextLines
 from .statements import Statements, copy_format, key_columns
 from .survey import PostgreSQLSurvey
 
-# psycopg sends at most this much at once (its MAX_BUFFER_SIZE); joining rows up to it is what
-# makes the pass-through cost a quarter of forwarding them one by one.
+# Joining rows up to this is what makes the pass-through cost a quarter of forwarding them one by
+# one. Half of what psycopg sends at once (its MAX_BUFFER_SIZE): the target's server has the next
+# block while we read on.
 BLOCK_BYTES = 64 * 1024
 
 # Arrow works on thousands of rows at once.
