@@ -247,12 +247,14 @@ def test_what_the_daemon_will_retry_is_left_to_it(requests, instance, resources,
     job = requests.defs.resolve_implicit_global_asset_job_def()
 
     def fail(**tags):
-        return instance.create_run_for_job(
+        failing = instance.create_run_for_job(
             job,
             tags={"mapper/load_request": "1", "dagster/partition": "2024-01-01", **tags},
             asset_selection={EVENTS.key},
-            status=dg.DagsterRunStatus.FAILURE,
+            status=dg.DagsterRunStatus.STARTED,
         )
+        instance.report_run_failed(failing)
+        return failing
 
     fail(**{"dagster/will_retry": "true"})
     assert ([], []) == (requests.tick(), resuming.tick())
