@@ -22,6 +22,7 @@ ui: $(INSTALLED)  ## Open Dagit on the demo: http://127.0.0.1:3000, or PORT=...
 
 test: $(INSTALLED)  ## Run the tests; PYTEST_ARGS=... are handed on
 	@.ci/browser
+	@.ci/oracle
 	@$(PY) -m pytest --numprocesses auto --dist loadscope $(PYTEST_ARGS)
 
 check: $(INSTALLED)  ## Lint, format, types, layers
