@@ -45,14 +45,16 @@ def key_chunks(
     return tuple(chunks)
 
 
-def block_chunks(cuts: Sequence[int], *, rows: int | None) -> tuple[Chunk, ...]:
-    """Tile a table's blocks with chunks between the cuts; the last one has no end.
+def block_chunks(
+    cuts: Sequence[str], *, rows: int | None, kind: ChunkKind = ChunkKind.BLOCKS
+) -> tuple[Chunk, ...]:
+    """Tile a table's files with chunks between the cuts; the last one has no end.
 
-    >>> [(c.low, c.high) for c in block_chunks([8], rows=None)]
+    >>> [(c.low, c.high) for c in block_chunks(["8"], rows=None)]
     [(None, ('8',)), (('8',), None)]
     """
     expected = None if rows is None else -(-rows // (len(cuts) + 1))
-    return _between(ChunkKind.BLOCKS, [(str(cut),) for cut in cuts], expected)
+    return _between(kind, [(cut,) for cut in cuts], expected)
 
 
 def pages(rows: int, chunk_size: int) -> tuple[Chunk, ...]:

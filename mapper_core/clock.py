@@ -13,6 +13,8 @@ from typing import Any
 _WORDS = frozenset(
     {"CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP"}
 )
+# Of Oracle's SQL alone: elsewhere they are names as good as others.
+_ORACLE_WORDS = frozenset({"SYSDATE", "SYSTIMESTAMP"})
 _FUNCTIONS = frozenset({"now", "transaction_timestamp", "statement_timestamp"})
 _STRINGS = frozenset({"now", "today", "tomorrow", "yesterday"})
 
@@ -21,15 +23,15 @@ _BEFORE_ITEM = frozenset({"SELECT", "DISTINCT", "ALL", "COMMA"})
 _AFTER_ITEM = frozenset({"COMMA", "FROM", "UNION", "EXCEPT", "INTERSECT", "R_PAREN", ""})
 
 
-def clock_spans(tokens: Sequence[Any]) -> list[tuple[int, int]]:
+def clock_spans(tokens: Sequence[Any], dialect: str) -> list[tuple[int, int]]:
     """Return where the SQL asks for the present moment: a word, or a call without arguments."""
-    return [(tokens[a].start, tokens[b].end + 1) for a, b in _questions(tokens)]
+    return [(tokens[a].start, tokens[b].end + 1) for a, b in _questions(tokens, dialect)]
 
 
-def clock_blocker(tokens: Sequence[Any]) -> str | None:
+def clock_blocker(tokens: Sequence[Any], dialect: str) -> str | None:
     """Return why a query that asks for the time must be read in one go, or None."""
-    kinds = _kinds(tokens)
-    for first, last in _questions(tokens):
+    kinds = _kinds(tokens, dialect)
+    for first, last in _questions(tokens, dialect):
         before = kinds[first - 1] if first else ""
         after = kinds[last + 1] if last + 1 < len(kinds) else ""
         named_by_it = before in _BEFORE_ITEM and after in _AFTER_ITEM
@@ -42,20 +44,21 @@ def clock_blocker(tokens: Sequence[Any]) -> str | None:
             return f"it has the string '{text}', which may mean another moment each time"
         called = after is not None and after.token_type.name == "L_PAREN"
         qualified = place > 0 and kinds[place - 1] == "DOT"
-        if called and (kinds[place] in _WORDS or text == "age" or (qualified and _asks(token))):
+        asks = kinds[place] in _WORDS | _ORACLE_WORDS or (qualified and _asks(token))
+        if called and (asks or text == "age"):
             return f"it calls {text}() in a way that may mean another moment each time"
     return None
 
 
-def _questions(tokens: Sequence[Any]) -> list[tuple[int, int]]:
+def _questions(tokens: Sequence[Any], dialect: str) -> list[tuple[int, int]]:
     """Return the first and last token of each question for the moment."""
-    kinds, found = _kinds(tokens), []
+    kinds, found = _kinds(tokens, dialect), []
     for place, token in enumerate(tokens):
         # Behind a dot or AS it is a name.
         if place and kinds[place - 1] in {"DOT", "ALIAS"}:
             continue
         after = kinds[place + 1 : place + 3]
-        if kinds[place] in _WORDS and after[:1] != ["L_PAREN"]:
+        if kinds[place] in _WORDS | _ORACLE_WORDS and after[:1] != ["L_PAREN"]:
             found.append((place, place))
         elif _asks(token) and kinds[place] == "VAR" and after == ["L_PAREN", "R_PAREN"]:
             found.append((place, place + 2))
@@ -66,8 +69,16 @@ def _asks(token: Any) -> bool:
     return token.text.lower() in _FUNCTIONS
 
 
-def _kinds(tokens: Sequence[Any]) -> list[str]:
-    return [token.token_type.name for token in tokens]
+def _kinds(tokens: Sequence[Any], dialect: str) -> list[str]:
+    kinds = [token.token_type.name for token in tokens]
+    if dialect != "oracle":
+        return ["VAR" if kind in _ORACLE_WORDS else kind for kind in kinds]
+    words = [token.text.upper() for token in tokens]
+    of_time = [
+        word in _ORACLE_WORDS and kind in {"VAR", *_ORACLE_WORDS}
+        for word, kind in zip(words, kinds, strict=True)
+    ]
+    return [w if is_word else k for w, k, is_word in zip(words, kinds, of_time, strict=True)]
 
 
 def _in_call(kinds: Sequence[str], place: int) -> bool:

@@ -91,7 +91,12 @@ class Ledger:
             transaction.lock(f"ledger {self._schema}")
             if self._target.has_schemas:
                 transaction.create_schema(self._schema)
-            ledger_tables.create(transaction, self.names, self._facts)
+            ledger_tables.create(transaction, self.table, self._facts)
+            if not transaction.execute(f"select version from {self._version}"):
+                transaction.execute(
+                    f"insert into {self._version} (version) values (:version)",
+                    {"version": ledger_tables.VERSION},
+                )
         self._check_version(transaction)
 
     def is_there(self, transaction: Transaction) -> bool:
@@ -179,7 +184,7 @@ class Ledger:
             f"insert into {self._load} (load_id, load_group, generation, epoch, status, target,"
             " query_hash, plan, created_at) values (:load_id, :load_group,"
             f" (select count(*) from {self._load} where load_group = :counted_group),"
-            " :epoch, 'loading', :target, :query_hash, :plan, current_timestamp)",
+            f" :epoch, 'loading', :target, :query_hash, :plan, {self._facts.now})",
             {
                 "load_id": plan.load_id,
                 "load_group": load_group,
@@ -278,22 +283,17 @@ class Ledger:
             StaleLoadError: the load has been taken over or published since the plan.
         """
         if asker is None:
-            epoch, status = self._hold(transaction, plan.load_id, self._facts.share_lock)
+            found = self._hold(transaction, plan.load_id, self._facts.share_lock)
         else:
             transaction.lock_shared(_lock_name(plan.load_id))
             with asker.begin() as asking:
-                epoch, status = self._hold(asking, plan.load_id, "")
-        if epoch != plan.epoch or status != "loading":
-            msg = (
-                f"load {plan.load_id} was {'published' if status == 'published' else 'taken over'}"
-                " by another run; this run's chunk was rolled back"
-            )
-            raise StaleLoadError(msg)
+                found = self._hold(asking, plan.load_id, "")
+        _check_current(plan, *found)
         try:
             transaction.execute(
                 f"insert into {self._claim} (load_id, chunk_id, epoch, done)"
                 " values (:load_id, :chunk_id, :epoch, 0)",
-                {"load_id": plan.load_id, "chunk_id": chunk.id, "epoch": epoch},
+                {"load_id": plan.load_id, "chunk_id": chunk.id, "epoch": plan.epoch},
             )
         except Exception as error:
             if self._target.is_duplicate(error):
@@ -301,12 +301,18 @@ class Ledger:
             raise
 
     def finish(self, transaction: Transaction, plan: Plan, result: ChunkResult) -> None:
-        """Mark the claimed chunk done, in the transaction that wrote its rows."""
+        """Mark the claimed chunk done, in the transaction that wrote its rows.
+
+        Raises StaleLoadError when the load has been taken over or published meanwhile; where many
+        can hold a load at once, that cannot be.
+        """
+        if self._facts.looks_again:
+            _check_current(plan, *self._hold(transaction, plan.load_id, self._facts.update_lock))
         transaction.execute(
             f"update {self._claim} set done = 1, rows_read = :rows_read, bytes = :bytes,"
             " rows_written = :rows_written, rows_rejected = :rows_rejected, attempts = :attempts,"
             " seconds = :seconds, worker = :worker, started_at = :started_at,"
-            " finished_at = current_timestamp"
+            f" finished_at = {self._facts.now}"
             # By its epoch: a snapshot may still show the claim of a reading begun anew since.
             " where load_id = :load_id and chunk_id = :chunk_id and epoch = :epoch",
             {
@@ -383,7 +389,7 @@ class Ledger:
         """Keep a refused row, in the transaction that leaves it out of its chunk."""
         transaction.execute(
             f"insert into {self._reject} (load_id, chunk_id, source_row, error, code, rejected_at)"
-            " values (:load_id, :chunk_id, :source_row, :error, :code, current_timestamp)",
+            f" values (:load_id, :chunk_id, :source_row, :error, :code, {self._facts.now})",
             {
                 "load_id": rejected.load_id,
                 "chunk_id": rejected.chunk_id,
@@ -469,7 +475,7 @@ class Ledger:
             raise IncompleteLoadError(msg)
         transaction.execute(
             f"update {self._load} set epoch = epoch + 1, status = 'published',"
-            " published_at = current_timestamp where load_id = :load_id",
+            f" published_at = {self._facts.now} where load_id = :load_id",
             {"load_id": plan.load_id},
         )
         return True
@@ -488,6 +494,15 @@ class Ledger:
             msg = f"the ledger has no load {load_id}: it was removed while it ran. Start a new load"
             raise StaleLoadError(msg)
         return rows[0][0], rows[0][1]
+
+
+def _check_current(plan: Plan, epoch: int, status: str) -> None:
+    if epoch != plan.epoch or status != "loading":
+        msg = (
+            f"load {plan.load_id} was {'published' if status == 'published' else 'taken over'}"
+            " by another run; this run's chunk was rolled back"
+        )
+        raise StaleLoadError(msg)
 
 
 def _lock_name(load_id: str) -> str:

@@ -1,5 +1,7 @@
 """The tables that the ledger is kept in, made on first use."""
 
+from collections.abc import Callable
+
 from .protocols import LedgerDialect, Transaction
 
 VERSION = 2
@@ -9,10 +11,14 @@ VERSION = 2
 _NAME = "varchar(400)"
 
 
-def create(transaction: Transaction, names: dict[str, str], dialect: LedgerDialect) -> None:
-    """Create the tables that are missing; `names` are theirs, quoted."""
-    transaction.execute(f"create table if not exists {names['version']} (version integer)")
-    transaction.execute(f"""create table if not exists {names["load"]} (
+def create(
+    transaction: Transaction, table: Callable[[str], tuple[str, ...]], dialect: LedgerDialect
+) -> None:
+    """Create the tables that are missing; `table` returns the parts of a name of theirs."""
+    transaction.create_missing(table("version"), "version integer")
+    transaction.create_missing(
+        table("load"),
+        f"""
         load_id {_NAME} not null primary key,
         load_group {_NAME},
         generation integer not null,
@@ -23,13 +29,19 @@ def create(transaction: Transaction, names: dict[str, str], dialect: LedgerDiale
         plan {dialect.text} not null,
         verified {dialect.text},
         created_at {dialect.timestamp} not null,
-        published_at {dialect.timestamp})""")
-    transaction.execute(f"""create table if not exists {names["chunk"]} (
+        published_at {dialect.timestamp}""",
+    )
+    transaction.create_missing(
+        table("chunk"),
+        f"""
         load_id {_NAME} not null,
         chunk_id integer not null,
         bounds {dialect.text} not null,
-        primary key (load_id, chunk_id))""")
-    transaction.execute(f"""create table if not exists {names["claim"]} (
+        primary key (load_id, chunk_id)""",
+    )
+    transaction.create_missing(
+        table("claim"),
+        f"""
         load_id {_NAME} not null,
         chunk_id integer not null,
         epoch integer not null,
@@ -44,16 +56,15 @@ def create(transaction: Transaction, names: dict[str, str], dialect: LedgerDiale
         checksum varchar(60),
         started_at {dialect.timestamp},
         finished_at {dialect.timestamp},
-        primary key (load_id, chunk_id))""")
-    transaction.execute(f"""create table if not exists {names["reject"]} (
+        primary key (load_id, chunk_id)""",
+    )
+    transaction.create_missing(
+        table("reject"),
+        f"""
         load_id {_NAME} not null,
         chunk_id integer not null,
         source_row {dialect.text} not null,
         error {dialect.text} not null,
         code {_NAME} not null,
-        rejected_at {dialect.timestamp} not null)""")
-    transaction.execute(
-        f"insert into {names['version']} select :version"
-        f" where not exists (select 1 from {names['version']})",
-        {"version": VERSION},
+        rejected_at {dialect.timestamp} not null""",
     )

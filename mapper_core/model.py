@@ -98,6 +98,7 @@ class ChunkKind(Word):
     RANGE = "range"  #: rows whose key lies in `[low, high)`
     NULLS = "nulls"  #: rows with a NULL in the key
     BLOCKS = "blocks"  #: rows that lie in blocks `[low, high)` of the table's files
+    ROWIDS = "rowids"  #: rows whose place in the table's files, their rowid, is in `[low, high)`
     PAGE = "page"  #: rows `[low, high)` of the ordered query, counted from 0
     STREAM = "stream"  #: every row, by one reader; its pieces are numbered as they come
     SPLIT = "split"  #: none any more: later chunks have its rows
@@ -140,6 +141,9 @@ class Column:
     """A row without a value for it is refused: NOT NULL, and no default."""
     generated: bool = False
     """The database computes it; it cannot be written."""
+    standard: str = ""
+    """The type in the words that databases have in common here, which are PostgreSQL's; empty where
+    there is none that holds the same values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,7 @@ _CHUNK_WORDS = {
     ChunkKind.RANGE: "{range}",
     ChunkKind.NULLS: "rows with a NULL in the key",
     ChunkKind.BLOCKS: "blocks {range}",
+    ChunkKind.ROWIDS: "rowids {range}",
     ChunkKind.PAGE: "rows {range}",
     ChunkKind.SPLIT: "no rows: it was split into later chunks",
     ChunkKind.STREAM: "every row, read once and numbered in pieces as they come",

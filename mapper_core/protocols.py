@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from .batches import Batch, Packer, Piece
 from .model import (
     Chunk,
+    ChunkKind,
     Column,
     DataPath,
     Estimate,
@@ -66,13 +67,17 @@ class KeyCuts:
 
 @dataclass(frozen=True, slots=True)
 class BlockCuts:
-    """Where to cut a table's files: the blocks between two cuts hold about one chunk's rows."""
+    """Where to cut a table's files: what lies between two cuts is about one chunk's rows."""
 
-    cuts: tuple[int, ...]
+    cuts: tuple[str, ...]
     rows: int | None
     """Rows of the query that the database expects."""
     marks: tuple[str, ...]
     """What `Survey.moved` needs to tell whether rows have moved since."""
+    kind: ChunkKind = ChunkKind.BLOCKS
+    """What the cuts are: numbers of blocks, or rowids."""
+    method: str = "ranges of blocks"
+    """How the cuts were found, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,8 +311,14 @@ class Transaction(Protocol):
         raises, nothing of this call stays.
         """
 
+    def create_missing(self, table: Sequence[str], definition: str) -> None:
+        """Create a table unless it is there; the definition is what stands in the parentheses."""
+
     def create_table(self, table: Sequence[str], columns: Sequence[Column]) -> None:
         """Create a table with these columns, of the types they name."""
+
+    def drop_table(self, table: Sequence[str]) -> None:
+        """Drop a table with the commit, or right after it where a definition would be one."""
 
     def merge(
         self,
@@ -391,6 +402,11 @@ class LedgerDialect:
     """Ends a SELECT that keeps others from sharing the row."""
     skip_locked: str
     """Ends a SELECT that leaves out a row that others have locked, where that can be said."""
+    now: str = "current_timestamp"
+    """The present moment, as the timestamp type keeps it."""
+    looks_again: bool = False
+    """Whether rows cannot be locked by several at once: then a chunk's transaction looks at its
+    load once more, and alone, before it commits."""
 
 
 class Target(Protocol):
@@ -412,6 +428,12 @@ class Target(Protocol):
 
     def quote(self, *names: str) -> str:
         """Return `"schema"."table"`, quoted so that any name is safe."""
+
+    def as_created(self, columns: Sequence[Column]) -> tuple[Column, ...]:
+        """Return a query's columns as a table made for them has them.
+
+        Without a type where this database has none that holds the same values.
+        """
 
     def data_path(
         self, offered: frozenset[DataPath], pairs: Sequence[tuple[Column, Column]]
@@ -471,5 +493,5 @@ class Target(Protocol):
     def row_error(self, error: BaseException) -> str | None:
         """Return the database's code of an error that a row written caused; None for others."""
 
-    def row_position(self, error: BaseException) -> int | None:
-        """Return which of the rows written caused it, from 1, where the database says so."""
+    def row_positions(self, error: BaseException) -> tuple[int, ...]:
+        """Return which of the rows written caused it, from 1, ascending, where it is said."""

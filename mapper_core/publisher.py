@@ -30,11 +30,14 @@ def publish(
     """
     # Two loads of one window would each delete what they see and insert their own rows.
     transaction.lock_table(mapping.target_parts)
+    stage = None if plan.stage_table is None else ledger.table(plan.stage_table)
     if not ledger.seal(transaction, plan):
+        if stage is not None and transaction.columns(stage):
+            # Left behind by a run that ended between its commit and the end of its stage.
+            transaction.drop_table(stage)
         return
     verify(transaction)
-    if plan.stage_table is not None:
-        stage = ledger.table(plan.stage_table)
+    if stage is not None:
         staged = _count_staged(transaction, target, ledger, plan, stage)
         if mapping.load_mode is LoadMode.UPSERT:
             _merge(transaction, target, mapping, stage)
@@ -45,7 +48,7 @@ def publish(
             elif mapping.window is not None:
                 _clear(transaction, target, mapping, mapping.window, stage)
             _move(transaction, target, mapping, stage, staged)
-        transaction.execute(f"drop table {target.quote(*stage)}")
+        transaction.drop_table(stage)
 
 
 def _count_staged(

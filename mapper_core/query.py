@@ -28,6 +28,12 @@ _CLOCK = "="
 # Pieces of `Query.with_slots` to be filled in: a TABLESAMPLE clause, and one more condition.
 _SAMPLE, _CONDITION = "~", "&"
 
+# Behind each table of a query that `reads_at` a point: what says which.
+_READ_POINT = "@"
+
+# What Oracle numbers rows by, and walks trees with: each range of the query would begin anew.
+_ORACLE_NUMBERS = frozenset({"rownum", "level"})
+
 # The blocker of a query that the database alone can read.
 UNPARSED = "its SQL could not be parsed"
 
@@ -54,6 +60,8 @@ class Query:
     """Why the query must be read in one go; None when it can be split by key."""
     volatile: bool = False
     """Whether it is known to give other rows each time it is run."""
+    reads_at: bool = False
+    """Whether there is room behind each of its tables for the point that it is to be read at."""
 
     def render(
         self,
@@ -63,6 +71,7 @@ class Query:
         *,
         condition: str | None = None,
         sample: str = "",
+        read_point: str = "",
     ) -> str:
         """Return the SQL, written out.
 
@@ -73,8 +82,9 @@ class Query:
             write_text: called with the user's own text, to escape it where it needs that.
             condition: one more condition that rows must meet; only for a query `with_slots`.
             sample: a TABLESAMPLE clause behind the table; only together with a condition.
+            read_point: what is put behind the name of each table; only where it `reads_at` one.
         """
-        slots = {_SAMPLE: sample, _CONDITION: condition}
+        slots = {_SAMPLE: sample, _CONDITION: condition, _READ_POINT: read_point}
         pieces = self.pieces if condition is None else self.with_slots or ()
 
         def write(piece: str) -> str:
@@ -119,13 +129,16 @@ def read_query(sql: str, params: Mapping[str, Any] | None, *, dialect: str) -> Q
 
     end = tokens[-1].end + 1
     facts = _facts(sql[:end], dialect)
+    points = facts.pop("points")
     cut = _start_of("ORDER_BY", tokens) if facts.pop("order_is_idle") else None
     kept = [t for t in tokens if cut is None or t.start < cut]
-    facts["blocker"] = facts["blocker"] or clock_blocker(kept)
+    facts["blocker"] = facts["blocker"] or clock_blocker(kept, dialect)
     text = sql[: kept[-1].end + 1]
     names = _params(text, kept, params) if params is not None else []
-    spans = [*((start, end, f"{_CLOCK}{sql[start:end]}") for start, end in clock_spans(kept))]
-    spans += names
+    moments = clock_spans(kept, dialect)
+    spans = [*names, *((start, end, f"{_CLOCK}{sql[start:end]}") for start, end in moments)]
+    facts["reads_at"] = points is not None
+    spans += [(point, point, _READ_POINT) for point in points or ()]
     if facts["table"] is not None and kept[0].text.lower() == "select":
         facts["with_slots"] = _with_slots(text, spans, _start_of("WHERE", kept))
     values = {name: (params or {})[name] for _, _, name in names}
@@ -202,7 +215,7 @@ def _facts(sql: str, dialect: str) -> dict[str, Any]:
     import sqlglot  # see _tokenize
     from sqlglot import exp
 
-    unread = {"blocker": UNPARSED, "order_is_idle": False, "table": None}
+    unread = {"blocker": UNPARSED, "order_is_idle": False, "table": None, "points": None}
     try:
         tree = sqlglot.parse_one(sql, read=dialect)
     except Exception:  # noqa: BLE001 - a dialect's corner that sqlglot lacks: the database may well know it
@@ -217,23 +230,46 @@ def _facts(sql: str, dialect: str) -> dict[str, Any]:
     if tree.find(exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Into):
         raise QueryError("source_sql writes to the database: give a SELECT that only reads")
 
-    blocker, volatile = _blocker(tree, exp)
+    # What an unquoted name is to the database.
+    fold = str.upper if dialect == "oracle" else str.lower
+    blocker, volatile = _blocker(tree, exp, dialect)
     ordered = tree.args.get("order")
     bounded = any(tree.args.get(part) for part in ("limit", "offset", "locks"))
     distinct = tree.args.get("distinct")  # a Distinct under a SELECT, a bool under a UNION
     distinct_on = isinstance(distinct, exp.Distinct) and distinct.args.get("on") is not None
-    order_key, descending = _plain_columns(ordered, exp)
+    order_key, descending = _plain_columns(ordered, exp, fold)
     return {
         "order_key": order_key,
         "descending": descending,
-        "table": _single_table(tree, exp),
+        "table": _single_table(tree, exp, fold),
+        "points": _read_points(tree, exp) if dialect == "oracle" else None,
         "blocker": blocker,
         "volatile": volatile,
         "order_is_idle": ordered is not None and not bounded and not distinct_on,
     }
 
 
-def _plain_columns(ordered: Any, exp: Any) -> tuple[tuple[str, ...], bool]:
+def _read_points(tree: Any, exp: Any) -> list[int] | None:
+    """Return where the name of each table ends; None where one of them has no room behind it."""
+    ours = {cte.alias for cte in tree.find_all(exp.CTE)}
+    points = []
+    for table in tree.find_all(exp.Table):
+        if not isinstance(table.this, exp.Identifier):
+            return None  # a function's rows
+        if table.name in ours and not table.db:
+            continue
+        end = table.this.meta.get("end")
+        special = any(table.args.get(part) for part in ("partition", "sample", "version", "pivots"))
+        if special or end is None or "@" in table.name:
+            return None
+        if table.name.lower() != "dual":
+            points.append(end + 1)
+    return points
+
+
+def _plain_columns(
+    ordered: Any, exp: Any, fold: Callable[[str], str]
+) -> tuple[tuple[str, ...], bool]:
     """Return the plain columns an ORDER BY begins with, and whether they descend.
 
     Folded as the SQL wrote them; they end where the direction changes.
@@ -249,7 +285,7 @@ def _plain_columns(ordered: Any, exp: Any) -> tuple[tuple[str, ...], bool]:
         elif down != descending:
             break
         quoted = column.this.args.get("quoted")
-        names.append(column.name if quoted else column.name.lower())
+        names.append(column.name if quoted else fold(column.name))
     return tuple(names), descending
 
 
@@ -260,7 +296,7 @@ _COMPOUND = (
 )
 
 
-def _single_table(tree: Any, exp: Any) -> tuple[str, ...] | None:
+def _single_table(tree: Any, exp: Any, fold: Callable[[str], str]) -> tuple[str, ...] | None:
     """Return the one table a plain SELECT reads: no join, grouping, DISTINCT, set or CTE.
 
     Its conditions may ask other tables; every row comes from this one.
@@ -280,10 +316,10 @@ def _single_table(tree: Any, exp: Any) -> tuple[str, ...] | None:
         # Its columns have other names than the table's own; one may be called ctid.
         return None
     parts = [part for part in (table.args.get("db"), table.this) if part is not None]
-    return tuple(p.name if p.args.get("quoted") else p.name.lower() for p in parts)
+    return tuple(p.name if p.args.get("quoted") else fold(p.name) for p in parts)
 
 
-def _blocker(tree: Any, exp: Any) -> tuple[str | None, bool]:
+def _blocker(tree: Any, exp: Any, dialect: str) -> tuple[str | None, bool]:
     """Return why reading the query in ranges would not give the query's own rows, or None.
 
     And whether that is because each run gives other rows.
@@ -292,6 +328,16 @@ def _blocker(tree: Any, exp: Any) -> tuple[str | None, bool]:
         name = function.name if isinstance(function, exp.Anonymous) else function.sql_name()
         if name.lower() in _VOLATILE or isinstance(function, exp.Rand | exp.Uuid):
             return f"it calls {name.lower()}(), which gives another value each time", True
+    if dialect == "oracle":
+        if any(column.name.lower() == "nextval" for column in tree.find_all(exp.Column)):
+            return "it calls nextval, which gives another value each time", True
+        if any("dbms_random" in str(dot).lower() for dot in tree.find_all(exp.Dot)):
+            return "it calls dbms_random, which gives another value each time", True
+        for column in tree.find_all(exp.Column):
+            if column.name.lower() in _ORACLE_NUMBERS and not column.table:
+                return f"it has {column.name.upper()}, which would begin anew in every chunk", False
+        if any(select.args.get("connect") for select in tree.find_all(exp.Select)):
+            return "it has CONNECT BY, which would be walked anew for every chunk", False
     return _whole(tree, exp), False
 
 

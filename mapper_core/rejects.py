@@ -26,13 +26,13 @@ PIECE_BYTES = 8 * 1024 * 1024
 
 
 class RowRefusedError(Exception):
-    """One of the rows just tried was refused."""
+    """Some of the rows just tried were refused."""
 
-    def __init__(self, words: str, code: str, position: int | None = None) -> None:
-        super().__init__(words, code, position)
+    def __init__(self, words: str, code: str, positions: tuple[int, ...] = ()) -> None:
+        super().__init__(words, code, positions)
         self.words, self.code = words, code
-        self.position = position
-        """Which of them, from 1, where the database says so."""
+        self.positions = positions
+        """Which of them, from 1, ascending, where the database says so."""
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class Sieve:
                     self._reject(trial.rows[0], refused)
                 else:
                     # The last of these is tried first, so that rows keep their order.
-                    waiting += reversed(trial.parts(refused.position))
+                    waiting += reversed(trial.parts(refused.positions))
         return written
 
     @contextmanager
@@ -109,8 +109,8 @@ class Sieve:
             code = None if self._source_failed else target.row_error(error)
             if code is None:
                 raise
-            position = None if mapping.transforms else target.row_position(error)
-            raise RowRefusedError(work.words(error), code, position) from error
+            positions = () if mapping.transforms else target.row_positions(error)
+            raise RowRefusedError(work.words(error), code, positions) from error
 
     def _watched(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield what the source sends; remember if it is the source that fails."""
@@ -168,13 +168,14 @@ class _Rows:
         """Return them as one batch."""
         return joined(self.like, self.rows)
 
-    def parts(self, position: int | None) -> list["_Rows"]:
-        """Return the rows before the refused one, it alone, those after; or two halves."""
-        rows = self.rows
-        if position is not None and 1 <= position <= len(rows):
-            parts = [rows[: position - 1], rows[position - 1 : position], rows[position:]]
-        else:
-            parts = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+    def parts(self, positions: Sequence[int]) -> list["_Rows"]:
+        """Return the refused rows alone, and the rows between them; or two halves."""
+        rows, parts, start = self.rows, [], 0
+        for position in positions:
+            if start < position <= len(rows):
+                parts += [rows[start : position - 1], rows[position - 1 : position]]
+                start = position
+        parts += [rows[start:]] if start else [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
         return [_Rows(part, self.like) for part in parts if part]
 
 

@@ -49,12 +49,15 @@ class Sink:
         """
         name = self.mapping.target_name
         if self.mapping.load_mode is LoadMode.UPSERT and not self.target.merges:
-            msg = f"load_mode='upsert' is for PostgreSQL and SQLite, not for {self.target.kind}"
+            msg = (
+                "load_mode='upsert' is for PostgreSQL, Oracle and SQLite, not for"
+                f" {self.target.kind}"
+            )
             raise TargetError(msg)
         with self.transaction() as transaction:
             table = transaction.columns(self.table)
             if not table and self.mapping.create_target:
-                return _to_create(columns, name)
+                return _to_create(self.target.as_created(columns), name)
             if not table:
                 msg = (
                     f"the target has no table {name}: create it, mend the name, or pass"

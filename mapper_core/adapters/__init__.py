@@ -6,7 +6,10 @@ from typing import Any, Protocol, cast
 from ..connections import Opener
 from ..protocols import Source, Target
 
-_ADAPTERS = {"postgresql": "mapper_core.adapters.postgresql"}
+_ADAPTERS = {
+    "oracle": "mapper_core.adapters.oracle",
+    "postgresql": "mapper_core.adapters.postgresql",
+}
 # Whatever else SQLAlchemy has a dialect for.
 _GENERIC = "mapper_core.adapters.generic"
 

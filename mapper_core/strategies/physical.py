@@ -17,8 +17,8 @@ def divide(case: Case) -> Answer:
     found = case.survey.block_cuts(case.chunk_size, asked_for=case.forced)
     if isinstance(found, Refused):
         return found
-    chunks = chunker.block_chunks(found.cuts, rows=found.rows)
-    reason = f"ranges of blocks of {'.'.join(case.query.table or ())}"
+    chunks = chunker.block_chunks(found.cuts, rows=found.rows, kind=found.kind)
+    reason = f"{found.method} of {'.'.join(case.query.table or ())}"
     return Division(StrategyName.PHYSICAL, reason, chunks, marks=found.marks)
 
 

@@ -6,7 +6,7 @@ an ORA error that no code under test expects.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 B64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
@@ -22,7 +22,7 @@ _SCN = re.compile(
     re.I,
 )
 _CURRENT_SCN = re.compile(r"current_scn\s+from\s+v\$database", re.I)
-_SCN_TIME = re.compile(r"scn_to_timestamp\s*\(\s*(\d+|:\w+)\s*\)", re.I)
+_SCN_TIME = re.compile(r"scn_to_timestamp\s*\(\s*(\d+)\s*\)", re.I)
 _CONTEXT = re.compile(r"sys_context\s*\(\s*'userenv'\s*,\s*'(\w+)'\s*\)", re.I)
 _ROWID = re.compile(r"(?<![\w$.])ROWID\b", re.I)
 _QUALIFIED_ROWID = re.compile(r"\.ROWID\b", re.I)
@@ -34,6 +34,7 @@ _ROWID_CREATE = re.compile(
 )
 _LOCKING = re.compile(r"\bFOR\s+UPDATE(?:\s+(NOWAIT|SKIP\s+LOCKED|WAIT\s+\d+))?\s*$", re.I)
 _SAMPLE = re.compile(r"\s+SAMPLE\s*(BLOCK)?\s*\([\d.]+\)(\s*SEED\s*\(\d+\))?", re.I)
+_LOB_COMPARE = re.compile(r"dbms_lob\.compare\s*\(([^(),]+),([^(),]+)\)", re.I)
 _LOCAL_ZONE = re.compile(r"WITH\s+LOCAL\s+TIME\s+ZONE", re.I)
 _QUERY = re.compile(r"\s*(/\*.*?\*/|--[^\n]*\n|\s|\()*(SELECT|WITH)\b", re.I | re.S)
 _BIND = re.compile(r':\s*("[^"]+"|\w+)')
@@ -104,6 +105,8 @@ class Statement:
     """What FOR UPDATE does about rows that others have locked; None without FOR UPDATE."""
     has_rowids: bool = False
     """Whether texts of eighteen letters that are bound mean rowids."""
+    asked_about: set[int] = field(default_factory=set)
+    """SCNs whose time it asks for."""
 
 
 def query(sql: str, context: dict[str, str], new_scn: Callable[[], int]) -> Statement:
@@ -118,7 +121,11 @@ def query(sql: str, context: dict[str, str], new_scn: Callable[[], int]) -> Stat
         number = f"cast({new_scn()} as numeric(20))"
         sql = _SCN.sub(number, sql)
         sql = _CURRENT_SCN.sub(f"{number} as CURRENT_SCN from DUAL", sql)
+    asked_about = {int(scn) for scn in _SCN_TIME.findall(sql)}
     sql = _SCN_TIME.sub("current_timestamp", sql)
+    sql = re.sub(r"\border by start_rowid\b", "order by chunk_id", sql, flags=re.I)
+    sql = re.sub(r"\bsessiontimezone\b", "cast('UTC' as varchar(40))", sql, flags=re.I)
+    sql = _LOB_COMPARE.sub(r"case when \1 = \2 then 0 else 1 end", sql)
 
     def of_session(found: re.Match[str]) -> str:
         value = context.get(found[1].upper())
@@ -138,7 +145,7 @@ def query(sql: str, context: dict[str, str], new_scn: Callable[[], int]) -> Stat
     plain, has_rowids = sql, False
     sql = _QUALIFIED_ROWID.sub("._ROWID_", _ROWID.sub("_ROWID_", sql))
     has_rowids = sql != plain
-    return Statement(sql, points.pop() if points else None, locking, has_rowids)
+    return Statement(sql, points.pop() if points else None, locking, has_rowids, asked_about)
 
 
 def definition(sql: str) -> str:

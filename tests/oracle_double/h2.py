@@ -298,6 +298,8 @@ class H2Session:
             )
             sql = re.sub(r"nls_session_parameters", f"({listed})", sql, flags=re.I)
         asked = dialect.query(sql, context, self._backend.new_scn)
+        if forgotten := asked.asked_about - set(self._backend.snapshots):
+            raise OraError(8181, f"specified number is not a valid SCN: {min(forgotten)}")
         scn = asked.scn if asked.scn is not None else self._flashback
         if scn is None:
             with self._patience(asked.locking):

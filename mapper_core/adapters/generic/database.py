@@ -85,6 +85,9 @@ class Generic:
     def quote(self, *names: str) -> str:
         return ".".join(self._quote(name) for name in names)
 
+    def as_created(self, columns: Sequence[Column]) -> tuple[Column, ...]:
+        return tuple(columns)
+
     def data_path(
         self, offered: frozenset[DataPath], pairs: Sequence[tuple[Column, Column]]
     ) -> tuple[DataPath, str]:
@@ -138,9 +141,9 @@ class Generic:
             return type(error.orig).__name__
         return None
 
-    def row_position(self, error: BaseException) -> int | None:
+    def row_positions(self, error: BaseException) -> tuple[int, ...]:
         del error  # no word for it that all databases share
-        return None
+        return ()
 
     def explain(self, error: BaseException) -> str | None:
         if isinstance(error, exc.DBAPIError):

@@ -119,6 +119,12 @@ class GenericTransaction:
             for column in found
         )
 
+    def create_missing(self, table: Sequence[str], definition: str) -> None:
+        self.execute(f"create table if not exists {self._quoted(table)} ({definition})")
+
+    def drop_table(self, table: Sequence[str]) -> None:
+        self.execute(f"drop table {self._quoted(table)}")
+
     def create_table(self, table: Sequence[str], columns: Sequence[Column]) -> None:
         quote = self._connection.dialect.identifier_preparer.quote_identifier
         listed = ", ".join(f"{quote(column.name)} {column.type}" for column in columns)
@@ -222,6 +228,10 @@ class GenericTransaction:
     ) -> dict[int, Checksum]:
         del stage, columns, place
         raise SettingsError("checksums are for PostgreSQL alone")
+
+    def _quoted(self, table: Sequence[str]) -> str:
+        quote = self._connection.dialect.identifier_preparer.quote_identifier
+        return ".".join(map(quote, table))
 
     def _table(self, name: Sequence[str]) -> sa.Table:
         schema = name[0] if len(name) > 1 else None

@@ -111,7 +111,7 @@ def _writable(array: pa.Array, column: Column) -> pa.Array:
     if pa.types.is_dictionary(kind):
         return _writable(array.dictionary_decode(), column)
     if pa.types.is_timestamp(kind):
-        return _timestamps(array, column)
+        return _days(array, column) if column.type == "date" else _timestamps(array, column)
     if pa.types.is_string_view(kind) or pa.types.is_null(kind):
         return array.cast(pa.string())
     if pa.types.is_time(kind):
@@ -135,6 +135,15 @@ _PLAIN = frozenset(
         *(pa.float16(), pa.float32(), pa.float64()),
     }
 )
+
+
+def _days(array: pa.Array, column: Column) -> pa.Array:
+    """Return the days of timestamps. Raises TransformError for one that has a time of day."""
+    days = array.cast(pa.date32())
+    if not array.equals(days.cast(array.type)):
+        msg = f"a value for {column.name}, a date, has a time of day, which would be dropped"
+        raise TransformError(msg)
+    return days
 
 
 def _timestamps(array: pa.Array, column: Column) -> pa.Array:

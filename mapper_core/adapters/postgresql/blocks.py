@@ -119,7 +119,9 @@ def find(
         return Refused(
             f"the query keeps about {rows:,} of the table's rows, and they may lie anywhere in it"
         )
-    return BlockCuts(tuple(_cuts(leaves, rows, chunk_size)), rows, _marks(run, table, leaves))
+    return BlockCuts(
+        tuple(map(str, _cuts(leaves, rows, chunk_size))), rows, _marks(run, table, leaves)
+    )
 
 
 def _scans(plan: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 
 import psycopg
@@ -133,6 +134,9 @@ class PostgreSQL:
     def quote(self, *names: str) -> str:
         return session.identifier(*names)
 
+    def as_created(self, columns: Sequence[Column]) -> tuple[Column, ...]:
+        return tuple(replace(c, type=c.standard or c.type) for c in columns)
+
     def data_path(
         self, offered: frozenset[DataPath], pairs: Sequence[tuple[Column, Column]]
     ) -> tuple[DataPath, str]:
@@ -174,8 +178,8 @@ class PostgreSQL:
     def row_error(self, error: BaseException) -> str | None:
         return errors.row_error(error)
 
-    def row_position(self, error: BaseException) -> int | None:
-        return errors.row_position(error)
+    def row_positions(self, error: BaseException) -> tuple[int, ...]:
+        return errors.row_positions(error)
 
     def explain(self, error: BaseException) -> str | None:
         return errors.words(error) if isinstance(error, psycopg.Error) else None

@@ -91,11 +91,11 @@ def row_error(error: BaseException) -> str | None:
     return "22000" if isinstance(error, psycopg.DataError) else None
 
 
-def row_position(error: BaseException) -> int | None:
+def row_positions(error: BaseException) -> tuple[int, ...]:
     """Return which row of a COPY caused the error, from 1, where the server says so."""
     context = error.diag.context if isinstance(error, psycopg.Error) else None
     found = _LINE.search(context or "")
-    return int(found[1]) if found else None
+    return (int(found[1]),) if found else ()
 
 
 def words(error: psycopg.Error) -> str:

@@ -62,7 +62,7 @@ class PostgreSQLReader:
             ),
         ).fetchall()
         return tuple(
-            Column(field.name, str(kind), field.type_code)
+            Column(field.name, str(kind), field.type_code, standard=str(kind))
             for field, (kind,) in zip(fields, types, strict=True)
         )
 

@@ -133,6 +133,12 @@ class PostgreSQLTransaction:
                 return f"{user} lacks the privilege: grant {privilege} on {name} to {user}"
         return None
 
+    def create_missing(self, table: Sequence[str], definition: str) -> None:
+        self.execute(f"create table if not exists {session.identifier(*table)} ({definition})")
+
+    def drop_table(self, table: Sequence[str]) -> None:
+        self.execute(f"drop table {session.identifier(*table)}")
+
     def create_table(self, table: Sequence[str], columns: Sequence[Column]) -> None:
         # The types are PostgreSQL's own words for them (format_type), quoted where they must be.
         listed = ", ".join(f"{session.identifier(c.name)} {c.type}" for c in columns)

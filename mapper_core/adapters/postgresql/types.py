@@ -70,10 +70,7 @@ def data_path(
 ) -> tuple[DataPath, str]:
     """Choose how rows travel for these (query column, table column) pairs; see `Target`."""
     if DataPath.COPY_TEXT not in offered:
-        return (
-            DataPath.ROWS,
-            "a transform, or a source that is not PostgreSQL, needs Python rows",
-        )
+        return _from_elsewhere(offered, pairs)
     for ours, theirs in pairs:
         if not fits(ours, theirs) or _rounds(ours.type, theirs.type):
             msg = (
@@ -86,6 +83,37 @@ def data_path(
         if reason := _why_not_binary(ours, theirs):
             return DataPath.COPY_TEXT, reason
     return DataPath.COPY_BINARY, "every column has the same built-in type on both sides"
+
+
+def _from_elsewhere(
+    offered: frozenset[DataPath], pairs: Sequence[tuple[Column, Column]]
+) -> tuple[DataPath, str]:
+    """Choose how rows of another kind of database travel.
+
+    Those of one that tells its types are held to the same rules.
+    """
+    arrow = DataPath.ARROW in offered
+    for ours, theirs in pairs:
+        if not ours.standard or _arrives(ours.standard, theirs, arrow=arrow):
+            continue
+        msg = (
+            f"column {theirs.name!r} is {theirs.type} in the target, but {ours.type} in the query,"
+            " so not every value would arrive as it is: CAST it in the query, or change the target"
+        )
+        raise TargetError(msg)
+    if arrow:
+        return DataPath.ARROW, "unlike databases: values travel as Arrow record batches"
+    return DataPath.ROWS, "a source that is not PostgreSQL needs Python rows"
+
+
+def _arrives(standard: str, theirs: Column, *, arrow: bool) -> bool:
+    if fits(Column(theirs.name, standard), theirs):
+        return not _rounds(standard, theirs.type)
+    # Digits that stand for truth, and days that are kept with a time: any other value is an error,
+    # of dates only where Arrow is written.
+    flag = standard == "numeric(1,0)" and theirs.type == "boolean"
+    day = standard == "timestamp(0) without time zone" and theirs.type == "date"
+    return flag or (day and arrow)
 
 
 def length(type_name: str) -> int | None:

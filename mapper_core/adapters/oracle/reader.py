@@ -1,0 +1,154 @@
+"""Reading from Oracle: one session at the load's SCN, rows as Arrow record batches or as tuples."""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import Any
+
+import oracledb
+
+from ...batches import Batch, Piece
+from ...errors import QueryError, SettingsError
+from ...model import Chunk, ChunkKind, Column, DataPath, Plan, Row, Snapshot
+from ...protocols import Checksum
+from ...query import Query
+from . import errors, session, types
+from .statements import Statement, Statements
+from .survey import OracleSurvey
+
+# Rows fetched in one round trip. Past some thousands nothing is gained but memory used; rows that
+# may be large are fetched so many at a time that a hundred megabytes hold them.
+ROWS, LARGE_ROWS = 5_000, 200
+
+
+class OracleReader:
+    """One connection reading."""
+
+    def __init__(self, connection: oracledb.Connection, snapshot: Snapshot | None) -> None:
+        self._connection = connection
+        self._statements = Statements(snapshot)
+        self.rows_read: int | None = None
+
+    def columns(self, query: Query) -> tuple[Column, ...]:
+        asked = self._statements.query(query)
+        try:
+            cursor = self._run(
+                Statement(f"select * from (\n{asked.sql}\n) q where 1 = 0", asked.values)
+            )
+        except oracledb.DatabaseError as error:
+            if errors.is_transient(error):
+                raise
+            msg = f"the source database refuses the query: {errors.words(error)}"
+            raise QueryError(msg) from error
+        with cursor:
+            return tuple(types.column_of(column) for column in cursor.description or ())
+
+    def cancel(self) -> None:
+        session.cancel(self._connection)
+
+    def survey(self, query: Query) -> OracleSurvey:
+        return OracleSurvey(self._connection, self._statements, query)
+
+    def count(self, query: Query, plan: Plan, chunk: Chunk) -> int:
+        rows = self._statements.rows(query, plan, chunk, ["1 as one"])
+        found = self._run(Statement(f"select count(*) from ({rows.sql})", rows.values)).fetchone()
+        return int(found[0])
+
+    def checksum(
+        self,
+        query: Query,
+        pairs: Sequence[tuple[Column, Column]],
+        plan: Plan | None = None,
+        chunk: Chunk | None = None,
+    ) -> Checksum:
+        del query, pairs, plan, chunk
+        raise SettingsError("checksums are for PostgreSQL alone")
+
+    def cuts_within(
+        self, query: Query, plan: Plan, chunk: Chunk, parts: int
+    ) -> list[tuple[str, ...]]:
+        if chunk.kind is not ChunkKind.RANGE:
+            return []
+        return self.survey(query).cuts_within(plan, chunk, parts)
+
+    def read(self, query: Query, plan: Plan, chunk: Chunk) -> Generator[Batch, None, None]:
+        arrow = plan.data_path is DataPath.ARROW
+        columns = [
+            f"{types.fetched(column, arrow=arrow)} as {session.exact(column.name)}"
+            for column in plan.columns
+        ]
+        statement = self._statements.rows(query, plan, chunk, columns)
+        large = any(types.is_lob(column.type) for column in plan.columns)
+        read = self._record_batches if arrow else self._tuples
+        return read(statement, plan.columns, LARGE_ROWS if large else ROWS)
+
+    def pieces(
+        self, query: Query, plan: Plan, chunk: Chunk, *, rows: int, size: int
+    ) -> Generator[Piece, None, None]:
+        held: list[Batch] = []
+        count = weight = 0
+        with closing(self.read(query, plan, chunk)) as batches:
+            for batch in batches:
+                for part in _cut(batch, rows - count, rows):
+                    held.append(part)
+                    count += len(part)
+                    weight += 0 if isinstance(part, list) else part.nbytes
+                    if count >= rows or weight >= size:
+                        yield Piece(tuple(held), count)
+                        held, count, weight = [], 0, 0
+        if held:
+            yield Piece(tuple(held), count)
+
+    def _tuples(
+        self, statement: Statement, columns: Sequence[Column], size: int
+    ) -> Generator[Batch, None, None]:
+        self.rows_read, read = None, 0
+        makers = [types.reading(column) for column in columns]
+        with self._connection.cursor() as cursor:
+            cursor.arraysize, cursor.prefetchrows = size, 0
+            cursor.outputtypehandler = session.every_digit
+            cursor.execute(statement.sql, statement.values)
+            while rows := cursor.fetchmany():
+                read += len(rows)
+                yield _made(rows, makers)
+        self.rows_read = read
+
+    def _record_batches(
+        self, statement: Statement, columns: Sequence[Column], size: int
+    ) -> Generator[Batch, None, None]:
+        from . import arrow  # pyarrow is there where it is wanted
+
+        self.rows_read, read = None, 0
+        frames: Any = self._connection.fetch_df_batches(
+            statement.sql, statement.values, size, fetch_decimals=True
+        )
+        with closing(frames):
+            for frame in frames:
+                # With a LOB the first frame is empty, and others follow.
+                for batch in arrow.batches_of(frame, columns):
+                    read += batch.num_rows
+                    yield batch
+        self.rows_read = read
+
+    def _run(self, statement: Statement) -> Any:
+        return session.run(self._connection, statement.sql, statement.values)
+
+
+def _made(rows: list[Row], makers: Sequence[Callable[[str], Any] | None]) -> list[Row]:
+    """Return rows with the values that were fetched as text made from it."""
+    if not any(makers):
+        return rows
+    return [
+        tuple(
+            value if make is None or value is None else make(value)
+            for value, make in zip(row, makers, strict=True)
+        )
+        for row in rows
+    ]
+
+
+def _cut(batch: Batch, first: int, size: int) -> Generator[Any, None, None]:
+    """Cut a batch of rows: the first so many of them, and then so many each time."""
+    start, end = 0, first
+    while start < len(batch):
+        yield batch[start:end] if isinstance(batch, list) else batch.slice(start, end - start)  # type: ignore[union-attr]  # an Arrow batch
+        start, end = end, end + size

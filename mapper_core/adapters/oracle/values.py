@@ -1,0 +1,253 @@
+"""Python values as a table's columns take them: how each is bound, and what would be changed.
+
+Source: python-oracledb documentation, "Supported Oracle Database Data Types": a datetime is sent as
+a DATE unless its type is said, and without its time zone in any event; a column of NULLs is taken
+for a VARCHAR2(1). So types are said, from the table's own columns, and a moment with a zone is text
+that the database reads.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timezone
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import oracledb
+
+from ...model import Column, Row
+from ...protocols import STAGE_CHUNK
+from . import session
+from .errors import UnfitValueError
+from .statements import zoned_text
+from .types import ZONED, is_lob
+
+Make = Callable[[Any], Any]
+
+# Digits that a NUMBER keeps for certain.
+_DIGITS = 38
+
+_ZONED_NANOSECONDS = ZONED.replace("FF6", "FF9")
+
+# The type that values of a column are bound as; text of any other.
+_BOUND = {
+    "NUMBER": oracledb.DB_TYPE_NUMBER,
+    "FLOAT": oracledb.DB_TYPE_NUMBER,
+    "BINARY_DOUBLE": oracledb.DB_TYPE_BINARY_DOUBLE,
+    "BINARY_FLOAT": oracledb.DB_TYPE_BINARY_FLOAT,
+    "DATE": oracledb.DB_TYPE_DATE,
+    "RAW": oracledb.DB_TYPE_RAW,
+    "BLOB": oracledb.DB_TYPE_LONG_RAW,
+    "LONG RAW": oracledb.DB_TYPE_LONG_RAW,
+    "CLOB": oracledb.DB_TYPE_LONG,
+    "NCLOB": oracledb.DB_TYPE_LONG_NVARCHAR,
+    "LONG": oracledb.DB_TYPE_LONG,
+    "JSON": oracledb.DB_TYPE_LONG,
+    "INTERVAL DAY TO SECOND": oracledb.DB_TYPE_INTERVAL_DS,
+    "INTERVAL YEAR TO MONTH": oracledb.DB_TYPE_INTERVAL_YM,
+    "BOOLEAN": oracledb.DB_TYPE_BOOLEAN,
+    "NVARCHAR2": oracledb.DB_TYPE_NVARCHAR,
+    "NCHAR": oracledb.DB_TYPE_NVARCHAR,
+}
+
+
+@dataclass
+class Insert:
+    """An INSERT into some columns of a table, and how rows are arranged for it."""
+
+    table: str
+    columns: Sequence[Column]
+    chunk: int | None
+    """The chunk that rows of a stage belong to."""
+    json_is_text: bool
+    sql: str = field(init=False)
+    sizes: list[Any] = field(init=False)
+    """The types to bind, for setinputsizes."""
+
+    def __post_init__(self) -> None:
+        # What may be long is sent last, whatever its place; so it has the last one.
+        self._order = sorted(range(len(self.columns)), key=lambda at: is_lob(self._word(at)))
+        names = [session.quoted(self.columns[at].name) for at in self._order]
+        marks = [_mark(number, self._word(at)) for number, at in enumerate(self._order, 1)]
+        if self.chunk is not None:
+            names.append(session.quoted(STAGE_CHUNK))
+            marks.append(str(int(self.chunk)))
+        self.sql = f"insert into {self.table} ({', '.join(names)}) values ({', '.join(marks)})"
+        self.sizes = [_bound(self._word(at)) for at in self._order]
+        self._makers = [self._maker(self.columns[at]) for at in self._order]
+
+    def _word(self, at: int) -> str:
+        return self.columns[at].type
+
+    def arranged(self, rows: Sequence[Row], before: int) -> list[Row]:
+        """Return rows as they are bound; `before` is how many came before them.
+
+        Raises UnfitValueError, naming the row, for a value that its column would change.
+        """
+        columns = list(zip(*rows, strict=True)) if rows else []
+        made = []
+        for at, make in zip(self._order, self._makers, strict=True):
+            try:
+                made.append([None if v is None else make(v) for v in columns[at]])
+            except UnfitValueError as error:
+                raise self._named(error, columns[at], at, before) from None
+        return list(zip(*made, strict=True)) if made else [() for _ in rows]
+
+    def _named(
+        self, error: UnfitValueError, values: Sequence[Any], at: int, before: int
+    ) -> UnfitValueError:
+        """Return the error with the place of the first row that has such a value."""
+        column = self.columns[at]
+        make = self._maker(column)
+        for number, value in enumerate(values, 1):
+            try:
+                if value is not None:
+                    make(value)
+            except UnfitValueError:
+                words = f"column {column.name} ({column.type}): {error}"
+                return UnfitValueError(words, before + number)
+        return error
+
+    def _maker(self, column: Column) -> Make:
+        base = column.type.partition("(")[0]
+        if column.type.endswith("TIME ZONE"):
+            return _zoned
+        if base == "TIMESTAMP":
+            return _stamp
+        if base == "DATE":
+            return _date
+        if base in {"NUMBER", "FLOAT", "BOOLEAN"}:
+            return _number
+        if base.startswith("BINARY_"):
+            return float
+        if base in {"RAW", "BLOB", "LONG RAW"}:
+            return _bytes
+        if base == "INTERVAL DAY TO SECOND":
+            return _as_it_is
+        if base == "INTERVAL YEAR TO MONTH":
+            return _months
+        if base == "JSON" and not self.json_is_text:
+            return json.dumps
+        return _text
+
+
+def differs(column: Column) -> str:
+    """Return the condition that a column of `t` and `s` differs; two NULLs do not."""
+    name = session.quoted(column.name)
+    if is_lob(column.type):
+        return (
+            f"dbms_lob.compare(t.{name}, s.{name}) <> 0"
+            f" or (t.{name} is null and s.{name} is not null)"
+            f" or (t.{name} is not null and s.{name} is null)"
+        )
+    return f"decode(t.{name}, s.{name}, 1, 0) = 0"
+
+
+def _bound(word: str) -> Any:
+    base = word.partition("(")[0]
+    if word.endswith("TIME ZONE"):
+        return oracledb.DB_TYPE_VARCHAR
+    if base == "TIMESTAMP":
+        return oracledb.DB_TYPE_TIMESTAMP
+    return _BOUND.get(base, oracledb.DB_TYPE_VARCHAR)
+
+
+def _mark(number: int, word: str) -> str:
+    if word.endswith("TIME ZONE"):
+        return f"to_timestamp_tz(:{number}, '{_ZONED_NANOSECONDS}')"
+    return f":{number}"
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise UnfitValueError("bytes are no text: decode them", 0)
+    return str(value)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, Decimal) and len(value.as_tuple().digits) > _DIGITS:
+        raise UnfitValueError(f"a number of more than {_DIGITS} digits, which are rounded", 0)
+    if isinstance(value, int | float | Decimal):
+        return value
+    if isinstance(value, str):
+        try:
+            return Decimal(value)
+        except ArithmeticError:
+            """It is no number, which is said below."""
+    msg = f"{type(value).__name__} is no number"
+    raise UnfitValueError(msg, 0)
+
+
+def _bytes(value: Any) -> Any:
+    if isinstance(value, UUID):
+        return value.bytes
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    msg = f"{type(value).__name__} is not bytes"
+    raise UnfitValueError(msg, 0)
+
+
+def _moment(value: Any) -> datetime:
+    """Return a datetime. Raises UnfitValueError for what is none."""
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            """It is no moment, which is said below."""
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day)  # noqa: DTZ001 - Oracle's DATE has none
+    msg = f"{type(value).__name__} is no moment"
+    raise UnfitValueError(msg, 0)
+
+
+def _stamp(value: Any) -> datetime:
+    moment = _moment(value)
+    if moment.tzinfo is not None:
+        raise UnfitValueError("a moment with a time zone, which would be dropped", 0)
+    return moment
+
+
+def _date(value: Any) -> datetime:
+    moment = _stamp(value)
+    if moment.microsecond:
+        raise UnfitValueError("a moment with parts of a second, which a DATE has no room for", 0)
+    return moment
+
+
+def _zoned(value: Any) -> str:
+    """Return a moment in the text that the database reads, its own offset kept."""
+    if isinstance(value, str):
+        return value
+    moment = _moment(value)
+    if moment.tzinfo is None:
+        raise UnfitValueError("a moment without a time zone: nobody knows which one it is", 0)
+    if moment.tzinfo is not timezone.utc and moment.utcoffset() is None:
+        raise UnfitValueError("a moment whose time zone has no offset", 0)
+    return zoned_text(moment)
+
+
+def _months(value: Any) -> Any:
+    if isinstance(value, str) and value.endswith(" mons"):
+        months = int(value.removesuffix(" mons"))
+        sign = -1 if months < 0 else 1
+        years, rest = divmod(abs(months), 12)
+        return oracledb.IntervalYM(sign * years, sign * rest)
+    if isinstance(value, oracledb.IntervalYM):
+        return value
+    msg = f"{type(value).__name__} is no span of months"
+    raise UnfitValueError(msg, 0)
