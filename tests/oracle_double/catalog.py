@@ -66,7 +66,7 @@ STATEMENTS = (
     character_maximum_length as CHAR_LENGTH, 'C' as CHAR_USED,
     coalesce(character_octet_length, 0) as DATA_LENGTH,
     case is_nullable when 'YES' then 'Y' else 'N' end as NULLABLE,
-    length(column_default) as DEFAULT_LENGTH,
+    length(column_default) as DEFAULT_LENGTH, column_default as DATA_DEFAULT,
     case is_generated when 'ALWAYS' then 'YES' else 'NO' end as VIRTUAL_COLUMN,
     case when is_visible then 'NO' else 'YES' end as HIDDEN_COLUMN, 'YES' as USER_GENERATED,
     is_identity as IDENTITY_COLUMN
@@ -79,7 +79,14 @@ STATEMENTS = (
     select constraint_schema as OWNER, constraint_name as CONSTRAINT_NAME,
     case constraint_type when 'PRIMARY KEY' then 'P' when 'UNIQUE' then 'U'
     when 'CHECK' then 'C' else 'R' end as CONSTRAINT_TYPE, table_name as TABLE_NAME,
-    'ENABLED' as STATUS, index_name as INDEX_NAME from information_schema.table_constraints""",
+    'ENABLED' as STATUS, index_name as INDEX_NAME,
+    (select max(k.check_clause) from information_schema.check_constraints k
+    where k.constraint_schema = c.constraint_schema and k.constraint_name = c.constraint_name)
+    as SEARCH_CONDITION from information_schema.table_constraints c""",
+    """create view ALL_CONS_COLUMNS as
+    select constraint_schema as OWNER, constraint_name as CONSTRAINT_NAME,
+    table_name as TABLE_NAME, column_name as COLUMN_NAME
+    from information_schema.constraint_column_usage""",
     """create view ALL_INDEXES as
     select i.table_schema as TABLE_OWNER, i.table_name as TABLE_NAME, i.index_name as INDEX_NAME,
     i.index_schema as OWNER, 'NORMAL' as INDEX_TYPE, 'VALID' as STATUS,

@@ -61,6 +61,7 @@ _TEXT = {
 _KEPT = 60
 
 _SESSION_PARAMETERS = {"TIME_ZONE", "NLS_SORT", "NLS_COMP", "DDL_LOCK_TIMEOUT"}
+_SESSION_PARAMETERS |= {f"NLS_{kind}_FORMAT" for kind in ("DATE", "TIMESTAMP", "TIMESTAMP_TZ")}
 
 # What Oracle says to somebody who lacks a privilege, by what he named.
 _DENIALS = (
@@ -328,7 +329,10 @@ class H2Session:
         if word in {"BEGIN", "DECLARE", "CALL"}:
             self._run_block(sql, rows[0] if rows else [])
             return [0], []
-        if word == "SET" and words[1].upper() == "TRANSACTION":
+        if word == "SET" and words[1].upper() in {"TRANSACTION", "CONSTRAINTS"}:
+            return [0], []
+        if word == "SAVEPOINT" or (word == "ROLLBACK" and words[1:2] == ["to"]):
+            self._run(sql)
             return [0], []
         if word in {"COMMIT", "ROLLBACK"} and len(words) == 1:
             (self.commit if word == "COMMIT" else self.rollback)()
@@ -454,9 +458,7 @@ class H2Session:
         return self._java("org.h2.api.Interval")(kind, span < dt.timedelta(0), length.days, rest)
 
     def _alter_session(self, sql: str) -> None:
-        for name, value in re.findall(
-            r"(\w+)\s*=\s*('[^']*'|\S+)", sql.partition("=")[0][:0] + sql
-        ):
+        for name, value in re.findall(r"(\w+)\s*=\s*('[^']*'|\S+)", sql):
             plain = value.strip("'")
             if name.upper() not in _SESSION_PARAMETERS:
                 raise OraError(2248, "invalid option for ALTER SESSION")

@@ -113,7 +113,7 @@ def row_error(error: BaseException) -> str | None:
         return f"ORA-{number:05d}"
     # The driver refuses what it cannot send: a NaN for a NUMBER, say.
     driver = _driver_code(error)
-    return driver if driver in {"DPY-3013", "DPY-4004"} else None
+    return driver if driver in {"DPY-3013", "DPY-4003", "DPY-4004"} else None
 
 
 def row_positions(error: BaseException) -> tuple[int, ...]:

@@ -235,7 +235,8 @@ class OracleTransaction:
     ) -> int:
         by_name = {column.name: column for column in self.columns(table)}
         same = " and ".join(f"t.{k} = s.{k}" for k in map(session.quoted, key))
-        others = [by_name[column] for column in columns if column not in key]
+        keys = set(map(session.folded, key))
+        others = [by_name[column] for column in columns if column not in keys]
         given = ", ".join(f"s.{session.quoted(column)}" for column in columns)
         update = ""
         if others:
