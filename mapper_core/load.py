@@ -73,6 +73,8 @@ class Load:
             yield Snapshot(None, "none: each worker reads at its own moment (snapshot=False)")
         elif planner.lone_source(self.source, shared_pool=self.shared_pool):
             yield Snapshot(None, "one statement reads everything")
+        elif self.named and self.source.snapshots_last and (found := self.joinable()):
+            yield found
         else:
             with ExitStack() as held:
                 yield self._outside_chunks(

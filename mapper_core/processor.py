@@ -168,7 +168,8 @@ class ParallelProcessor:
         self, load: Load, source_url: str, options: LoadOptions
     ) -> AbstractContextManager[Snapshot]:
         """Take a read point that outlives this process, where the source has such a thing."""
-        if not load.one_snapshot or not load.source.shares_snapshots:
+        source = load.source
+        if not load.one_snapshot or source.snapshots_last or not source.shares_snapshots:
             return load.read_point()
         given = merged(self._options, options)
         return snapshot_holder.started(

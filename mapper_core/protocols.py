@@ -215,6 +215,8 @@ class Source(Protocol):
     """Connections that can be had at once; None when nothing bounds them."""
     shares_snapshots: bool
     """Whether several sessions can read at one snapshot."""
+    snapshots_last: bool
+    """Whether a snapshot needs nobody to hold it, and outlives the process that took it."""
     sole: str | None
     """Why there is only one connection; None when there can be more."""
     json_is_text: bool

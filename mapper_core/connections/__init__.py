@@ -1,7 +1,8 @@
 """What a caller may hand in as a connection, and how more are opened from it.
 
-A URL, a SQLAlchemy Engine, Connection or Pool, another pool, a zero-argument factory, or a live
-DB-API connection all become one `Opener`. Nobody else asks what kind of thing was given.
+A URL, Oracle's easy connect string, a SQLAlchemy Engine, Connection or Pool, another pool, a
+zero-argument factory, or a live DB-API connection all become one `Opener`. Nobody else asks what
+kind of thing was given.
 """
 
 import inspect

@@ -16,11 +16,14 @@ from .opener import (
     parameters_in,
     refuse_open_transaction,
 )
+from .oracle import from_easy_connect, from_oracle_url, is_easy_connect
 from .pools import from_calls, unwrapped
 
 
 def from_url(given: Any, role: str) -> Opener:
     """Return an opener over a URL, as text or as SQLAlchemy's. Raises SettingsError if unfit."""
+    if isinstance(given, str) and is_easy_connect(given):
+        return from_easy_connect(given, role)
     text = given.replace("postgres://", "postgresql://", 1) if isinstance(given, str) else ""
     if (found := parameters_in(text)) is not None:
         return from_parameters(lambda: found)
@@ -44,6 +47,8 @@ def from_url(given: Any, role: str) -> Opener:
         parameters = url.translate_connect_args(username="user", database="dbname")
         parameters |= {k: v if isinstance(v, str) else ",".join(v) for k, v in url.query.items()}
         return from_parameters(lambda: parameters)
+    if dialect == "oracle":
+        return from_oracle_url(url, role)
     if dialect == "sqlite" and url.database in {None, "", ":memory:"}:
         msg = f"{role} names an empty in-memory database that nobody else can see: give a file"
         raise SettingsError(msg)

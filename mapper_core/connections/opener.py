@@ -21,8 +21,9 @@ _DRIVERS = {
 }
 
 ACCEPTED = (
-    "a URL string, a SQLAlchemy Engine or Connection, a pool, a function without arguments that"
-    " returns a new connection, or a live DB-API connection (psycopg, psycopg2, sqlite3, oracledb)"
+    "a URL string (or Oracle's user/password@host/service), a SQLAlchemy Engine or Connection, a"
+    " pool, a function without arguments that returns a new connection, or a live DB-API connection"
+    " (psycopg, psycopg2, sqlite3, oracledb)"
 )
 
 

@@ -21,7 +21,7 @@ _SCN = re.compile(
     r"dbms_flashback\.get_system_change_number(\(\))?|timestamp_to_scn\s*\(\s*systimestamp\s*\)",
     re.I,
 )
-_CURRENT_SCN = re.compile(r"current_scn\s+from\s+v\$database", re.I)
+_CURRENT_SCN = re.compile(r"current_scn(\s+as\s+\w+)?\s+from\s+v\$database", re.I)
 _SCN_TIME = re.compile(r"scn_to_timestamp\s*\(\s*(\d+)\s*\)", re.I)
 _CONTEXT = re.compile(r"sys_context\s*\(\s*'userenv'\s*,\s*'(\w+)'\s*\)", re.I)
 _ROWID = re.compile(r"(?<![\w$.])ROWID\b", re.I)
@@ -120,11 +120,14 @@ def query(sql: str, context: dict[str, str], new_scn: Callable[[], int]) -> Stat
     if _SCN.search(sql) or _CURRENT_SCN.search(sql):
         number = f"cast({new_scn()} as numeric(20))"
         sql = _SCN.sub(number, sql)
-        sql = _CURRENT_SCN.sub(f"{number} as CURRENT_SCN from DUAL", sql)
+        sql = _CURRENT_SCN.sub(
+            lambda found: f"{number}{found[1] or ' as CURRENT_SCN'} from DUAL", sql
+        )
     asked_about = {int(scn) for scn in _SCN_TIME.findall(sql)}
     sql = _SCN_TIME.sub("current_timestamp", sql)
     sql = re.sub(r"\border by start_rowid\b", "order by chunk_id", sql, flags=re.I)
     sql = re.sub(r"\bsessiontimezone\b", "cast('UTC' as varchar(40))", sql, flags=re.I)
+    sql = re.sub(r"\bdbms_random\.value\b", "rand()", sql, flags=re.I)
     sql = _LOB_COMPARE.sub(r"case when \1 = \2 then 0 else 1 end", sql)
 
     def of_session(found: re.Match[str]) -> str:

@@ -33,7 +33,7 @@ class Generic:
     """A database spoken to through SQLAlchemy."""
 
     paths = frozenset({DataPath.ROWS})
-    shares_snapshots = False
+    shares_snapshots = snapshots_last = False
     json_is_text = True
 
     def __init__(self, opener: Opener) -> None:

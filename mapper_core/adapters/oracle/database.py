@@ -48,7 +48,7 @@ class Oracle:
 
     kind = "oracle"
     dialect = "oracle"
-    shares_snapshots = True
+    shares_snapshots = snapshots_last = True
     json_is_text = True
     has_schemas = False
     parallel_writers = True

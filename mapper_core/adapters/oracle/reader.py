@@ -31,16 +31,13 @@ class OracleReader:
     def columns(self, query: Query) -> tuple[Column, ...]:
         asked = self._statements.query(query)
         try:
-            cursor = self._run(
-                Statement(f"select * from (\n{asked.sql}\n) q where 1 = 0", asked.values)
-            )
+            described = session.described(self._connection, asked.sql, asked.values)
         except oracledb.DatabaseError as error:
             if errors.is_transient(error):
                 raise
             msg = f"the source database refuses the query: {errors.words(error)}"
             raise QueryError(msg) from error
-        with cursor:
-            return tuple(types.column_of(column) for column in cursor.description or ())
+        return tuple(map(types.column_of, described))
 
     def cancel(self) -> None:
         session.cancel(self._connection)

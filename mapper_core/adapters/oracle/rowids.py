@@ -21,8 +21,11 @@ from . import errors, session
 # Rows in a block of 8 KiB where nobody has counted them.
 _ROWS_PER_BLOCK = 80
 
+# Rowids made in one statement.
+_AT_ONCE = 100
+
 _EXTENTS = """
-select dbms_rowid.rowid_create(1, o.data_object_id, e.relative_fno, e.block_id, 0), e.blocks
+select o.data_object_id, e.relative_fno, e.block_id, e.blocks
 from dba_extents e
 join dba_objects o on o.owner = e.owner and o.object_name = e.segment_name
   and (o.subobject_name = e.partition_name
@@ -106,12 +109,18 @@ def _by_package(connection: oracledb.Connection, owner: str, name: str, blocks: 
 
 
 def _by_extents(connection: oracledb.Connection, owner: str, name: str, blocks: int) -> list[str]:
-    cuts, gathered = [], 0
-    for start, size in _run(connection, _EXTENTS, owner=owner, name=name):
-        if gathered >= blocks:
-            cuts.append(str(start))
-            gathered = 0
-        gathered += int(size)
+    places, gathered = [], 0
+    for part, file, start, size in _run(connection, _EXTENTS, owner=owner, name=name):
+        places += [
+            f"dbms_rowid.rowid_create(1, {part}, {file}, {start + offset}, 0)"
+            for offset in range((blocks - gathered) % blocks, size, blocks)
+        ]
+        gathered = (gathered + size) % blocks
+    cuts: list[str] = []
+    # The first place is where the first range begins by itself.
+    for at in range(1, len(places), _AT_ONCE):
+        made = _run(connection, f"select {', '.join(places[at : at + _AT_ONCE])} from dual")
+        cuts += map(str, made[0])
     return cuts
 
 

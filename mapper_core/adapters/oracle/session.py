@@ -76,6 +76,15 @@ def run(
     return cursor
 
 
+def described(
+    connection: oracledb.Connection, sql: str, values: Mapping[str, Any] | None = None
+) -> list[Any]:
+    """Return how the columns of a query are described, of the types that they have."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"select * from (\n{sql}\n) q where 1 = 0", values or {})
+        return list(cursor.description or ())
+
+
 def bindable(value: Any) -> Any:
     """Return a value as the driver takes it."""
     if isinstance(value, bool):

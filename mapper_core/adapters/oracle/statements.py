@@ -106,6 +106,7 @@ class Statements:
     def _moment(self, words: str) -> str:
         """Write the read point's moment as what `words` would have given there."""
         moment = f"to_timestamp_tz('{self._instant}', '{ZONED}')"
+        moment = f"cast({moment} as timestamp(6) with time zone)"
         return _CLOCKS.get(words, "{0}").format(moment)
 
 

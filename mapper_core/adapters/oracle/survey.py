@@ -115,9 +115,8 @@ class OracleSurvey:
     def _kinds(self, key: Sequence[str]) -> tuple[str, ...]:
         asked = self._statements.query(self._query)
         listed = ", ".join(f"q.{session.exact(name)}" for name in key)
-        sql = f"select {listed} from (\n{asked.sql}\n) q where 1 = 0"
-        with session.run(self._connection, sql, asked.values) as cursor:
-            columns = [types.column_of(described) for described in cursor.description or ()]
+        sql = f"select {listed} from (\n{asked.sql}\n) q"
+        columns = map(types.column_of, session.described(self._connection, sql, asked.values))
         kinds = [(column, kind_of(column.type)) for column in columns]
         if unordered := [c for c, kind in kinds if kind is None]:
             column = unordered[0]

@@ -52,6 +52,7 @@ class PostgreSQL:
     dialect = "postgres"
     paths = frozenset(DataPath)
     shares_snapshots = True
+    snapshots_last = False
     json_is_text = False
     has_schemas = True
     parallel_writers = True
