@@ -35,6 +35,7 @@ _ROWID_CREATE = re.compile(
 _LOCKING = re.compile(r"\bFOR\s+UPDATE(?:\s+(NOWAIT|SKIP\s+LOCKED|WAIT\s+\d+))?\s*$", re.I)
 _SAMPLE = re.compile(r"\s+SAMPLE\s*(BLOCK)?\s*\([\d.]+\)(\s*SEED\s*\(\d+\))?", re.I)
 _LOB_COMPARE = re.compile(r"dbms_lob\.compare\s*\(([^(),]+),([^(),]+)\)", re.I)
+_EXTRACT_UTC = re.compile(r"sys_extract_utc\s*\(\s*(\w+)\s*\)", re.I)
 _LOCAL_ZONE = re.compile(r"WITH\s+LOCAL\s+TIME\s+ZONE", re.I)
 _QUERY = re.compile(r"\s*(/\*.*?\*/|--[^\n]*\n|\s|\()*(SELECT|WITH)\b", re.I | re.S)
 _BIND = re.compile(r':\s*("[^"]+"|\w+)')
@@ -128,6 +129,12 @@ def query(sql: str, context: dict[str, str], new_scn: Callable[[], int]) -> Stat
     sql = re.sub(r"\border by start_rowid\b", "order by chunk_id", sql, flags=re.I)
     sql = re.sub(r"\bsessiontimezone\b", "cast('UTC' as varchar(40))", sql, flags=re.I)
     sql = re.sub(r"\bdbms_random\.value\b", "rand()", sql, flags=re.I)
+    # Whatever the session's zone, in which H2 would cast it.
+    sql = _EXTRACT_UTC.sub(
+        r"dateadd('MICROSECOND', cast(extract(epoch from \1) * 1000000 as bigint),"
+        r" timestamp '1970-01-01 00:00:00')",
+        sql,
+    )
     sql = _LOB_COMPARE.sub(r"case when \1 = \2 then 0 else 1 end", sql)
 
     def of_session(found: re.Match[str]) -> str:

@@ -60,7 +60,7 @@ class Oracle:
         share_lock="",
         update_lock="for update wait 60",
         skip_locked="for update skip locked",
-        now="cast(systimestamp at time zone 'UTC' as timestamp)",
+        now="sys_extract_utc(systimestamp)",
         looks_again=True,
     )
 

@@ -94,7 +94,7 @@ def _arrives(ours: Column, theirs: Column) -> bool:
     if ours.type == theirs.type:
         return True
     source, first, second = _taken_apart(ours.standard)
-    target = re.sub(r"\(\d+(,-?\d+)?\)", "", theirs.type)
+    target = re.sub(r"\([^)]*\)", "", theirs.type)
     if target in _TEXTS:
         return source not in _NO_TEXT
     if source not in _TAKES.get(target, set()):
