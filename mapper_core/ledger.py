@@ -86,28 +86,37 @@ class Ledger:
 
         Raises LedgerError when they are of another version than this code writes.
         """
-        if not transaction.columns(self.table("version")):
+        if self._found_version(transaction) is None:
             # Two first loads at once must not both create them.
             transaction.lock(f"ledger {self._schema}")
             if self._target.has_schemas:
                 transaction.create_schema(self._schema)
             ledger_tables.create(transaction, self.table, self._facts)
-            if not transaction.execute(f"select version from {self._version}"):
+            if self._found_version(transaction) is None:
                 transaction.execute(
                     f"insert into {self._version} (version) values (:version)",
                     {"version": ledger_tables.VERSION},
                 )
-        self._check_version(transaction)
+        self._check_version(self._found_version(transaction))
 
     def is_there(self, transaction: Transaction) -> bool:
         """Whether there is a ledger; makes none. Raises LedgerError as `prepare` does."""
-        if not transaction.columns(self.table("version")):
-            return False
-        self._check_version(transaction)
-        return True
+        found = self._found_version(transaction)
+        if found is not None:
+            self._check_version(found)
+        return found is not None
 
-    def _check_version(self, transaction: Transaction) -> None:
-        found = transaction.execute(f"select max(version) from {self._version}")[0][0]
+    def _found_version(self, transaction: Transaction) -> int | None:
+        """Return the version of the ledger; None where there is none, or one half made.
+
+        The row that says it comes last: where a definition commits, tables may be there without it.
+        """
+        if not transaction.columns(self.table("version")):
+            return None
+        found: int | None = transaction.execute(f"select max(version) from {self._version}")[0][0]
+        return found
+
+    def _check_version(self, found: int | None) -> None:
         if found != ledger_tables.VERSION:
             msg = (
                 f"the ledger in schema {self._schema!r} has version {found}, this release of mapper"

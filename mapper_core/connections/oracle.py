@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 from ..errors import SettingsError
@@ -52,9 +53,17 @@ def _from_parameters(given: Mapping[str, Any], role: str) -> Opener:
         if name in given:
             parameters[name] = given[name]  # a text, whatever it looks like
     call_timeout = parameters.pop(_CALL_TIMEOUT, None)
+    if unknown := sorted(set(parameters) - set(signature(oracledb.connect).parameters)):
+        msg = f"{role}: oracledb.connect takes no {', '.join(unknown)}: mend the URL"
+        raise SettingsError(msg)
 
     def connect() -> Any:
-        connection = oracledb.connect(**parameters)
+        try:
+            connection = oracledb.connect(**parameters)
+        except OSError as error:
+            # A name that nobody resolves is no error of the driver's.
+            msg = f"no connection to {parameters.get('dsn')}: {error}"
+            raise ConnectionError(msg) from error
         if call_timeout is not None:
             connection.call_timeout = call_timeout
         return connection

@@ -27,7 +27,7 @@ def load(source, target, sql=ITEMS, **options):
     """Load between Oracle's users, or any URLs, with small chunks and two workers."""
     options = {"chunk_size": 500, "max_workers": 2, "min_rows_for_parallel": 0, **options}
     place = {"target_conn": getattr(target, "url", target), "target_table": "item"}
-    if isinstance(target, str):
+    if str(target).startswith("postgresql"):
         place["target_schema"] = "public"
     return execute_query_parallel(
         getattr(source, "url", source), sql, enable_progress=False, **{**place, **options}
