@@ -440,6 +440,11 @@ class H2Session:
                 prepared.setObject(at, parsed)
             elif isinstance(value, dt.timedelta):
                 prepared.setObject(at, self._interval(value))
+            elif isinstance(value, Months):
+                kind = self._java("org.h2.api.IntervalQualifier").YEAR_TO_MONTH
+                years, rest = divmod(abs(value), 12)
+                interval = self._java("org.h2.api.Interval")
+                prepared.setObject(at, interval(kind, value < 0, years, rest))
             elif isinstance(value, bytes):
                 prepared.setBytes(at, value)
             elif isinstance(value, float):

@@ -28,6 +28,7 @@ from .wire import (
     DATE,
     FIELD_VERSION,
     IDS,
+    IYM,
     LONGRAW,
     NUMBER,
     PROTO_VERSION,
@@ -41,6 +42,7 @@ from .wire import (
     BreakError,
     ClosedError,
     Incoming,
+    Months,
     OraError,
     Outgoing,
     dec_date,
@@ -609,6 +611,9 @@ class Session(threading.Thread):
             return struct.unpack(">d", flip_double(v, False))[0]
         if t == BFLOAT:
             return struct.unpack(">f", flip_double(v, False))[0]
+        if t == IYM:
+            (years,) = struct.unpack(">I", v[:4])
+            return Months((years - 0x80000000) * 12 + v[4] - 60)
         if t == IDS:
             (d,) = struct.unpack(">I", v[:4])
             (f,) = struct.unpack(">I", v[7:11])

@@ -25,8 +25,11 @@ from .types import ZONED, is_lob
 
 Make = Callable[[Any], Any]
 
-# Digits that a NUMBER keeps for certain.
+# Digits that a NUMBER keeps for certain: it has twenty of base 100, and where the point lies
+# between two of them, all forty.
+# Source: Oracle Call Interface Programmer's Guide, "NUMBER Data Type", of its external form.
 _DIGITS = 38
+_PAIRS = 20
 
 _ZONED_NANOSECONDS = ZONED.replace("FF6", "FF9")
 
@@ -178,8 +181,8 @@ def _text(value: Any) -> Any:
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
-    if isinstance(value, Decimal) and len(value.as_tuple().digits) > _DIGITS:
-        raise UnfitValueError(f"a number of more than {_DIGITS} digits, which are rounded", 0)
+    if isinstance(value, Decimal) and not _keeps(value):
+        raise UnfitValueError(f"a number of more than {_DIGITS} digits, which would be rounded", 0)
     if isinstance(value, int | float | Decimal):
         return value
     if isinstance(value, str):
@@ -189,6 +192,22 @@ def _number(value: Any) -> Any:
             """It is no number, which is said below."""
     msg = f"{type(value).__name__} is no number"
     raise UnfitValueError(msg, 0)
+
+
+def _keeps(value: Decimal) -> bool:
+    """Whether a NUMBER holds all digits of a value.
+
+    >>> _keeps(Decimal("1e-100")), _keeps(Decimal("1." + "1" * 38)), _keeps(Decimal(10**60))
+    (True, True, True)
+    >>> _keeps(Decimal("1." + "1" * 39))
+    False
+    """
+    _, digits, exponent = value.as_tuple()
+    if len(digits) <= _DIGITS or not isinstance(exponent, int):
+        return True  # what is no number is the driver's to refuse
+    last = len(digits) - next((at for at, d in enumerate(reversed(digits)) if d), len(digits))
+    first = exponent + len(digits) - 1
+    return first // 2 - (exponent + len(digits) - last) // 2 < _PAIRS
 
 
 def _bytes(value: Any) -> Any:

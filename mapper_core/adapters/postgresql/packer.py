@@ -10,8 +10,10 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from psycopg.abc import Buffer
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.types.json import Jsonb, JsonbDumper
+from psycopg.types.string import BytesDumper
 
 from ...copy_text import NULL, SPECIAL, escaped
 from ...model import Column
@@ -92,8 +94,21 @@ def _text(value: Any) -> str:
     return (_WRITE.get(kind) or _dumped)(value)
 
 
+class _HexadecimalDumper(BytesDumper):
+    """Writes bytes as any server reads them.
+
+    libpq's way, without a connection, is that of a literal: it doubles quotes.
+    """
+
+    def dump(self, obj: Buffer) -> Buffer:
+        """Return the bytes in hexadecimal."""
+        return b"\\x" + bytes(obj).hex().encode()
+
+
 _CONTEXT = Unconnected()
 _CONTEXT.adapters.register_dumper(dict, JsonbDumper)
+for _kind in (bytes, bytearray, memoryview):
+    _CONTEXT.adapters.register_dumper(_kind, _HexadecimalDumper)
 
 
 def dumped(value: Any) -> str | None:
