@@ -35,6 +35,16 @@ _ROWID_CREATE = re.compile(
 _LOCKING = re.compile(r"\bFOR\s+UPDATE(?:\s+(NOWAIT|SKIP\s+LOCKED|WAIT\s+\d+))?\s*$", re.I)
 _SAMPLE = re.compile(r"\s+SAMPLE\s*(BLOCK)?\s*\([\d.]+\)(\s*SEED\s*\(\d+\))?", re.I)
 _LOB_COMPARE = re.compile(r"dbms_lob\.compare\s*\(([^(),]+),([^(),]+)\)", re.I)
+# Of one argument that has no parentheses itself.
+_FUNCTIONS = tuple(
+    (re.compile(rf"\b{name}\s*\(([^(),]*)\)", re.I), rf"cast(\1 as {kind})")
+    for name, kind in (
+        *(("to_number", "decfloat"), ("to_clob", "clob"), ("to_nclob", "clob")),
+        *(("to_blob", "blob"), ("to_binary_double", "double precision")),
+        *(("to_binary_float", "real"), ("to_dsinterval", "interval day(9) to second(9)")),
+        ("to_yminterval", "interval year(9) to month"),
+    )
+)
 _EXTRACT_UTC = re.compile(r"sys_extract_utc\s*\(\s*(\w+)\s*\)", re.I)
 _LOCAL_ZONE = re.compile(r"WITH\s+LOCAL\s+TIME\s+ZONE", re.I)
 _QUERY = re.compile(r"\s*(/\*.*?\*/|--[^\n]*\n|\s|\()*(SELECT|WITH)\b", re.I | re.S)
@@ -128,6 +138,7 @@ def query(sql: str, context: dict[str, str], new_scn: Callable[[], int]) -> Stat
     sql = _SCN_TIME.sub("current_timestamp", sql)
     sql = re.sub(r"\border by start_rowid\b", "order by chunk_id", sql, flags=re.I)
     sql = re.sub(r"\bsessiontimezone\b", "cast('UTC' as varchar(40))", sql, flags=re.I)
+    sql = _LOCAL_ZONE.sub("WITH TIME ZONE", sql)
     sql = re.sub(r"\bdbms_random\.value\b", "rand()", sql, flags=re.I)
     # Whatever the session's zone, in which H2 would cast it.
     sql = _EXTRACT_UTC.sub(
@@ -148,6 +159,8 @@ def query(sql: str, context: dict[str, str], new_scn: Callable[[], int]) -> Stat
     sql = _ROWID_CREATE.sub(
         rf"('{MARK}' || cast((\1 - {FIRST_BLOCK}) * {PER_BLOCK} + \2 as varchar(30)))", sql
     )
+    for pattern, replacement in _FUNCTIONS:
+        sql = pattern.sub(replacement, sql)
     sql, locking = sql.rstrip().rstrip(";"), None
     if found := _LOCKING.search(sql):
         locking = (found[1] or "WAIT 60").upper()

@@ -615,7 +615,7 @@ class H2Session:
             name = found[1] if found else name
         if code == 904:
             name = f'"{name}"'
-        return OraError(code, _TEXT.get(code, text).format(x=name))
+        return OraError(code, _TEXT[code].format(x=name) if code in _TEXT else text)
 
 
 _WHOLE_NUMBERS = {"BIGINT": 19, "INTEGER": 38, "SMALLINT": 38, "TINYINT": 38}
