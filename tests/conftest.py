@@ -80,19 +80,25 @@ def oracle_double():
         double.stop()
 
 
-@pytest.fixture
-def make_oracle(request):
-    """Make a user of Oracle with an empty schema: on a real server if `ORACLE_TEST_DSN` names one.
+@pytest.fixture(scope="session")
+def oracle_users(request):
+    """Make users of Oracle, each with an empty schema.
 
-    A test that gives the double orders asks for `oracle_double` itself.
+    On a real server if `ORACLE_TEST_DSN` names one; else on the double.
     """
     if "ORACLE_TEST_DSN" not in os.environ:
-        double = request.getfixturevalue("oracle_double")
-        yield double.user
-        double.order("clear")
+        yield request.getfixturevalue("oracle_double").user
         return
     with oracle.real_users() as make:
         yield make
+
+
+@pytest.fixture
+def make_oracle(oracle_users, request):
+    """Make a user of Oracle. A test that gives the double orders asks for `oracle_double` too."""
+    yield oracle_users
+    if "oracle_double" in request.fixturenames:
+        request.getfixturevalue("oracle_double").order("clear")
 
 
 @pytest.fixture

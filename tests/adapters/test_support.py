@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from mapper_core import LoadMode, LoadWindow, MapperError, StrategyName, execute_query_parallel
+from mapper_core.connections import opener_of
 
 from ..databases import making_databases
 from . import pages
@@ -25,6 +26,9 @@ PAIRS = {
     "PostgreSQL to SQLite": ("postgresql", "sqlite"),
     "SQLite to PostgreSQL": ("sqlite", "postgresql"),
     "SQLite to SQLite": ("sqlite", "sqlite"),
+    "PostgreSQL to Oracle": ("postgresql", "oracle"),
+    "Oracle to PostgreSQL": ("oracle", "postgresql"),
+    "Oracle to Oracle": ("oracle", "oracle"),
 }
 JANUARY = LoadWindow(
     "at", datetime.fromisoformat("2024-01-01"), datetime.fromisoformat("2024-02-01")
@@ -46,6 +50,8 @@ STAYS = {
 
 
 def _run(url, *statements):
+    if url.startswith("oracle"):
+        return _run_in_oracle(url, statements)
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
             found = [file.execute(statement).fetchall() for statement in statements]
@@ -56,13 +62,32 @@ def _run(url, *statements):
         return cursor.fetchall() if cursor.description else []
 
 
+def _run_in_oracle(url, statements):
+    """Run statements in Oracle's words: it inserts one row at a time, and has no texts of times."""
+    found: list[tuple[Any, ...]] = []
+    with closing(opener_of(url, role="test").open()) as live, live.cursor() as cursor:
+        cursor.execute("alter session set nls_timestamp_format = 'YYYY-MM-DD HH24:MI:SS'")
+        for statement in statements:
+            said = statement.replace(" int", " number(10)").replace(" text", " varchar2(9)")
+            said = said.replace(" number(10)o ", " into ")
+            said = said.replace("cast(at as varchar2(9))", "to_char(at, 'YYYY-MM-DD HH24:MI:SS')")
+            head, values, rows = said.partition(" values ")
+            each = [f"{head} values {row})" for row in rows.removesuffix(")").split("), ")]
+            for one in each if values else [head]:
+                cursor.execute(one)
+                found = cursor.fetchall() if cursor.description else []
+        live.commit()
+    return found
+
+
 @pytest.fixture(scope="module")
-def urls(server, tmp_path_factory):
-    """Two PostgreSQL databases and two files, each with the same orders and an empty copy."""
+def urls(server, oracle_users, tmp_path_factory):
+    """Two databases of each kind, each with the same orders and an empty copy."""
     folder = tmp_path_factory.mktemp("support")
     with making_databases(server) as make:
         found = {
             "postgresql": [make("support"), make("support")],
+            "oracle": [oracle_users().url, oracle_users().url],
             "sqlite": [f"sqlite:///{folder / name}.db" for name in ("from", "to")],
         }
         for url in (url for both in found.values() for url in both):
