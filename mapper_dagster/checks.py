@@ -11,8 +11,8 @@ import dagster as dg
 from mapper_core import LoadMode, SettingsError, Verification, history, verify
 
 from . import metadata
-from .identifiers import quoted
 from .mapping import Mapping
+from .resources import DatabaseResource
 from .steps import in_words
 from .translator import MappingTranslator
 from .windows import PartitionLoad, partition_loads, time_zone_of, window_of
@@ -124,7 +124,7 @@ def _comparison(case: _Case, method: str, *, blocking: bool) -> dg.AssetChecksDe
                     getattr(context.resources, mapping.source).url,
                     mapping.source_sql,
                     getattr(context.resources, mapping.target).url,
-                    _target_sql(mapping, load),
+                    _target_sql(mapping, load, getattr(context.resources, mapping.target)),
                     params=_values(mapping, load),
                     method=method,
                     time_zone=time_zone_of(mapping.partitions_def) or "UTC",
@@ -148,13 +148,13 @@ def _comparison(case: _Case, method: str, *, blocking: bool) -> dg.AssetChecksDe
     return source_equals_target
 
 
-def _target_sql(mapping: Mapping, load: PartitionLoad) -> str:
+def _target_sql(mapping: Mapping, load: PartitionLoad, target: DatabaseResource) -> str:
     names = [part for part in (mapping.target_schema, mapping.target_table) if part]
     # As the engine writes it: spelled as the database has it, quoted so that any name is safe.
-    table = quoted(*names)
+    table = target.quote(*names)
     if load.window is None:
         return f"SELECT * FROM {table}"
-    column = quoted(load.window.column)
+    column = target.quote(load.window.column)
     return f"SELECT * FROM {table} WHERE {column} >= :window_start AND {column} < :window_end"
 
 

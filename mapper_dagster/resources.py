@@ -59,6 +59,10 @@ class DatabaseResource(dg.ConfigurableResource[Any]):
         with self.transaction() as transaction:
             return transaction.execute(sql, values)
 
+    def quote(self, *names: str) -> str:
+        """Return `"schema"."table"` as this database has it, quoted so that any name is safe."""
+        return str(self._database().quote(*names))
+
     def _database(self, time_zone: str | None = None) -> Any:
         opener = opener_of(self.url, role="the resource's url")
         return adapters.database(opener, application="mapper dagster", time_zone=time_zone)

@@ -1,7 +1,7 @@
 """New and changed rows of the source, and the partitions that they touch."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
@@ -11,7 +11,6 @@ import dagster as dg
 
 from mapper_core import SettingsError
 
-from ..identifiers import quoted
 from ..mapping import Mapping
 from ..translator import MappingTranslator
 from ..windows import EARLIEST, window_of
@@ -92,7 +91,9 @@ def build_watermark_sensor(
         before = Cursor(**json.loads(context.cursor)) if context.cursor else Cursor()
         database, zone = getattr(context.resources, mapping.source), definition.timezone
         with database.transaction(time_zone=zone) as transaction:
-            source = _Changes(mapping, changed_at, changes_sql or mapping.source_sql, transaction)
+            columns = [database.quote(name) for name in (mapping.window_column, changed_at)]
+            sql = changes_sql or mapping.source_sql
+            source = _Changes(mapping, sql, columns, transaction)
             found, after = _tick(source, before, settle, max_partitions)
         requests = [
             dg.RunRequest(
@@ -136,11 +137,13 @@ def _tick(
 class _Changes:
     """Changed rows of a mapping's source, asked for partition by partition."""
 
-    def __init__(self, mapping: Mapping, changed_at: str, sql: str, transaction: Any) -> None:
+    def __init__(
+        self, mapping: Mapping, sql: str, columns: Sequence[str], transaction: Any
+    ) -> None:
         assert isinstance(mapping.partitions_def, dg.TimeWindowPartitionsDefinition)  # noqa: S101 - checked when the sensor was built
         self._definition = mapping.partitions_def
         self._zone = ZoneInfo(self._definition.timezone)
-        self._window, self._changed = quoted(mapping.window_column or ""), quoted(changed_at)
+        self._window, self._changed = columns
         self._ends = {"window_start": EARLIEST, "window_end": LATEST, **(mapping.params or {})}
         self._sql = f"(\n{sql.strip().rstrip(';')}\n) changes"
         self._transaction = transaction

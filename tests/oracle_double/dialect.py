@@ -135,7 +135,7 @@ def query(sql: str, context: dict[str, str], new_scn: Callable[[], int]) -> Stat
             lambda found: f"{number}{found[1] or ' as CURRENT_SCN'} from DUAL", sql
         )
     asked_about = {int(scn) for scn in _SCN_TIME.findall(sql)}
-    sql = _SCN_TIME.sub("current_timestamp", sql)
+    sql = _SCN_TIME.sub("localtimestamp", sql)
     sql = re.sub(r"\border by start_rowid\b", "order by chunk_id", sql, flags=re.I)
     sql = re.sub(r"\bsessiontimezone\b", "cast('UTC' as varchar(40))", sql, flags=re.I)
     sql = _LOCAL_ZONE.sub("WITH TIME ZONE", sql)

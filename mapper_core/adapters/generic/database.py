@@ -12,7 +12,6 @@ from ...connections import Opener
 from ...model import Column, DataPath, LoadWindow, Snapshot
 from ...protocols import LedgerDialect, Place, Source, Target
 from ...query import Query
-from . import oracle
 from .reader import GenericReader
 from .sqlite import bound
 from .writer import GenericWriter
@@ -44,12 +43,11 @@ class Generic:
         self.sole = opener.sole
         self.merges = opener.dialect == "sqlite"
         self.parallel_writers = opener.dialect != "sqlite"
-        self.has_schemas = opener.dialect not in {"sqlite", "oracle"}
+        self.has_schemas = opener.dialect != "sqlite"
         lock = "" if opener.dialect == "sqlite" else "for update"
-        on_oracle = opener.dialect == "oracle"
         self.ledger_dialect = LedgerDialect(
-            text="clob" if on_oracle else "text",
-            bigint="number(19)" if on_oracle else "bigint",
+            text="text",
+            bigint="bigint",
             timestamp="timestamp",
             share_lock=lock,
             update_lock=lock,
@@ -163,9 +161,7 @@ class Generic:
                 poolclass=sa.StaticPool,
                 pool_reset_on_return=None,
             )
-            with oracle.fetching_restored(live), engine.connect() as connection:
-                if self.kind == "oracle":
-                    live.outputtypehandler = oracle.fetch  # over what SQLAlchemy has just set
+            with engine.connect() as connection:
                 yield connection
         finally:
             self._opener.release(live)

@@ -12,8 +12,7 @@ from ...errors import QueryError, SettingsError
 from ...model import Chunk, ChunkKind, Column, Plan, Row
 from ...protocols import Checksum
 from ...query import Query
-from . import oracle
-from .statements import cancel, key_value, subquery, type_of
+from .statements import cancel, key_value, subquery
 from .survey import GenericSurvey
 
 # Rows fetched at once; past about a thousand, bigger batches only cost memory.
@@ -37,13 +36,6 @@ class GenericReader:
         except exc.DBAPIError as error:
             msg = f"the source database refuses the query: {error.orig}"
             raise QueryError(msg) from error
-        zoned = [field[0] for field in described if getattr(field[1], "name", "") in oracle.ZONED]
-        if zoned:
-            msg = (
-                f"oracledb reads {', '.join(zoned)} without its time zone, which would shift it:"
-                " select SYS_EXTRACT_UTC(...) AS a name instead"
-            )
-            raise QueryError(msg)
         return tuple(Column(str(field[0])) for field in described)
 
     def cancel(self) -> None:
@@ -129,8 +121,8 @@ def _where(source: sa.Subquery, plan: Plan, chunk: Chunk) -> list[sa.ColumnEleme
 
 
 def _not_below(keys: Sequence[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
-    """Return (keys) >= (values), spelled out: Oracle and SQL Server do not compare rows."""
-    first, value = keys[0], sa.literal(values[0], type_of(values[0]))
+    """Return (keys) >= (values), spelled out: SQL Server does not compare rows."""
+    first, value = keys[0], sa.literal(values[0])
     if len(keys) == 1:
         return cast(sa.ColumnElement[bool], first >= value)
     return sa.or_(first > value, sa.and_(first == value, _not_below(keys[1:], values[1:])))

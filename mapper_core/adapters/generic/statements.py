@@ -39,27 +39,21 @@ def subquery(connection: sa.Connection, query: Query, names: Sequence[str] = ())
     values = dict(query.values)
     if connection.dialect.name == "sqlite":
         values = {name: sqlite.parameter(name, value) for name, value in values.items()}
-    binds = [sa.bindparam(name, value, type_of(value)) for name, value in values.items()]
+    binds: list[sa.BindParameter[Any]] = [
+        sa.bindparam(name, value) for name, value in values.items()
+    ]
     text = sa.text(written).bindparams(*binds)
-    # Quoted, as the database itself spelled them: Oracle folds what is not to upper case.
+    # Quoted, as the database itself spelled them.
     columns: list[sa.ColumnClause[Any]] = [
         sa.column(quoted_name(name, quote=True)) for name in names
     ]
     return text.columns(*columns).subquery("q")
 
 
-def type_of(value: Any) -> sa.types.TypeEngine[Any] | None:
-    """Return the type to bind a value as, or None: oracledb makes a datetime a DATE unless told.
-
-    A DATE where that loses nothing: compared with a TIMESTAMP, a DATE column's index goes unused.
-    """
-    return sa.TIMESTAMP() if isinstance(value, datetime) and value.microsecond else None
-
-
 def cancel(connection: sa.Connection) -> None:
     """End the running statement, where the driver has a word for it that any thread may say."""
     live = connection.connection.driver_connection
-    for word in ("interrupt", "cancel"):  # sqlite3's, and oracledb's and others'
+    for word in ("interrupt", "cancel"):  # sqlite3's, and that of others
         if callable(end := getattr(live, word, None)):
             with suppress(Exception):  # a connection that is closed or lost has nothing to end
                 end()

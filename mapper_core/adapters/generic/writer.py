@@ -160,8 +160,7 @@ class GenericTransaction:
         except BaseException:
             self.execute("rollback to savepoint mapper_rows")
             raise
-        if self._connection.dialect.name != "oracle":  # where a savepoint is just forgotten
-            self.execute("release savepoint mapper_rows")
+        self.execute("release savepoint mapper_rows")
 
     def create_stage(
         self,

@@ -267,7 +267,8 @@ def _check_reached(connection: oracledb.Connection, snapshot: Snapshot, scn: int
     try:
         found = session.run(
             connection,
-            f"select sys_context('userenv', 'db_unique_name'), scn_to_timestamp({scn}) from dual",
+            "select sys_context('userenv', 'db_unique_name'),"
+            f" to_char(scn_to_timestamp({scn})) from dual",
         ).fetchone()
     except oracledb.DatabaseError as error:
         if errors.code_of(error) not in errors.FORGOTTEN:

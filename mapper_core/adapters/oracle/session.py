@@ -11,6 +11,7 @@ from uuid import UUID
 import oracledb
 
 from ...connections import Opener
+from ...errors import QueryError
 
 # What a DBA reads in V$SESSION; an ACTION of more bytes is refused by older servers.
 MODULE = "mapper"
@@ -69,7 +70,12 @@ def run(
     """
     cursor = connection.cursor()
     cursor.outputtypehandler = every_digit if digits else whole_lobs
-    plain = {name: bindable(value) for name, value in (values or {}).items()}
+    plain: dict[str, Any] = {}
+    if values:
+        # The driver refuses a value that the statement does not name.
+        cursor.prepare(sql)
+        named = set(cursor.bindnames())
+        plain = {n: bindable(value) for n, value in values.items() if n.upper() in named}
     if types := {n: kind for n, v in plain.items() if (kind := _type_of(v)) is not None}:
         cursor.setinputsizes(**types)
     cursor.execute(sql, {n: _without_zone(v) for n, v in plain.items()})
@@ -97,7 +103,16 @@ def bindable(value: Any) -> Any:
 
 
 def whole_lobs(cursor: oracledb.Cursor, column: Any) -> Any:
-    """Fetch LOBs as values and not one round trip each; see oracledb's outputtypehandler."""
+    """Fetch LOBs as values and not one round trip each; see oracledb's outputtypehandler.
+
+    Raises QueryError for a moment with a time zone: the driver would leave the zone out.
+    """
+    if column.type_code in _ZONED:
+        msg = (
+            f"oracledb reads {column.name} without its time zone, which would shift it: select"
+            " SYS_EXTRACT_UTC(...) instead"
+        )
+        raise QueryError(msg)
     kind = _WHOLE.get(column.type_code)
     return None if kind is None else cursor.var(kind, arraysize=cursor.arraysize)
 
@@ -111,6 +126,7 @@ def every_digit(cursor: oracledb.Cursor, column: Any) -> Any:
     return whole_lobs(cursor, column)
 
 
+_ZONED = {oracledb.DB_TYPE_TIMESTAMP_TZ, oracledb.DB_TYPE_TIMESTAMP_LTZ}
 _WHOLE = {
     oracledb.DB_TYPE_CLOB: oracledb.DB_TYPE_LONG,
     oracledb.DB_TYPE_NCLOB: oracledb.DB_TYPE_LONG_NVARCHAR,

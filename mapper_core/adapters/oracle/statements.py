@@ -40,6 +40,8 @@ _CLOCKS = {
     "current_date": "cast({0} at time zone sessiontimezone as date)",
 }
 
+_WHOLE = len("2024-01-01T00:00:00")
+
 AS_OF, FLASHBACK = "as of scn", "flashback"
 """How a read point is reached: by a clause behind each table, or by the session's own mode."""
 
@@ -105,7 +107,11 @@ class Statements:
 
     def _moment(self, words: str) -> str:
         """Write the read point's moment as what `words` would have given there."""
-        moment = f"to_timestamp_tz('{self._instant}', '{ZONED}')"
+        instant = self._instant or ""
+        if words in {"sysdate", "current_date"}:
+            # Whole seconds: a cast may round them.
+            instant = f"{instant[:_WHOLE]}.000000{instant[_WHOLE + 7 :]}"
+        moment = f"to_timestamp_tz('{instant}', '{ZONED}')"
         moment = f"cast({moment} as timestamp(6) with time zone)"
         return _CLOCKS.get(words, "{0}").format(moment)
 
