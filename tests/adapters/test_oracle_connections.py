@@ -1,6 +1,8 @@
 """Whatever Oracle's users hand in as a connection, in both roles."""
 
 import logging
+import re
+from pathlib import Path
 from unittest import mock
 
 import oracledb
@@ -11,6 +13,8 @@ from mapper_core import DatabaseError, SettingsError
 from mapper_core.connections import opener_of
 
 from .oracles import ROWS, counted, empty, fill, load
+
+PAGE = Path(__file__).parents[2] / "docs" / "oracle.md"
 
 
 @pytest.fixture
@@ -110,6 +114,27 @@ def test_a_connection_with_a_transaction_open_is_refused(source, target, given):
 
     with pytest.raises(SettingsError, match="has a transaction open"):
         load(source, connection)
+
+
+def test_the_documents_example_loads(make_oracle, make_database, run):
+    """Only the connections are other ones than in the text."""
+    source, target = make_oracle(), make_database("target")
+    source.run(
+        "create table orders (order_id number(10) primary key, amount number(10,2))",
+        *(f"insert into orders values ({n}, {n}.25)" for n in range(30)),
+    )
+    run(
+        target,
+        "create schema dw",
+        "create table dw.fact_orders (order_id bigint, amount numeric(10,2))",
+    )
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    code = code.replace("shop/secret@shop-db:1521/ORCLPDB1", source.easy)
+    code = code.replace("postgresql://loader:secret@warehouse/dw", target)
+
+    exec(compile(code, str(PAGE), "exec"), {})
+
+    assert [(30,)] == run(target, "select count(*) from dw.fact_orders")
 
 
 def test_one_pool_serves_both_roles(source, given):

@@ -230,6 +230,25 @@ def test_a_day_is_a_date_only_without_a_time(make_oracle, make_database, run):
     assert "has a time of day" in result.chunk_errors[0]["error"]
 
 
+def test_flags_are_booleans(make_oracle, make_database, run):
+    """One is true, zero is false, and anything else is refused."""
+    source, target = make_oracle(), make_database("target")
+    source.run(
+        "create table item (id number(10), flag number(1))",
+        "insert into item values (1, 1)",
+        "insert into item values (2, 0)",
+        "insert into item values (3, null)",
+    )
+    run(target, "create table item (id int, flag boolean)")
+
+    load(source, target, "select * from item").raise_for_failures()
+    found = run(target, "select flag from item order by id")
+    assert [(True,), (False,), (None,)] == found
+
+    source.run("update item set flag = 2")
+    assert "failed" == load(source, target, "select * from item").status
+
+
 def test_months_are_months(make_oracle, make_database, run):
     """Also those that are not yet."""
     source, target, back = make_oracle(), make_database("target"), make_oracle()
