@@ -197,6 +197,30 @@ def test_from_oracle_to_oracle(make_oracle, seed):
     assert source.run(offsets) == target.run(offsets)
 
 
+def test_every_array_of_a_chunk_is_bound_alike(make_oracle):
+    """Also one whose values are all NULL, and what the driver would make a DATE of."""
+    source, target = make_oracle(), make_oracle()
+    ddl = "create table item (id number(10), at timestamp(6), t varchar2(20), n number)"
+    source.run(ddl)
+    with source.connect() as connection, connection.cursor() as cursor:
+        cursor.setinputsizes(None, oracledb.DB_TYPE_TIMESTAMP, None, oracledb.DB_TYPE_NUMBER)
+        moment = datetime(2024, 1, 1, 0, 0, 0, 1)
+        cursor.executemany(
+            "insert into item values (:1, :2, :3, :4)",
+            [
+                (n, *((None,) * 3 if n < 2_100 else (moment + timedelta(n), f"t{n}", n / 4)))
+                for n in range(6_500)
+            ],
+        )
+        connection.commit()
+    target.run(ddl)
+
+    load(source, target, "select * from item", strategy="one_pass").raise_for_failures()
+
+    asked = "select * from item order by id"
+    assert source.run(asked) == target.run(asked)
+
+
 def test_an_empty_text_is_null_in_oracle(make_oracle, make_database, run):
     """Oracle has none; so it is told, and a column that must not be NULL refuses it."""
     source, target = make_database("source"), make_oracle()

@@ -1,7 +1,7 @@
 """Sessions: borrowed, named, given back as they came; statements run in them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -12,10 +12,14 @@ import oracledb
 
 from ...connections import Opener
 from ...errors import QueryError
+from .types import ZONED
 
 # What a DBA reads in V$SESSION; an ACTION of more bytes is refused by older servers.
 MODULE = "mapper"
 _ACTION_BYTES = 32
+
+# Characters of a moment in the form of `ZONED`.
+_ZONED_LENGTH = 40
 
 # Seconds that a definition waits for those who use its table.
 _PATIENCE = 60
@@ -34,24 +38,26 @@ def borrowed(
         defines: whether it will create and drop tables.
     """
     live = opener.open()
+    is_ours = opener.given is None and opener.pool is None
     theirs: dict[str, Any] = {}
+    settings: dict[str, str] = {}
+    if time_zone is not None:
+        settings["time_zone"] = time_zone
+    if defines:
+        settings |= {"ddl_lock_timeout": str(_PATIENCE), "nls_timestamp_tz_format": ZONED}
+    before: dict[str, str] = {}
     try:
         theirs = {name: getattr(live, name) for name in ("autocommit", "outputtypehandler")}
         live.autocommit, live.outputtypehandler = False, None
         live.module, live.action = MODULE, _action(application)
-        is_ours = opener.given is None and opener.pool is None
-        zone = None
-        if time_zone is not None:
-            zone = None if is_ours else run(live, "select sessiontimezone from dual").fetchone()
-            run(live, f"alter session set time_zone = '{_plain(time_zone)}'")
-        if defines:
-            run(live, f"alter session set ddl_lock_timeout = {_PATIENCE}")
+        if not is_ours:
+            before = _settings(live, settings)
+        _set(live, settings)
         yield live
-        if zone:
-            run(live, f"alter session set time_zone = '{_plain(zone[0])}'")
     finally:
         with suppress(oracledb.Error):  # a connection that broke keeps nothing
             live.rollback()
+            _set(live, before)
             for name, value in theirs.items():
                 setattr(live, name, value)
         opener.release(live)
@@ -105,14 +111,19 @@ def bindable(value: Any) -> Any:
 def whole_lobs(cursor: oracledb.Cursor, column: Any) -> Any:
     """Fetch LOBs as values and not one round trip each; see oracledb's outputtypehandler.
 
-    Raises QueryError for a moment with a time zone: the driver would leave the zone out.
+    And a moment with a time zone as the text that the session writes: the driver would leave the
+    zone out.
+
+    Raises QueryError for a moment of the session's own time zone, whose text has none.
     """
-    if column.type_code in _ZONED:
+    if column.type_code is oracledb.DB_TYPE_TIMESTAMP_LTZ:
         msg = (
             f"oracledb reads {column.name} without its time zone, which would shift it: select"
             " SYS_EXTRACT_UTC(...) instead"
         )
         raise QueryError(msg)
+    if column.type_code is oracledb.DB_TYPE_TIMESTAMP_TZ:
+        return cursor.var(str, _ZONED_LENGTH, cursor.arraysize, outconverter=datetime.fromisoformat)
     kind = _WHOLE.get(column.type_code)
     return None if kind is None else cursor.var(kind, arraysize=cursor.arraysize)
 
@@ -126,7 +137,6 @@ def every_digit(cursor: oracledb.Cursor, column: Any) -> Any:
     return whole_lobs(cursor, column)
 
 
-_ZONED = {oracledb.DB_TYPE_TIMESTAMP_TZ, oracledb.DB_TYPE_TIMESTAMP_LTZ}
 _WHOLE = {
     oracledb.DB_TYPE_CLOB: oracledb.DB_TYPE_LONG,
     oracledb.DB_TYPE_NCLOB: oracledb.DB_TYPE_LONG_NVARCHAR,
@@ -194,5 +204,23 @@ def _action(application: str) -> str:
     return said.encode()[:_ACTION_BYTES].decode(errors="ignore")
 
 
-def _plain(zone: str) -> str:
-    return zone.replace("'", "")
+def _settings(connection: oracledb.Connection, names: Iterable[str]) -> dict[str, str]:
+    """Return the session's settings of these names, as far as it tells them."""
+    found: dict[str, str] = {}
+    for name in names:
+        asked, values = "select sessiontimezone from dual", {}
+        if name.startswith("nls_"):
+            asked = "select value from nls_session_parameters where parameter = :name"
+            values = {"name": name.upper()}
+        elif name != "time_zone":
+            continue
+        if row := run(connection, asked, values).fetchone():
+            found[name] = str(row[0])
+    return found
+
+
+def _set(connection: oracledb.Connection, settings: Mapping[str, str]) -> None:
+    for name, value in settings.items():
+        plain = value.replace("'", "")
+        written = plain if plain.isdecimal() else f"'{plain}'"
+        run(connection, f"alter session set {name} = {written}")

@@ -206,7 +206,6 @@ class OracleTransaction:
         )
         written = 0
         with self._connection.cursor() as cursor:
-            cursor.setinputsizes(*insert.sizes)
             for batch in batches:
                 rows = rows_of(batch)
                 for start in range(0, len(rows), ARRAY_ROWS):
@@ -219,6 +218,7 @@ class OracleTransaction:
         self, cursor: oracledb.Cursor, insert: "values.Insert", rows: Sequence[Row], before: int
     ) -> None:
         """Insert an array of rows. Raises RowsRefusedError, naming all that were refused."""
+        cursor.setinputsizes(*insert.sizes)  # it is for one execution
         cursor.executemany(insert.sql, insert.arranged(rows, before), batcherrors=True)
         refused = [
             (before + error.offset + 1, error.code, str(error.message).strip())
