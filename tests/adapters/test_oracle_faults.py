@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import cycle
 
 import pytest
 
@@ -43,8 +44,9 @@ PASSING = [60, 8177, 54, 30006, 4068, 28, 1012, 1089, 3113, 3114, 3135, 2396, 12
 LASTING = [1555, 1652, 1653, 1536, 4031, 942, 1031, 1722, 12899]
 
 
-@pytest.mark.parametrize("code", PASSING)
-@pytest.mark.parametrize("where", ["fetch", "dml", "commit"])
+@pytest.mark.parametrize(
+    ("code", "where"), zip(PASSING, cycle(["fetch", "dml", "commit"]), strict=False)
+)
 def test_what_passes_is_tried_again(oracle_double, source, target, where, code):
     """On a new session where the old one is gone; each row is in once."""
     who = source if where == "fetch" else target

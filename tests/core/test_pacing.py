@@ -144,11 +144,22 @@ def test_workers_that_rest_leave_the_others_to_finish(orders, source, target, ru
     )
     assert result.status == "partial"
     assert 6 == result.chunks_failed
+    asked = threading.Event()
+
+    def stop_at_once():
+        asked.set()
+        return True
+
+    def wait_to_be_asked(rows):
+        asked.wait(30)
+        return rows
+
     stopped = execute_query_parallel(
         source,
         "select * from orders",
         target_conn=target,
-        **{**OPTIONS, "should_stop": lambda: True},
+        transformation_func=wait_to_be_asked,
+        **{**OPTIONS, "should_stop": stop_at_once},
     )
     assert stopped.status == "stopped"
 
