@@ -45,7 +45,7 @@ LASTING = [1555, 1652, 1653, 1536, 4031, 942, 1031, 1722, 12899]
 
 
 @pytest.mark.parametrize(
-    ("code", "where"), zip(PASSING, cycle(["fetch", "dml", "commit"]), strict=False)
+    ("code", "where"), [*zip(PASSING, cycle(["fetch", "dml", "commit"]), strict=False)]
 )
 def test_what_passes_is_tried_again(oracle_double, source, target, where, code):
     """On a new session where the old one is gone; each row is in once."""

@@ -66,9 +66,12 @@ def test_the_plan_names_every_refusal(oracle_double, source, target):
     assert "DBA_EXTENTS: ORA-00942" in reasons["physical"]
 
 
+@pytest.mark.parametrize("way", ["AS OF", "flashback mode"])
 @pytest.mark.parametrize("strategy", ["physical", "key", "stream_once", "offset", "one_pass"])
-def test_every_strategy_reads_one_scn(source, target, strategy):
-    """Rows that change while the load runs are those of its read point."""
+def test_every_strategy_reads_one_scn(oracle_double, source, target, strategy, way):
+    """Rows that change while the load runs are those of its read point, whatever leads there."""
+    if way == "flashback mode":
+        oracle_double.order("deny", user=source.name, what=["AS OF"])
     changed: list[bool] = []
 
     def change(rows):

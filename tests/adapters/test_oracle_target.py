@@ -3,6 +3,7 @@
 import json
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -176,6 +177,31 @@ def test_a_window_is_replaced_alone(target, make_oracle):
 
     assert "succeeded" == result.status, result.error
     assert [(-3,), (-1,), (2,), (3,)] == target.run("select id from item order by id")
+
+
+def test_a_window_of_another_zone_is_the_same_window(make_oracle, target):
+    """Its ends are moments, whatever zone they are written in."""
+    source = make_oracle()
+    for user in (source, target):
+        user.run("create table item (id number(10), at timestamp(6) with time zone)")
+    inside = "timestamp '2024-02-01 00:00:00+05:30'"
+    before = "timestamp '2024-01-31 23:59:59+05:30'"
+    source.run(f"insert into item values (1, {inside})", f"insert into item values (2, {before})")
+    target.run(f"insert into item values (-1, {inside})", f"insert into item values (-2, {before})")
+    zone = ZoneInfo("Asia/Kolkata")
+
+    result = load(
+        source,
+        target,
+        "select * from item where at >= :window_start and at < :window_end",
+        load_mode="replace_window",
+        window=LoadWindow(
+            "at", datetime(2024, 2, 1, tzinfo=zone), datetime(2024, 3, 1, tzinfo=zone)
+        ),
+    )
+
+    assert "succeeded" == result.status, result.error
+    assert [(-2,), (1,)] == target.run("select id from item order by id")
 
 
 def test_what_the_database_computes_is_left_to_it(source, target):
