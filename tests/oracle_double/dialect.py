@@ -46,6 +46,7 @@ _FUNCTIONS = tuple(
     )
 )
 _EXTRACT_UTC = re.compile(r"sys_extract_utc\s*\(\s*(\w+)\s*\)", re.I)
+_QUOTING = re.compile(r"\bq'([\[({<!|])(.*?)[\])}>!|]'", re.I | re.S)
 _LOCAL_ZONE = re.compile(r"WITH\s+LOCAL\s+TIME\s+ZONE", re.I)
 _QUERY = re.compile(r"\s*(/\*.*?\*/|--[^\n]*\n|\s|\()*(SELECT|WITH)\b", re.I | re.S)
 _BIND = re.compile(r':\s*("[^"]+"|\w+)')
@@ -128,6 +129,7 @@ def query(sql: str, context: dict[str, str], new_scn: Callable[[], int]) -> Stat
         context: what SYS_CONTEXT('USERENV', name) gives.
         new_scn: returns a new SCN; called where the query asks for the present one.
     """
+    sql = _QUOTING.sub(lambda found: "'" + found[2].replace("'", "''") + "'", sql)
     if _SCN.search(sql) or _CURRENT_SCN.search(sql):
         number = f"cast({new_scn()} as numeric(20))"
         sql = _SCN.sub(number, sql)

@@ -82,7 +82,7 @@ def columns(connection: oracledb.Connection, owner: str, name: str) -> tuple[Col
         word = _word(kind, precision, scale, chars, length)
         found.append(
             Column(
-                STAGE_CHUNK if column == STAGE_CHUNK.upper() else column,
+                _known_as(column),
                 word,
                 required=nullable == "N" and not default and identity is None,
                 generated=virtual == "YES" or identity == "ALWAYS",
@@ -90,6 +90,16 @@ def columns(connection: oracledb.Connection, owner: str, name: str) -> tuple[Col
             )
         )
     return tuple(found)
+
+
+def _known_as(column: str) -> str:
+    """Return a column's name as it is written in `session.quoted`.
+
+    In quotes where it is spelled in small letters throughout, which would mean Oracle's capitals.
+    """
+    if column == STAGE_CHUNK.upper():
+        return STAGE_CHUNK
+    return column if session.folded(column) == column else f'"{column}"'
 
 
 def _word(kind: str, precision: Any, scale: Any, chars: Any, length: Any) -> str:

@@ -156,10 +156,14 @@ def folded(name: str) -> str:
 def quoted(*names: str) -> str:
     """Return `"SCHEMA"."TABLE"`: names given by people, folded, and safe whatever they hold.
 
-    >>> quoted("dw", "fact_orders")
-    '"DW"."FACT_ORDERS"'
+    One in quotes already is taken as it is.
+
+    >>> quoted("dw", "fact_orders"), quoted('"select"')
+    ('"DW"."FACT_ORDERS"', '"select"')
     """
-    return ".".join(exact(folded(name)) for name in names)
+    return ".".join(
+        exact(name[1:-1]) if name[:1] == name[-1:] == '"' else exact(folded(name)) for name in names
+    )
 
 
 def exact(name: str) -> str:
