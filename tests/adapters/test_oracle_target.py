@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from mapper_core import LoadWindow, TargetError, history, list_rejects
+from mapper_core import LoadWindow, SettingsError, TargetError, history, list_rejects
 
 from .oracles import ROWS, counted, empty, fill, load
 
@@ -242,6 +242,15 @@ def test_names_are_folded_as_oracle_folds_them(source, target, table, given):
     load(source, target, target_table=name).raise_for_failures()
 
     assert [(ROWS,)] == target.run(f'select count("Name") + {ROWS // 10} from {table}')
+
+
+def test_a_name_that_oracle_cannot_have_is_refused(source, target):
+    """Nothing of it gets into a statement."""
+    name = 'x" (id number); drop table "item'
+    with pytest.raises(TargetError, match="has no table x"):
+        load(source, target, target_table=name)
+    with pytest.raises(SettingsError, match="is no name in Oracle"):
+        load(source, target, target_table=name, create_target=True)
 
 
 def test_a_table_of_another_schema_is_written_by_its_name(oracle_double, source, target):

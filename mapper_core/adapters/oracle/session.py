@@ -11,7 +11,7 @@ from uuid import UUID
 import oracledb
 
 from ...connections import Opener
-from ...errors import QueryError
+from ...errors import QueryError, SettingsError
 from .types import ZONED
 
 # What a DBA reads in V$SESSION; an ACTION of more bytes is refused by older servers.
@@ -169,11 +169,11 @@ def quoted(*names: str) -> str:
 def exact(name: str) -> str:
     """Return a name that the database has spelled, quoted.
 
-    Raises ValueError for a name that no quotes can hold.
+    Raises SettingsError for a name that no quotes can hold.
     """
     if '"' in name or "\0" in name:
-        msg = f"Oracle has no name like {name!r}"
-        raise ValueError(msg)
+        msg = f"{name!r} is no name in Oracle, whose names hold no quotes: mend it"
+        raise SettingsError(msg)
     return f'"{name}"'
 
 
