@@ -52,6 +52,7 @@ class Conversation(threading.Thread):
         self.user: Any = None
         self.module: str | None = None
         self.action: str | None = None
+        self.changed = ""  # what was run last that gives no rows
         self.rbuf = b""
         self.txn = False
         self.max_str = 4000

@@ -321,6 +321,7 @@ class H2Session:
         """Run what gives no rows; return how many rows each row of values has changed."""
         del binds
         self._backend.server.fault("dml", sql, self._session)
+        self._session.changed = sql
         words = re.sub(r"/\*.*?\*/", " ", sql, flags=re.S).strip().split(None, 3)
         word = words[0].upper()
         if word == "ALTER" and words[1].upper() == "SESSION":

@@ -505,7 +505,7 @@ class Session(Conversation):
         self.finish_query(w, cur)
 
     def f_commit(self, r, w, fn):
-        self.srv.fault("commit", "", self)
+        self.srv.fault("commit", self.changed, self)
         self.db.commit()
         self.txn = False
         w.u8(9).ub(0).ub(0)
