@@ -1,7 +1,7 @@
 """Rows in memory together, in each of the forms in which they travel."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
@@ -119,6 +119,23 @@ def joined(like: Batch, rows: Sequence[Any]) -> Batch:
     from .arrow import together  # pyarrow is there where it is wanted
 
     return together(rows)
+
+
+def cut(batch: Batch, first: int, size: int) -> Iterator[Batch]:
+    """Cut a batch of rows: the first so many of them, and then so many each time."""
+    if len(batch) <= first:
+        yield batch
+        return
+    lines = cut_up(batch) if isinstance(batch, Lines) else None
+    start, end = 0, first
+    while start < len(batch):
+        if lines is not None:
+            yield joined(batch, lines[start:end])
+        elif isinstance(batch, list):
+            yield batch[start:end]
+        else:
+            yield batch.slice(start, end - start)  # type: ignore[union-attr]  # an Arrow batch
+        start, end = end, end + size
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,16 @@ def match_columns(
     return tuple(pairs)
 
 
+def unfit(
+    ours: Column, theirs: Column, cure: str = "CAST it in the query, or change the target"
+) -> TargetError:
+    """Return the error for a query column whose values the target's column could change."""
+    return TargetError(
+        f"column {theirs.name!r} is {theirs.type} in the target, but {ours.type} in the query, so"
+        f" not every value would arrive as it is: {cure}"
+    )
+
+
 def check_key(key: Sequence[str], columns: Sequence[Column]) -> None:
     """Raise QueryError when a column of the key given is not one of the query's."""
     names = {column.name for column in columns}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
 
-from .batches import Batch, cut_up, joined, parts_of, size_of
+from .batches import Batch, cut, parts_of, size_of
 from .errors import TransferError
 from .fitting import match_columns
 from .model import Chunk, ChunkKind, Column, DataPath, TransformScope
@@ -126,7 +126,7 @@ def _groups(work: Work, batches: Iterable[Batch], chunk: Chunk) -> Iterator[list
     held: list[Batch] = []
     rows = 0
     for batch in batches:
-        for part in [batch] if most is None else _cut(batch, most - rows, most):
+        for part in [batch] if most is None else cut(batch, most - rows, most):
             held.append(part)
             rows += len(part)
             if rows == most:
@@ -134,18 +134,6 @@ def _groups(work: Work, batches: Iterable[Batch], chunk: Chunk) -> Iterator[list
                 held, rows = [], 0
     if held:
         yield held
-
-
-def _cut(batch: Batch, first: int, size: int) -> Iterator[Batch]:
-    """Cut a batch of rows: the first so many of them, and then so many each time."""
-    if len(batch) <= first:
-        yield batch
-        return
-    start, end = 0, first
-    rows = cut_up(batch)
-    while start < len(rows):
-        yield joined(batch, rows[start:end])
-        start, end = end, end + size
 
 
 def _handed_over(  # noqa: PLR0917 - the parts of one call

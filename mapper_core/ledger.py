@@ -86,18 +86,21 @@ class Ledger:
 
         Raises LedgerError when they are of another version than this code writes.
         """
-        if self._found_version(transaction) is None:
+        found = self._found_version(transaction)
+        if found is None:
             # Two first loads at once must not both create them.
             transaction.lock(f"ledger {self._schema}")
             if self._target.has_schemas:
                 transaction.create_schema(self._schema)
             ledger_tables.create(transaction, self.table, self._facts)
-            if self._found_version(transaction) is None:
+            found = self._found_version(transaction)
+            if found is None:
+                found = ledger_tables.VERSION
                 transaction.execute(
                     f"insert into {self._version} (version) values (:version)",
-                    {"version": ledger_tables.VERSION},
+                    {"version": found},
                 )
-        self._check_version(self._found_version(transaction))
+        self._check_version(found)
 
     def is_there(self, transaction: Transaction) -> bool:
         """Whether there is a ledger; makes none. Raises LedgerError as `prepare` does."""
@@ -116,7 +119,7 @@ class Ledger:
         found: int | None = transaction.execute(f"select max(version) from {self._version}")[0][0]
         return found
 
-    def _check_version(self, found: int | None) -> None:
+    def _check_version(self, found: int) -> None:
         if found != ledger_tables.VERSION:
             msg = (
                 f"the ledger in schema {self._schema!r} has version {found}, this release of mapper"

@@ -126,15 +126,14 @@ class GenericTransaction:
         self.execute(f"drop table {self._quoted(table)}")
 
     def create_table(self, table: Sequence[str], columns: Sequence[Column]) -> None:
-        quote = self._connection.dialect.identifier_preparer.quote_identifier
-        listed = ", ".join(f"{quote(column.name)} {column.type}" for column in columns)
-        self.execute(f"create table {'.'.join(map(quote, table))} ({listed})")
+        listed = ", ".join(f"{self._quoted([c.name])} {c.type}" for c in columns)
+        self.execute(f"create table {self._quoted(table)} ({listed})")
 
     def merge(
         self, table: Sequence[str], rows: str, columns: Sequence[str], key: Sequence[str]
     ) -> int:
         quote = self._connection.dialect.identifier_preparer.quote_identifier
-        name = ".".join(map(quote, table))
+        name = self._quoted(table)
         same = " and ".join(f"t.{quote(k)} = s.{quote(k)}" for k in key)
         others = [quote(column) for column in columns if column not in key]
         listed = ", ".join(map(quote, columns))

@@ -3,7 +3,7 @@
 Source: Oracle Database Reference, "Static Data Dictionary Views".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import oracledb
@@ -47,22 +47,7 @@ def resolved(
         name: (table,) or (schema, table), as the dictionary spells it.
         kinds: of objects that will do.
     """
-    if len(name) > 1:
-        places = [(name[0], name[1])]
-    else:
-        places = [(_current_schema(connection), name[0])]
-        places += [
-            (owner, table)
-            for owner, table in _ask(
-                connection,
-                "select table_owner, table_name from all_synonyms where synonym_name = :name"
-                " and owner in (:owner, 'PUBLIC') and db_link is null"
-                " order by case owner when 'PUBLIC' then 1 else 0 end",
-                name=name[0],
-                owner=places[0][0],
-            )
-        ]
-    for owner, table in places:
+    for owner, table in _meanings(connection, name):
         found = _ask(
             connection,
             "select object_type from all_objects where owner = :owner and object_name = :name",
@@ -72,6 +57,23 @@ def resolved(
         if any(kind in kinds for (kind,) in found):
             return owner, table
     return None
+
+
+def _meanings(connection: oracledb.Connection, name: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield what a name may mean, nearest first; synonyms are asked for only when they matter."""
+    if len(name) > 1:
+        yield name[0], name[1]
+        return
+    schema = _current_schema(connection)
+    yield schema, name[0]
+    yield from _ask(
+        connection,
+        "select table_owner, table_name from all_synonyms where synonym_name = :name"
+        " and owner in (:owner, 'PUBLIC') and db_link is null"
+        " order by case owner when 'PUBLIC' then 1 else 0 end",
+        name=name[0],
+        owner=schema,
+    )
 
 
 def columns(connection: oracledb.Connection, owner: str, name: str) -> tuple[Column, ...]:

@@ -1,9 +1,8 @@
 """An Oracle database in both roles: its sessions, its read points, and what it can do."""
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -26,9 +25,9 @@ logger = logging.getLogger(__name__)
 # Where the present SCN may be asked for, exact ones first. The last is some seconds old, and
 # everybody may ask for it.
 _SCNS = (
-    ("DBMS_FLASHBACK", "dbms_flashback.get_system_change_number from dual"),
-    ("V$DATABASE", "current_scn from v$database"),
-    ("TIMESTAMP_TO_SCN", "timestamp_to_scn(systimestamp) from dual"),
+    ("DBMS_FLASHBACK", "dbms_flashback.get_system_change_number as scn from dual"),
+    ("V$DATABASE", "current_scn as scn from v$database"),
+    ("TIMESTAMP_TO_SCN", "timestamp_to_scn(systimestamp) as scn from dual"),
 )
 
 _ENABLE = "begin dbms_flashback.enable_at_system_change_number(:scn); end;"
@@ -119,8 +118,7 @@ class Oracle:
                 with self._session(defines=True) as another:
                     yield another
 
-            writer = OracleWriter(connection, definer)
-            yield writer
+            yield OracleWriter(connection, definer)
 
     def quote(self, *names: str) -> str:
         return session.quoted(*names)
@@ -176,15 +174,13 @@ class Oracle:
     def explain(self, error: BaseException) -> str | None:
         return errors.words(error)
 
-    @contextmanager
-    def _session(self, *, defines: bool = False) -> Iterator[oracledb.Connection]:
-        with session.borrowed(
+    def _session(self, *, defines: bool = False) -> AbstractContextManager[oracledb.Connection]:
+        return session.borrowed(
             self._opener,
             application=self._application,
             time_zone=self._time_zone,
             defines=defines,
-        ) as connection:
-            yield connection
+        )
 
 
 def _read_point(connection: oracledb.Connection) -> Snapshot:
@@ -193,7 +189,7 @@ def _read_point(connection: oracledb.Connection) -> Snapshot:
     for name, where in _SCNS:
         asked = (
             f"select to_char(p.scn), to_char(systimestamp, '{ZONED}'),"
-            f" sys_context('userenv', 'db_unique_name') from (select {_named(where)}) p"
+            f" sys_context('userenv', 'db_unique_name') from (select {where}) p"
         )
         try:
             scn, instant, server = session.run(connection, asked).fetchone()
@@ -211,11 +207,6 @@ def _read_point(connection: oracledb.Connection) -> Snapshot:
         " own moment"
     )
     raise SnapshotLostError(msg)
-
-
-def _named(where: str) -> str:
-    expression, _, source = where.partition(" from ")
-    return f"{expression} as scn from {source}"
 
 
 def _reachable(connection: oracledb.Connection, query: Query, snapshot: Snapshot) -> Snapshot:
@@ -282,8 +273,7 @@ def _check_reached(connection: oracledb.Connection, snapshot: Snapshot, scn: int
 
 def _literal(value: Any) -> str:
     """Write a value as it may stand in a query that is only looked at."""
-    text = re.sub("'", "''", str(value))
-    return f"'{text}'"
+    return "'{}'".format(str(value).replace("'", "''"))
 
 
 # The type checker reads these lines as: this class keeps both promises.

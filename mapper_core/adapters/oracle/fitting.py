@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from ...errors import TargetError
+from ...fitting import unfit
 from ...model import Column
 
 _PARAMETERS = re.compile(r"\((\d+)(?:,(-?\d+))?\)")
@@ -82,12 +82,7 @@ def check(pairs: Sequence[tuple[Column, Column]]) -> None:
     """
     for ours, theirs in pairs:
         if ours.standard and not _arrives(ours, theirs):
-            msg = (
-                f"column {theirs.name!r} is {theirs.type} in the target, but {ours.type} in the"
-                " query, so not every value would arrive as it is: CAST it in the query, or change"
-                " the target"
-            )
-            raise TargetError(msg)
+            raise unfit(ours, theirs)
 
 
 def _arrives(ours: Column, theirs: Column) -> bool:
@@ -104,9 +99,7 @@ def _arrives(ours: Column, theirs: Column) -> bool:
     if target.startswith("TIMESTAMP") and source.startswith("timestamp"):
         kept = _taken_apart(theirs.type)[1]
         return (6 if first is None else first) <= (6 if kept is None else kept)
-    if target == "DATE" and source.startswith("timestamp"):
-        # Of any other precision, each value is looked at.
-        return True
+    # Of a DATE, each value is looked at.
     return True
 
 
@@ -116,10 +109,9 @@ def _keeps_digits(source: str, first: int | None, second: int | None, word: str)
     if precision is None:
         # Forty digits, and more are rounded.
         return first is None or first <= _DIGITS
-    given = {"numeric": second if first is not None else None}.get(source, 0)
-    if source in {"real", "double precision"}:
-        given = None
-    return given is not None and given <= (scale or 0)
+    if source in {"real", "double precision"} or (source == "numeric" and first is None):
+        return False
+    return (second or 0) <= (scale or 0)
 
 
 def _taken_apart(word: str) -> tuple[str, int | None, int | None]:

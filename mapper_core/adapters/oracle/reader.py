@@ -6,7 +6,7 @@ from typing import Any
 
 import oracledb
 
-from ...batches import Batch, Piece
+from ...batches import Batch, Piece, cut, size_of
 from ...errors import QueryError, SettingsError
 from ...model import Chunk, ChunkKind, Column, DataPath, Plan, Row, Snapshot
 from ...protocols import Checksum
@@ -85,10 +85,10 @@ class OracleReader:
         count = weight = 0
         with closing(self.read(query, plan, chunk)) as batches:
             for batch in batches:
-                for part in _cut(batch, rows - count, rows):
+                for part in cut(batch, rows - count, rows):
                     held.append(part)
                     count += len(part)
-                    weight += 0 if isinstance(part, list) else part.nbytes
+                    weight += size_of(part)
                     if count >= rows or weight >= size:
                         yield Piece(tuple(held), count)
                         held, count, weight = [], 0, 0
@@ -141,11 +141,3 @@ def _made(rows: list[Row], makers: Sequence[Callable[[str], Any] | None]) -> lis
         )
         for row in rows
     ]
-
-
-def _cut(batch: Batch, first: int, size: int) -> Generator[Any, None, None]:
-    """Cut a batch of rows: the first so many of them, and then so many each time."""
-    start, end = 0, first
-    while start < len(batch):
-        yield batch[start:end] if isinstance(batch, list) else batch.slice(start, end - start)  # type: ignore[union-attr]  # an Arrow batch
-        start, end = end, end + size

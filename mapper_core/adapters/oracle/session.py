@@ -224,7 +224,9 @@ def _settings(connection: oracledb.Connection, names: Iterable[str]) -> dict[str
 
 
 def _set(connection: oracledb.Connection, settings: Mapping[str, str]) -> None:
+    written = []
     for name, value in settings.items():
         plain = value.replace("'", "")
-        written = plain if plain.isdecimal() else f"'{plain}'"
-        run(connection, f"alter session set {name} = {written}")
+        written.append(f"{name} = {plain}" if plain.isdecimal() else f"{name} = '{plain}'")
+    if written:
+        run(connection, f"alter session set {' '.join(written)}")

@@ -3,18 +3,17 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
 from ...model import Chunk, ChunkKind, Plan, Snapshot
 from ...query import Query
 from . import session
-from .types import ZONED
+from .types import MICROSECONDS, ZONED
 
 _DATE = "SYYYY-MM-DD HH24:MI:SS"
 _STAMP = "SYYYY-MM-DD HH24:MI:SS.FF9"
-_FRACTION = 'YYYY-MM-DD"T"HH24:MI:SS.FF6'
 
 # Of a key's type: what writes its value as text, and what reads it back. Numbers and texts are
 # bound as they are.
@@ -143,7 +142,7 @@ def _bound(name: str, value: Any) -> tuple[str, Any]:
     if isinstance(value, datetime) and value.tzinfo is not None:
         return f"to_timestamp_tz(:{name}, '{ZONED}')", zoned_text(value)
     if isinstance(value, datetime) and value.microsecond:
-        return f"to_timestamp(:{name}, '{_FRACTION}')", value.isoformat()
+        return f"to_timestamp(:{name}, '{MICROSECONDS}')", value.isoformat()
     return f":{name}", session.bindable(value)
 
 
@@ -153,8 +152,6 @@ def zoned_text(value: datetime) -> str:
     if len(text) == len("2024-01-01T00:00:00.000000+00:00"):
         return text
     # Local time of long ago has offsets with seconds.
-    from datetime import timezone
-
     return value.astimezone(timezone.utc).isoformat(timespec="microseconds")
 
 

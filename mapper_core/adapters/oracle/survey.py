@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import oracledb
@@ -35,7 +36,7 @@ class OracleSurvey:
         self._query = query
 
     def estimate(self) -> Estimate:
-        if (table := self._table()) is None:
+        if (table := self._table) is None:
             return Estimate()
         found = self._run(
             "select num_rows, avg_row_len from all_tables where owner = :o and table_name = :t",
@@ -55,7 +56,7 @@ class OracleSurvey:
         return int(self._run(sql, asked.values)[0][0])
 
     def unique_keys(self) -> tuple[tuple[str, ...], ...]:
-        table = self._table()
+        table = self._table
         return () if table is None else catalog.unique_keys(self._connection, *table)
 
     def blocker(self) -> Blocker | None:
@@ -101,7 +102,7 @@ class OracleSurvey:
 
     def block_cuts(self, chunk_size: int, *, asked_for: bool) -> BlockCuts | Refused:
         del asked_for
-        table = self._table()
+        table = self._table
         if self._query.with_slots is None or table is None:
             return Refused("the query is more than a plain SELECT from one table")
         return rowids.find(self._connection, *table, chunk_size=chunk_size)
@@ -169,6 +170,7 @@ class OracleSurvey:
         if differs:
             session.run(self._connection, f"alter session set nls_sort = '{theirs}'")
 
+    @cached_property
     def _table(self) -> tuple[str, str] | None:
         """Return owner and name of the one table that the query reads."""
         if self._query.table is None:

@@ -114,11 +114,8 @@ class OracleTransaction:
                     session.run(connection, insert, {"slot": slot})
             connection.commit()
 
-    def savepoint(self) -> AbstractContextManager[None]:
-        return self._savepoint()
-
     @contextmanager
-    def _savepoint(self) -> Iterator[None]:
+    def savepoint(self) -> Iterator[None]:
         self.execute("savepoint mapper_rows")
         try:
             yield
@@ -204,20 +201,23 @@ class OracleTransaction:
             chunk=staged_chunk,
             json_is_text=json_is_text,
         )
-        written = 0
+        sent = written = 0
         with self._connection.cursor() as cursor:
             for batch in batches:
                 rows = rows_of(batch)
                 for start in range(0, len(rows), ARRAY_ROWS):
                     part = rows[start : start + ARRAY_ROWS]
-                    self._insert(cursor, insert, part, written)
-                    written += len(part)
+                    written += self._insert(cursor, insert, part, sent)
+                    sent += len(part)
         return written
 
     def _insert(
         self, cursor: oracledb.Cursor, insert: "values.Insert", rows: Sequence[Row], before: int
-    ) -> None:
-        """Insert an array of rows. Raises RowsRefusedError, naming all that were refused."""
+    ) -> int:
+        """Insert an array of rows; return how many the table took.
+
+        Raises RowsRefusedError, naming all rows that were refused.
+        """
         cursor.setinputsizes(*insert.sizes)  # it is for one execution
         cursor.executemany(insert.sql, insert.arranged(rows, before), batcherrors=True)
         refused = [
@@ -226,9 +226,7 @@ class OracleTransaction:
         ]
         if refused:
             raise errors.RowsRefusedError(refused)
-        if cursor.rowcount != len(rows):
-            # A trigger may have; the caller counts, and says so.
-            logger.debug("%d rows sent, %d written", len(rows), cursor.rowcount)
+        return int(cursor.rowcount)
 
     def merge(
         self, table: Sequence[str], rows: str, columns: Sequence[str], key: Sequence[str]

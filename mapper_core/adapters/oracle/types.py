@@ -21,9 +21,10 @@ _MICROSECONDS = 6
 # Digits of a DECIMAL128, and of a NUMBER with a precision.
 _DIGITS = 38
 
-_MOMENT = 'YYYY-MM-DD"T"HH24:MI:SS.FF{digits}'
-ZONED = 'YYYY-MM-DD"T"HH24:MI:SS.FF6TZH:TZM'
-"""The text of a moment with its zone, as datetime.fromisoformat reads it."""
+MICROSECONDS, NANOSECONDS = (f'YYYY-MM-DD"T"HH24:MI:SS.FF{digits}' for digits in (6, 9))
+"""The text of a moment; the first as datetime.fromisoformat reads it."""
+ZONED, ZONED_NANOSECONDS = (f"{form}TZH:TZM" for form in (MICROSECONDS, NANOSECONDS))
+"""The same of a moment with its zone."""
 
 _NUMBER = re.compile(r"NUMBER\((\d+),(-?\d+)\)")
 _STAMP = re.compile(r"TIMESTAMP\((\d)\)( WITH (LOCAL )?TIME ZONE)?")
@@ -146,10 +147,10 @@ def fetched(column: Column, *, arrow: bool) -> str:
         if found[2]:
             # Of a local one, a format with a zone wants to hear that it has one.
             name = f"cast({name} as timestamp({digits}) with time zone)" if found[3] else name
-            form = ZONED if digits <= _MICROSECONDS else ZONED.replace("FF6", "FF9")
+            form = ZONED if digits <= _MICROSECONDS else ZONED_NANOSECONDS
             return f"to_char({name}, '{form}')"
         if digits > _MICROSECONDS:
-            return f"to_char({name}, '{_MOMENT.format(digits=9)}')"
+            return f"to_char({name}, '{NANOSECONDS}')"
     if arrow and not _is_decimal(word) and word.partition("(")[0] in {"NUMBER", "FLOAT"}:
         return f"to_char({name}, 'TM9', 'NLS_NUMERIC_CHARACTERS=''.,''')"
     return name

@@ -21,7 +21,7 @@ from ...protocols import STAGE_CHUNK
 from . import session
 from .errors import UnfitValueError
 from .statements import zoned_text
-from .types import ZONED, is_lob
+from .types import ZONED_NANOSECONDS, is_lob
 
 Make = Callable[[Any], Any]
 
@@ -30,8 +30,6 @@ Make = Callable[[Any], Any]
 # Source: Oracle Call Interface Programmer's Guide, "NUMBER Data Type", of its external form.
 _DIGITS = 38
 _PAIRS = 20
-
-_ZONED_NANOSECONDS = ZONED.replace("FF6", "FF9")
 
 # The type that values of a column are bound as; text of any other.
 _BOUND = {
@@ -158,7 +156,7 @@ def _bound(word: str) -> Any:
 
 def _mark(number: int, word: str) -> str:
     if word.endswith("TIME ZONE"):
-        return f"to_timestamp_tz(:{number}, '{_ZONED_NANOSECONDS}')"
+        return f"to_timestamp_tz(:{number}, '{ZONED_NANOSECONDS}')"
     return f":{number}"
 
 

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from ...errors import TargetError
+from ...fitting import unfit
 from ...model import Column, DataPath
 
 # Types made by users and extensions start here; their numbers differ between databases.
@@ -73,12 +73,8 @@ def data_path(
         return _from_elsewhere(offered, pairs)
     for ours, theirs in pairs:
         if not fits(ours, theirs) or _rounds(ours.type, theirs.type):
-            msg = (
-                f"column {theirs.name!r} is {theirs.type} in the target, but {ours.type} in the"
-                " query, so not every value would arrive as it is: cast it in the query"
-                f' ("{ours.name}"::{theirs.type})'
-            )
-            raise TargetError(msg)
+            cure = f'cast it in the query ("{ours.name}"::{theirs.type})'
+            raise unfit(ours, theirs, cure)
     for ours, theirs in pairs:
         if reason := _why_not_binary(ours, theirs):
             return DataPath.COPY_TEXT, reason
@@ -96,11 +92,7 @@ def _from_elsewhere(
     for ours, theirs in pairs:
         if not ours.standard or _arrives(ours.standard, theirs, arrow=arrow):
             continue
-        msg = (
-            f"column {theirs.name!r} is {theirs.type} in the target, but {ours.type} in the query,"
-            " so not every value would arrive as it is: CAST it in the query, or change the target"
-        )
-        raise TargetError(msg)
+        raise unfit(ours, theirs)
     if arrow:
         return DataPath.ARROW, "unlike databases: values travel as Arrow record batches"
     return DataPath.ROWS, "a source that is not PostgreSQL needs Python rows"
