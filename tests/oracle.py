@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -131,6 +132,29 @@ class Oracle:
         """Give the double an order."""
         assert self.double is not None
         return self.double.order(do, **what)
+
+
+# The types of tables that every database is to have -> Oracle's.
+_TYPES = (
+    (r"\btext\b", "varchar2(4000)"),
+    (r"\bint\b", "number(10)"),
+    (r"\bbigint\b", "number(19)"),
+    (r"\bdouble precision\b", "binary_double"),
+    (r"\btimestamptz\b", "timestamp with time zone"),
+    (r"\bboolean\b", "number(1)"),
+    (r"\) stored\b", ") virtual"),
+)
+
+
+def in_its_words(statement: str) -> list[str]:
+    """Return a statement as Oracle takes it: its own types, and one row at a time."""
+    if statement.startswith("create table"):
+        for pattern, word in _TYPES:
+            statement = re.sub(pattern, word, statement)
+    head, values, rows = statement.partition(" values ")
+    if not values:
+        return [head]
+    return [f"{head} values {row})" for row in rows.removesuffix(")").split("), ")]
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """What every database must do, written once: between PostgreSQL, SQLite and Oracle."""
 
-import re
 import sqlite3
 from contextlib import closing
 from datetime import date, datetime, timezone
@@ -11,6 +10,8 @@ import psycopg
 import pytest
 
 from mapper_core import LoadWindow, QueryError, TargetError, execute_query_parallel
+
+from ..oracle import in_its_words
 
 
 class PostgreSQL:
@@ -60,16 +61,6 @@ class OracleSchema:
 
     schema = None
     number, moment = "number(12,3)", "timestamp"
-    # The types of the tables here, in Oracle's words.
-    _TYPES = (
-        (r"\btext\b", "varchar2(4000)"),
-        (r"\bint\b", "number(10)"),
-        (r"\bbigint\b", "number(19)"),
-        (r"\bdouble precision\b", "binary_double"),
-        (r"\btimestamptz\b", "timestamp with time zone"),
-        (r"\bboolean\b", "number(1)"),
-        (r"\) stored\b", ") virtual"),
-    )
 
     def __init__(self, user):
         self.url = user.url
@@ -86,23 +77,13 @@ class OracleSchema:
             for name, form in FORMATS.items():
                 cursor.execute(f"alter session set nls_{name}_format = '{form}'")
             for written in statements:
-                for statement in self._oracles(written):
+                for statement in in_its_words(written):
                     cursor.setinputsizes(*map(type_bound, values))
                     cursor.execute(statement, list(map(bound, values)) or None)
                     found = cursor.fetchall() if cursor.description else []
                     rows = [tuple(map(plain_value, row)) for row in found]
             connection.commit()
         return rows
-
-    def _oracles(self, statement):
-        """Yield the statement in Oracle's words: it inserts one row at a time."""
-        if statement.startswith("create table"):
-            for pattern, word in self._TYPES:
-                statement = re.sub(pattern, word, statement)
-        head, values, rows = statement.partition(" values ")
-        if not values:
-            return [head]
-        return [f"{head} values {row})" for row in rows.removesuffix(")").split("), ")]
 
 
 FORMATS = {

@@ -16,6 +16,7 @@ from mapper_core import LoadMode, LoadWindow, MapperError, StrategyName, execute
 from mapper_core.connections import opener_of
 
 from ..databases import making_databases
+from ..oracle import in_its_words
 from . import pages
 
 PAGE = pages.DOCS / "support.md"
@@ -68,12 +69,8 @@ def _run_in_oracle(url, statements):
     with closing(opener_of(url, role="test").open()) as live, live.cursor() as cursor:
         cursor.execute("alter session set nls_timestamp_format = 'YYYY-MM-DD HH24:MI:SS'")
         for statement in statements:
-            said = statement.replace(" int", " number(10)").replace(" text", " varchar2(9)")
-            said = said.replace(" number(10)o ", " into ")
-            said = said.replace("cast(at as varchar2(9))", "to_char(at, 'YYYY-MM-DD HH24:MI:SS')")
-            head, values, rows = said.partition(" values ")
-            each = [f"{head} values {row})" for row in rows.removesuffix(")").split("), ")]
-            for one in each if values else [head]:
+            said = statement.replace("cast(at as text)", "to_char(at, 'YYYY-MM-DD HH24:MI:SS')")
+            for one in in_its_words(said):
                 cursor.execute(one)
                 found = cursor.fetchall() if cursor.description else []
         live.commit()

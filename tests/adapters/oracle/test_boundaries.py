@@ -5,7 +5,7 @@ import pytest
 
 from mapper_core import TargetError, plan
 
-from .oracles import load
+from .items import load
 
 DDL = "create table item (id number(10), k number(20), t varchar2(60))"
 

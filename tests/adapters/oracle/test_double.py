@@ -7,8 +7,8 @@ from decimal import Decimal
 import oracledb
 import pytest
 
-from ..oracle_double import dialect
-from ..oracle_double.wire import DATE, TS, TSTZ, dec_date, dec_number, enc_date, enc_number
+from ...oracle_double import dialect
+from ...oracle_double.wire import DATE, TS, TSTZ, dec_date, dec_number, enc_date, enc_number
 
 
 @pytest.fixture

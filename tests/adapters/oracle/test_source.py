@@ -9,25 +9,9 @@ import pytest
 from mapper_core import QueryError, SnapshotLostError, plan
 from mapper_core.model import StrategyName
 
-from .oracles import ITEMS, ROWS, counted, empty, fill, load
+from .items import ITEMS, ROWS, counted, load
 
 PLAIN = "select * from item"
-
-
-@pytest.fixture
-def source(make_oracle):
-    """A user with a table of rows."""
-    user = make_oracle()
-    fill(user)
-    return user
-
-
-@pytest.fixture
-def target(make_oracle):
-    """A user with an empty table."""
-    user = make_oracle()
-    empty(user)
-    return user
 
 
 @pytest.mark.parametrize(

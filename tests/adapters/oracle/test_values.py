@@ -11,7 +11,7 @@ import pytest
 
 from mapper_core import execute_query_parallel
 
-from .oracles import load
+from .items import load
 
 ROWS = 500
 

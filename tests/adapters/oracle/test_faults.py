@@ -16,26 +16,10 @@ from mapper_core.ledger import Ledger
 from mapper_core.results import ChunkResult, ChunkStatus
 from mapper_core.retry import RetryConfig, RetryHandler
 
-from ..waiting import wait_until
-from .oracles import ITEMS, ROWS, counted, empty, fill, load
+from ...waiting import wait_until
+from .items import ITEMS, ROWS, counted, load
 
 QUICK = RetryHandler(RetryConfig(max_retries=6, initial_delay=0.01, max_delay=0.05))
-
-
-@pytest.fixture
-def source(make_oracle):
-    """A user with a table of rows."""
-    user = make_oracle()
-    fill(user)
-    return user
-
-
-@pytest.fixture
-def target(make_oracle):
-    """A user with an empty table."""
-    user = make_oracle()
-    empty(user)
-    return user
 
 
 # Codes after which the same chunk is tried again.

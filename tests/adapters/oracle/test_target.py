@@ -9,15 +9,7 @@ import pytest
 
 from mapper_core import LoadWindow, SettingsError, TargetError, history, list_rejects
 
-from .oracles import ROWS, counted, empty, fill, load
-
-
-@pytest.fixture
-def source(make_oracle):
-    """A user with a table of rows."""
-    user = make_oracle()
-    fill(user)
-    return user
+from .items import ROWS, counted, empty, fill, load
 
 
 @pytest.fixture

@@ -12,25 +12,9 @@ import sqlalchemy as sa
 from mapper_core import DatabaseError, SettingsError
 from mapper_core.connections import opener_of
 
-from .oracles import ROWS, counted, empty, fill, load
+from .items import ROWS, counted, load
 
-PAGE = Path(__file__).parents[2] / "docs" / "oracle.md"
-
-
-@pytest.fixture
-def source(make_oracle):
-    """A user with a table of rows."""
-    user = make_oracle()
-    fill(user)
-    return user
-
-
-@pytest.fixture
-def target(make_oracle):
-    """A user with an empty table."""
-    user = make_oracle()
-    empty(user)
-    return user
+PAGE = Path(__file__).parents[3] / "docs" / "oracle.md"
 
 
 @pytest.fixture
