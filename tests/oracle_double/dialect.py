@@ -149,6 +149,7 @@ def query(sql: str, context: dict[str, str], new_scn: Callable[[], int]) -> Stat
         sql,
     )
     sql = _LOB_COMPARE.sub(r"case when \1 = \2 then 0 else 1 end", sql)
+    sql = re.sub(r"\bdbms_lob\.getlength\b", "length", sql, flags=re.I)
 
     def of_session(found: re.Match[str]) -> str:
         value = context.get(found[1].upper())

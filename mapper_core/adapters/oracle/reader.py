@@ -12,11 +12,12 @@ from ...model import Chunk, ChunkKind, Column, DataPath, Plan, Row, Snapshot
 from ...protocols import Checksum
 from ...query import Query
 from . import errors, session, types
+from .lobs import Lobs
 from .statements import Statement, Statements
 from .survey import OracleSurvey
 
-# Rows fetched in one round trip. Past some thousands nothing is gained but memory used; rows that
-# may be large are fetched so many at a time that a hundred megabytes hold them.
+# Rows fetched in one round trip. Past some thousands nothing is gained but memory used; of rows
+# that may be large, so many that some megabytes hold their short values.
 ROWS, LARGE_ROWS = 5_000, 200
 
 
@@ -69,26 +70,31 @@ class OracleReader:
 
     def read(self, query: Query, plan: Plan, chunk: Chunk) -> Generator[Batch, None, None]:
         arrow = plan.data_path is DataPath.ARROW
-        columns = [
-            f"{types.fetched(column, arrow=arrow)} as {session.exact(column.name)}"
-            for column in plan.columns
-        ]
-        statement = self._statements.rows(query, plan, chunk, columns)
+        lobs = Lobs(plan.columns)
+        fetched = [types.fetched(column, arrow=arrow) for column in plan.columns]
+        statement = self._statements.rows(query, plan, chunk, lobs.selected(fetched))
         large = any(types.is_lob(column.type) for column in plan.columns)
-        read = self._record_batches if arrow else self._tuples
-        return read(statement, plan.columns, LARGE_ROWS if large else ROWS)
+        size = LARGE_ROWS if large else ROWS
+        if not arrow:
+            makers = [types.reading(column) for column in plan.columns]
+            return self._tuples(statement, lobs, makers, size)
+        if lobs.places:
+            # A data frame would have them all whole, however large they are.
+            return self._framed(statement, lobs, size)
+        return self._record_batches(statement, plan.columns, size)
 
     def pieces(
         self, query: Query, plan: Plan, chunk: Chunk, *, rows: int, size: int
     ) -> Generator[Piece, None, None]:
         held: list[Batch] = []
+        lobs = Lobs(plan.columns)
         count = weight = 0
         with closing(self.read(query, plan, chunk)) as batches:
             for batch in batches:
                 for part in cut(batch, rows - count, rows):
                     held.append(part)
                     count += len(part)
-                    weight += size_of(part)
+                    weight += lobs.size(part) if isinstance(part, list) else size_of(part)
                     if count >= rows or weight >= size:
                         yield Piece(tuple(held), count)
                         held, count, weight = [], 0, 0
@@ -96,18 +102,33 @@ class OracleReader:
             yield Piece(tuple(held), count)
 
     def _tuples(
-        self, statement: Statement, columns: Sequence[Column], size: int
-    ) -> Generator[Batch, None, None]:
+        self,
+        statement: Statement,
+        lobs: Lobs,
+        makers: Sequence[Callable[[str], Any] | None],
+        size: int,
+    ) -> Generator[list[Row], None, None]:
         self.rows_read, read = None, 0
-        makers = [types.reading(column) for column in columns]
         with self._connection.cursor() as cursor:
             cursor.arraysize, cursor.prefetchrows = size, 0
-            cursor.outputtypehandler = session.every_digit
-            cursor.execute(statement.sql, statement.values)
+            cursor.outputtypehandler = lobs.handler
+            cursor.execute(statement.sql, statement.values, fetch_lobs=True)
             while rows := cursor.fetchmany():
                 read += len(rows)
-                yield _made(rows, makers)
+                for whole in lobs.whole(rows):
+                    yield _made(whole, makers)
         self.rows_read = read
+
+    def _framed(self, statement: Statement, lobs: Lobs, size: int) -> Generator[Batch, None, None]:
+        """Yield tuples as the record batches that the driver would have made of them."""
+        from . import arrow  # pyarrow is there where it is wanted
+
+        nothing = f"select * from (\n{statement.sql}\n) q where 1 = 0"
+        frame = self._connection.fetch_df_all(nothing, statement.values, fetch_decimals=True)
+        schema = arrow.schema_of(frame, lobs.columns)
+        with closing(self._tuples(statement, lobs, [], size)) as parts:
+            for rows in parts:
+                yield arrow.batch_of(rows, schema)
 
     def _record_batches(
         self, statement: Statement, columns: Sequence[Column], size: int

@@ -4,6 +4,7 @@ import oracledb
 import pytest
 
 from mapper_core import TargetError, plan
+from mapper_core.adapters.oracle import lobs
 
 from .items import load
 
@@ -168,6 +169,39 @@ def test_replace_empties_the_target_once(source, target):
 
     load(source, target, "select * from item order by id", **options).raise_for_failures()
     assert [(60, 60)] == target.run("select count(*), count(distinct id) from item")
+
+
+def test_large_objects_are_in_memory_one_by_one(make_oracle, make_database, run, monkeypatch):
+    """Short ones come with their rows, and of long ones no more than a bound together."""
+    monkeypatch.setattr(lobs, "HELD", 300_000)
+    source, target = make_oracle(), make_database("target")
+    source.run("create table item (id number(10), doc clob, blo blob)")
+    sizes = [0, 1, lobs.SHORT, lobs.SHORT + 1, 200_000, 250_000, 0, 400_000, 5]
+    with source.connect() as connection, connection.cursor() as cursor:
+        for number, size in enumerate(sizes):
+            cursor.setinputsizes(None, oracledb.DB_TYPE_CLOB, oracledb.DB_TYPE_BLOB)
+            text, data = "é" * size or None, b"\0\xff" * (size // 2) or None
+            cursor.execute("insert into item values (:1, :2, :3)", [number, text, data])
+        connection.commit()
+    run(target, "create table item (id int, doc text, blo bytea)")
+    held: list[int] = []
+    whole = lobs.Lobs.whole
+
+    def watched(self, rows):
+        for part in whole(self, rows):
+            long = [v for row in part for v in row[1:] if v and len(v) > lobs.SHORT]
+            held.append(sum(map(len, long)))
+            yield part
+
+    monkeypatch.setattr(lobs.Lobs, "whole", watched)
+
+    load(source, target, "select * from item").raise_for_failures()
+
+    expected = [(n, size or None, size // 2 * 2 or None) for n, size in enumerate(sizes)]
+    assert expected == run(target, "select id, length(doc), length(blo) from item order by id")
+    # The bound, and the row that went beyond it.
+    assert max(held) <= 300_000 + 2 * 400_000
+    assert len(held) > 1
 
 
 def test_a_large_object_of_megabytes_arrives_whole(make_oracle, make_database, run):
