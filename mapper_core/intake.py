@@ -150,7 +150,7 @@ def _handed_over(  # noqa: PLR0917 - the parts of one call
         batches,
         destination.table,
         names,
-        path,
+        DataPath.DIRECT if destination.direct else path,
         staged_chunk=chunk.id if destination.staged else None,
         json_is_text=work.source.json_is_text,
     )

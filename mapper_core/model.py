@@ -81,6 +81,7 @@ class DataPath(Word):
     COPY_TEXT = "text copy"  #: PostgreSQL's text COPY blocks; the target parses every value
     ROWS = "rows"  #: Python rows
     ARROW = "arrow"  #: Arrow record batches; PostgreSQL sends and takes them as CSV
+    DIRECT = "direct path"  #: blocks that Oracle appends to a stage, past its buffers and undo
 
 
 class Verification(Word):
@@ -233,6 +234,8 @@ class Mapping:
     publishing: Publishing = Publishing.CHUNKS
     create_target: bool = False
     """Whether a missing target is made, with the query's columns."""
+    direct_path: bool = False
+    """Whether one loader fills an empty stage by Oracle's direct path load."""
     time_zone: str | None = None
     """Time zone of the sessions that run the query; None keeps the connection's own."""
     verify: Verification | None = None
@@ -259,6 +262,11 @@ class Mapping:
                 f" {self.load_mode.value!r}"
             )
             raise SettingsError(msg)
+        if self.direct_path and not self.staged:
+            raise SettingsError(
+                "direct_path loads into an empty stage, and this append has none: add"
+                " publish='atomic', or take another load_mode"
+            )
 
     def _check_transform(self) -> None:
         if self.transform is not None:

@@ -55,6 +55,7 @@ class LoadOptions(TypedDict, total=False):
     order_column: str | None
     publish: str | None
     create_target: bool | None
+    direct_path: bool | None
     load_id: str | None
     verify: str | None
     snapshot: bool | None
@@ -113,6 +114,11 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
         raise SettingsError(
             "verify='checksum' compares every row, and with a reject_limit some may be left out:"
             " use verify='count', which counts them apart, or reject_limit=0"
+        )
+
+    if mapping.direct_path and settings.reject_limit != 0:
+        raise SettingsError(
+            "direct_path tells no refused row from the others: leave it out, or reject_limit=0"
         )
 
     application = f"mapper {load_id}"
@@ -183,6 +189,7 @@ def _mapping(source_sql: str, options: LoadOptions) -> Mapping:
         order_column=options.get("order_column"),
         publishing=_word(Publishing, "publish", options.get("publish") or Publishing.CHUNKS),
         create_target=bool(options.get("create_target")),
+        direct_path=bool(options.get("direct_path")),
         transform=options.get("transformation_func"),
         transform_scope=_word(
             TransformScope,

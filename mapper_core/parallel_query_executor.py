@@ -53,6 +53,8 @@ def execute_query_parallel(
               order_column says which of several counts: the highest.
             - publish: "atomic" makes "append" appear at once at the end, too.
             - create_target: makes a missing table of the query's columns and types.
+            - direct_path: fills the stage by Oracle's direct path load, with one loader; for load
+              modes that have a stage.
             - load_id: name of the load in the ledger. Calling again with it continues an
               unfinished load; without it every call is a new load.
             - verify: "count" (the query is counted again at the read point; the default of load

@@ -144,6 +144,8 @@ class Planning:
         """Return a reason, known before the query is looked at, not to load in parallel."""
         if not self.settings.enable_parallel:
             return "enable_parallel is false"
+        if self.mapping.direct_path:
+            return "a direct path load has one loader, which fills an empty stage"
         if self.source.sole:
             return self.source.sole
         if self.shared_pool and self.source.limit == _ONE_PAIR:

@@ -445,6 +445,9 @@ class Target(Protocol):
         Raises TargetError when a value of a column could not arrive unchanged.
         """
 
+    def no_direct_path(self, columns: Sequence[Column]) -> str | None:
+        """Return why a direct path load into these columns of a stage would not do, or None."""
+
     def packer(self, table: Sequence[Column], *, json_is_text: bool) -> Packer | None:
         """Return what writes Python values for columns of a table, as `Transaction.write` would.
 

@@ -80,6 +80,7 @@ class Sink:
 
         Raises TargetError when they do not.
         """
+        self._check_direct_path(columns, table)
         name, window = self.mapping.target_name, self.mapping.window
         names = {column.name for column in table}
         if window and spelled((window.column,), names)[0] not in names:
@@ -111,6 +112,17 @@ class Sink:
             )
             raise TargetError(msg)
         return self.target.data_path(offered, pairs)
+
+    def _check_direct_path(self, columns: Sequence[Column], table: Sequence[Column]) -> None:
+        if not self.mapping.direct_path:
+            return
+        written = [column for column in table if not column.generated]
+        if not self.mapping.transforms:
+            pairs = match_columns(columns, table, self.mapping.target_name)
+            written = [theirs for _, theirs in pairs]
+        if words := self.target.no_direct_path(written):
+            msg = f"direct_path cannot serve: {words}"
+            raise TargetError(msg)
 
     def insert_select_blocker(
         self,
@@ -163,6 +175,7 @@ class Sink:
             table=self.table if stage is None else self.ledger.table(stage),
             columns=columns,
             staged=stage is not None,
+            direct=self.mapping.direct_path,
         )
 
     def find(self, load_id: str) -> LoadRecord | None:

@@ -33,6 +33,8 @@ def query_hash(mapping: Mapping) -> str:
         repr((window.column, window.start, window.end)) if window else "",
         # Not the function, which may have been mended; but rows of two kinds do not make one load.
         *_kind_of_transform(mapping),
+        # It empties its stage first.
+        *(("direct_path",) if mapping.direct_path else ()),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

@@ -26,6 +26,8 @@ class Destination:
     columns: tuple[Column, ...]
     """The target's columns."""
     staged: bool
+    direct: bool = False
+    """Whether rows are appended by Oracle's direct path load, into a stage that is empty."""
 
 
 class RejectBudget:

@@ -171,6 +171,7 @@ class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
     order_column: str | None = None
     publish: Literal["chunks", "atomic"] | None = None
     create_target: bool = False
+    direct_path: bool = False
     chunk_key: str | Sequence[str] | None = None
     strategy: str | None = None
     chunk_size: int | str | None = None

@@ -47,6 +47,8 @@ class Mapping:
     """`atomic` makes an `append` appear all at once."""
     create_target: bool = False
     """Whether a missing target is made, with the query's columns."""
+    direct_path: bool = False
+    """Whether one loader fills the stage by Oracle's direct path load."""
     chunk_key: str | Sequence[str] | None = None
     strategy: str | None = None
     """How the query is divided, by name; None takes the first way that can serve."""

@@ -252,6 +252,7 @@ class Step:
             order_column=mapping.order_column,
             publish=mapping.publish,
             create_target=mapping.create_target,
+            direct_path=mapping.direct_path,
             window=load.window,
             # A date or a timestamp without zone is compared with the window in its own time zone.
             time_zone=time_zone_of(mapping.partitions_def),

@@ -102,6 +102,12 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
         const=True,
         help="make a missing table, with the query's columns and types",
     )
+    what.add_argument(
+        "--direct-path",
+        action="store_const",
+        const=True,
+        help="fill the stage by Oracle's direct path load, with one loader",
+    )
     what.add_argument("--time-zone", metavar="ZONE", help="of the sessions, e.g. UTC")
     what.add_argument(
         "--load-id", metavar="ID", help="name the load, or continue the one of that name"

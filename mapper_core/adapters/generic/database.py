@@ -92,6 +92,10 @@ class Generic:
         del offered, pairs
         return DataPath.ROWS, f"{self.kind} is written with INSERT statements"
 
+    def no_direct_path(self, columns: Sequence[Column]) -> str:
+        del columns
+        return "only Oracle has such a load"
+
     def packer(self, table: Sequence[Column], *, json_is_text: bool) -> None:
         del table, json_is_text  # rows are written as they are
 

@@ -14,7 +14,7 @@ from ...errors import SnapshotLostError
 from ...model import Column, DataPath, LoadWindow, Snapshot
 from ...protocols import LedgerDialect, Place, Source, Target
 from ...query import Query
-from . import errors, fitting, session
+from . import direct_path, errors, fitting, session
 from .reader import OracleReader
 from .statements import AS_OF, FLASHBACK, Statements, point_of
 from .target import OracleWriter
@@ -112,13 +112,18 @@ class Oracle:
 
             @contextmanager
             def definer() -> Iterator[oracledb.Connection]:
-                if self.sole or (self.limit is not None and self.limit < _ONE_MORE):
+                if not self._has_another:
                     yield connection
                     return
                 with self._session(defines=True) as another:
                     yield another
 
             yield OracleWriter(connection, definer)
+
+    @property
+    def _has_another(self) -> bool:
+        """Whether a writer can have a second session beside its own."""
+        return not self.sole and (self.limit is None or self.limit >= _ONE_MORE)
 
     def quote(self, *names: str) -> str:
         return session.quoted(*names)
@@ -132,6 +137,13 @@ class Oracle:
         del offered
         fitting.check(pairs)
         return DataPath.ROWS, "Oracle is written with arrays of Python rows"
+
+    def no_direct_path(self, columns: Sequence[Column]) -> str | None:
+        if not self._has_another:
+            return (
+                "it commits by itself, and there is one connection, which holds the ledger's claim"
+            )
+        return direct_path.refusal(columns)
 
     def packer(self, table: Sequence[Column], *, json_is_text: bool) -> None:
         del table, json_is_text  # rows are bound, not written

@@ -18,7 +18,7 @@ from ...errors import SettingsError, TargetError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
 from ...protocols import STAGE_CHUNK, Checksum, Place
 from ...query import Query
-from . import catalog, errors, session, values
+from . import catalog, direct_path, errors, session, values
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ class OracleTransaction:
         staged_chunk: int | None = None,
         json_is_text: bool = False,
     ) -> int:
-        del path  # Arrow record batches are taken apart: what is bound is looked at
+        # Also Arrow record batches are taken apart: what is bound is looked at.
         by_name = {column.name: column for column in self.columns(table)}
         insert = values.Insert(
             session.quoted(*table),
@@ -201,6 +201,9 @@ class OracleTransaction:
             chunk=staged_chunk,
             json_is_text=json_is_text,
         )
+        if path is DataPath.DIRECT:
+            with self._definer() as another:
+                return direct_path.load(another, batches, self._resolved(table), insert)
         sent = written = 0
         with self._connection.cursor() as cursor:
             for batch in batches:

@@ -62,6 +62,8 @@ class Insert:
     chunk: int | None
     """The chunk that rows of a stage belong to."""
     json_is_text: bool
+    names: list[str] = field(init=False)
+    """The columns in the order in which rows are arranged."""
     sql: str = field(init=False)
     sizes: list[Any] = field(init=False)
     """The types to bind, for setinputsizes."""
@@ -69,7 +71,8 @@ class Insert:
     def __post_init__(self) -> None:
         # What may be long is sent last, whatever its place; so it has the last one.
         self._order = sorted(range(len(self.columns)), key=lambda at: is_lob(self._word(at)))
-        names = [session.quoted(self.columns[at].name) for at in self._order]
+        self.names = [self.columns[at].name for at in self._order]
+        names = [session.quoted(name) for name in self.names]
         marks = [_mark(number, self._word(at)) for number, at in enumerate(self._order, 1)]
         if self.chunk is not None:
             names.append(session.quoted(STAGE_CHUNK))

@@ -143,6 +143,10 @@ class PostgreSQL:
     ) -> tuple[DataPath, str]:
         return types.data_path(offered, pairs)
 
+    def no_direct_path(self, columns: Sequence[Column]) -> str:
+        del columns
+        return "only Oracle has such a load; COPY is PostgreSQL's bulk path already"
+
     def packer(self, table: Sequence[Column], *, json_is_text: bool) -> TextPacker:
         return packer_for(table, json_is_text=json_is_text)
 
