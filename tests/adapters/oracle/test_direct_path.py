@@ -6,7 +6,7 @@ from decimal import Decimal
 import oracledb
 import pytest
 
-from mapper_core import SettingsError, TargetError
+from mapper_core import QueryError, SettingsError, TargetError
 from mapper_core.retry import RetryConfig, RetryHandler
 
 from .items import ITEMS, ROWS, counted, load
@@ -91,10 +91,13 @@ def test_a_load_that_failed_is_gone_on_with(oracle_double, source, target):
     [
         ({}, SettingsError, "this append has none: add publish='atomic'"),
         ({"load_mode": "replace", "reject_limit": 3}, SettingsError, "reject_limit=0"),
+        ({"load_mode": "replace", "strategy": "key"}, QueryError, "has one loader"),
+        ({"load_mode": "replace", "strategy": "physical"}, QueryError, "has one loader"),
+        ({"load_mode": "replace", "strategy": "stream_once"}, QueryError, "has one loader"),
     ],
 )
 def test_what_it_does_not_go_with_is_refused(source, target, options, error, words):
-    """Before anything is opened."""
+    """Before a row moves."""
     with pytest.raises(error, match=words):
         direct(source, target, **options)
 
