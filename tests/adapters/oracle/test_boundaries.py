@@ -3,7 +3,7 @@
 import oracledb
 import pytest
 
-from mapper_core import TargetError, plan
+from mapper_core import TargetError, plan, stream
 from mapper_core.adapters.oracle import lobs
 
 from .items import load
@@ -223,3 +223,30 @@ def test_a_large_object_of_megabytes_arrives_whole(make_oracle, make_database, r
         target,
         "select count(*), max(length(doc)), max(length(blo)), count(distinct md5(doc)) from item",
     )
+
+
+def test_pieces_of_a_stream_are_cut_by_the_size_of_large_objects(
+    make_oracle, make_database, run, monkeypatch
+):
+    """Though they are few rows."""
+    monkeypatch.setattr(stream, "PIECE_BYTES", 100_000)
+    monkeypatch.setattr(lobs, "HELD", 100_000)
+    source, target = make_oracle(), make_database("target")
+    source.run("create table item (id number(10), doc clob)")
+    with source.connect() as connection, connection.cursor() as cursor:
+        for number in range(12):
+            cursor.setinputsizes(None, oracledb.DB_TYPE_CLOB)
+            cursor.execute(
+                "insert into item values (:1, :2)", [number, "x" * 50_000 * (number % 3)]
+            )
+        connection.commit()
+    run(target, "create table item (id int, doc text)")
+    options = {"strategy": "stream_once", "transform_scope": "batch", "chunk_size": 1_000}
+
+    result = load(
+        source, target, "select * from item", transformation_func=lambda rows: rows, **options
+    )
+
+    result.raise_for_failures()
+    assert [(12, 600_000)] == run(target, "select count(*), sum(length(doc)) from item")
+    assert len([chunk for chunk in result.chunk_results if chunk.rows_written]) > 1
