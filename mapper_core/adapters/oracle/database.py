@@ -140,9 +140,7 @@ class Oracle:
 
     def no_direct_path(self, columns: Sequence[Column]) -> str | None:
         if not self._has_another:
-            return (
-                "it commits by itself, and there is one connection, which holds the ledger's claim"
-            )
+            return "it commits by itself, and no connection can be had for it alone"
         return direct_path.refusal(columns)
 
     def packer(self, table: Sequence[Column], *, json_is_text: bool) -> None:

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Sequence
 import oracledb
 
 from ...batches import Batch, rows_of
-from ...model import Column
+from ...model import Column, Row
 from ...protocols import STAGE_CHUNK
 from . import session, values
 
-# Rows of one call, which commits them: each has its price, and a call is one message.
-_CALL_ROWS = 50_000
+# Rows of one call, which commits them, and characters and bytes that they may have: a call has its
+# price, and is one message.
+_CALL_ROWS, _CALL_BYTES = 50_000, 16 * 1024 * 1024
 
 _KINDS = {
     *("NUMBER", "FLOAT", "BINARY_DOUBLE", "BINARY_FLOAT", "DATE", "RAW", "CLOB", "NCLOB", "BLOB"),
@@ -51,25 +52,23 @@ def load(
     owner, table = map(session.exact, stage)
     session.run(connection, f"truncate table {owner}.{table}")
     names = [*map(session.exact, insert.names), session.quoted(STAGE_CHUNK)]
-    sent = 0
-    held: list[tuple[object, ...]] = []
+    sent = weight = 0
+    held: list[Row] = []
     for batch in batches:
-        held += [(*row, insert.chunk) for row in insert.arranged(rows_of(batch), sent + len(held))]
-        if len(held) >= _CALL_ROWS:
-            _append(connection, owner, table, names, held)
-            sent += len(held)
-            held = []
+        for row in insert.arranged(rows_of(batch), sent + len(held)):
+            held.append((*row, insert.chunk))
+            weight += sum(len(value) for value in row if isinstance(value, str | bytes))
+            if len(held) >= _CALL_ROWS or weight >= _CALL_BYTES:
+                _append(connection, owner, table, names, held)
+                sent += len(held)
+                held, weight = [], 0
     if held:
         _append(connection, owner, table, names, held)
     return sent + len(held)
 
 
 def _append(
-    connection: oracledb.Connection,
-    owner: str,
-    table: str,
-    names: list[str],
-    rows: list[tuple[object, ...]],
+    connection: oracledb.Connection, owner: str, table: str, names: list[str], rows: list[Row]
 ) -> None:
     try:
         connection.direct_path_load(owner, table, names, rows)

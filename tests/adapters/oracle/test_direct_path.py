@@ -7,6 +7,7 @@ import oracledb
 import pytest
 
 from mapper_core import QueryError, SettingsError, TargetError
+from mapper_core.adapters.oracle import direct_path
 from mapper_core.retry import RetryConfig, RetryHandler
 
 from .items import ITEMS, ROWS, counted, load
@@ -151,3 +152,23 @@ def test_values_are_those_of_array_dml(make_oracle):
         " from item order by id"
     )
     assert plain.run(asked) == target.run(asked)
+
+
+def test_rows_of_one_call_are_bounded(source, target, monkeypatch):
+    """By their number, and by their characters."""
+    monkeypatch.setattr(direct_path, "_CALL_ROWS", 600)
+    direct(source, target, load_mode="replace").raise_for_failures()
+    assert (ROWS, ROWS) == counted(target)
+
+    monkeypatch.setattr(direct_path, "_CALL_BYTES", 1_000)
+    direct(source, target, load_mode="replace").raise_for_failures()
+    assert source.run(ITEMS) == target.run(ITEMS)
+
+
+def test_a_pool_of_one_connection_is_too_small_for_it(source, target):
+    """What commits by itself needs a connection beside the one that holds the claim."""
+    with (
+        target.connect() as connection,
+        pytest.raises(TargetError, match="no connection can be had for it alone"),
+    ):
+        direct(source, target, target_conn=connection, load_mode="replace")
