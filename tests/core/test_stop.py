@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import closing
+from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -184,3 +185,16 @@ def test_workers_that_rested_come_back(orders, source, target, run, crowded):
 
     assert "succeeded" == result.status, result
     assert len({c.worker for c in result.chunk_results}) > 1
+
+
+@pytest.mark.usefixtures("orders")
+@pytest.mark.parametrize("strategy", ["key", "physical", "stream_once", "one_pass"])
+def test_a_statement_that_has_ended_is_not_cancelled(source, target, strategy):
+    """It would cost the server a process for each chunk."""
+    with patch.object(psycopg.Connection, "cancel_safe", autospec=True) as cancel:
+        result = execute_query_parallel(
+            source, "select * from orders", **options(target, strategy=strategy)
+        )
+
+    assert ("succeeded", ROWS) == (result.status, result.rows_written)
+    cancel.assert_not_called()

@@ -278,6 +278,9 @@ def _ended(arrived: session.Arrivals) -> int:
     ended = arrived.result()
     if ended is None or ended.status != ExecStatus.COMMAND_OK:
         raise _failure(ended)
+    # That there is no further result ends the statement; until then it would have to be cancelled.
+    if (more := arrived.result()) is not None:
+        raise _failure(more)
     return ended.command_tuples or 0
 
 
