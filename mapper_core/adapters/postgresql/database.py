@@ -50,7 +50,7 @@ class PostgreSQL:
 
     kind = "postgresql"
     dialect = "postgres"
-    paths = frozenset(DataPath)
+    paths = frozenset(DataPath) - {DataPath.DIRECT}
     shares_snapshots = True
     snapshots_last = False
     json_is_text = False

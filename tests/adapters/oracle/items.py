@@ -1,8 +1,12 @@
 """What the tests on Oracle share: a table to load, and loads of it."""
 
 from mapper_core import execute_query_parallel
+from mapper_core.retry import RetryConfig, RetryHandler
 
 ROWS = 2_000
+
+# Tries again often enough for what a test breaks, and soon.
+QUICK = RetryHandler(RetryConfig(max_retries=6, initial_delay=0.01, max_delay=0.05))
 
 ITEMS = "select * from item order by id"
 

@@ -8,11 +8,8 @@ import pytest
 
 from mapper_core import QueryError, SettingsError, TargetError
 from mapper_core.adapters.oracle import direct_path
-from mapper_core.retry import RetryConfig, RetryHandler
 
-from .items import ITEMS, ROWS, counted, load
-
-QUICK = RetryHandler(RetryConfig(max_retries=6, initial_delay=0.01, max_delay=0.05))
+from .items import ITEMS, QUICK, ROWS, counted, load
 
 MODES = [
     {"publish": "atomic"},
@@ -165,7 +162,7 @@ def test_rows_of_one_call_are_bounded(source, target, monkeypatch):
     assert source.run(ITEMS) == target.run(ITEMS)
 
 
-def test_a_pool_of_one_connection_is_too_small_for_it(source, target):
+def test_one_live_connection_is_too_few_for_it(source, target):
     """What commits by itself needs a connection beside the one that holds the claim."""
     with (
         target.connect() as connection,

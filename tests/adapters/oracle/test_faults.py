@@ -17,10 +17,7 @@ from mapper_core.results import ChunkResult, ChunkStatus
 from mapper_core.retry import RetryConfig, RetryHandler
 
 from ...waiting import wait_until
-from .items import ITEMS, ROWS, counted, load
-
-QUICK = RetryHandler(RetryConfig(max_retries=6, initial_delay=0.01, max_delay=0.05))
-
+from .items import ITEMS, QUICK, ROWS, counted, load
 
 # Codes after which the same chunk is tried again.
 PASSING = [60, 8177, 54, 30006, 4068, 28, 1012, 1089, 3113, 3114, 3135, 2396, 12571]

@@ -156,11 +156,17 @@ def test_undo_that_ran_out_fails_in_words(oracle_double, source, target):
     assert result.rows_written == counted(target)[0] < ROWS
 
 
+def broken_off(oracle_double, source, target):
+    """Have a load named nightly fail after its first chunk; return what came of it."""
+    oracle_double.order("fault", where="query", match="mapper_low", code=600, after=1, times=9)
+    result = load(source, target, load_id="nightly", max_workers=1, max_retries=0)
+    oracle_double.order("clear")
+    return result
+
+
 def test_a_load_goes_on_at_its_own_scn(oracle_double, source, target):
     """What was changed in between is not in it; finished chunks are not read again."""
-    oracle_double.order("fault", where="query", match="mapper_low", code=600, after=1, times=9)
-    first = load(source, target, load_id="nightly", max_workers=1, max_retries=0)
-    oracle_double.order("clear")
+    first = broken_off(oracle_double, source, target)
     source.run("update item set amount = -1")
 
     second = load(source, target, load_id="nightly")
@@ -174,9 +180,7 @@ def test_a_load_goes_on_at_its_own_scn(oracle_double, source, target):
 
 def test_a_load_whose_scn_is_forgotten_goes_on_at_another(oracle_double, source, target):
     """And says so."""
-    oracle_double.order("fault", where="query", match="mapper_low", code=600, after=1, times=9)
-    first = load(source, target, load_id="nightly", max_workers=1, max_retries=0)
-    oracle_double.order("clear")
+    first = broken_off(oracle_double, source, target)
     oracle_double.order("forget_snapshots")
 
     second = load(source, target, load_id="nightly")
