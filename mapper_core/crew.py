@@ -84,6 +84,8 @@ class _Crew:
     rows_per_second: float = 0.0
     """Of one worker, in the chunk that ended last."""
     queue: "SimpleQueue[Chunk]" = field(default_factory=SimpleQueue)
+    ahead: dict[Worker, Chunk] = field(default_factory=dict)
+    """The chunk that each worker will load next, when its source has begun with it already."""
     results: list[ChunkResult] = field(default_factory=list)
     given_up: Exception | None = None
     at_work: int = 0
@@ -100,6 +102,7 @@ class _Crew:
                     if not self._take(worker, chunk):
                         return
         finally:
+            self._leave_ahead(worker)
             self._count(-1)
 
     def _count(self, more: int) -> None:
@@ -111,6 +114,7 @@ class _Crew:
         """Rest while the pace wants fewer workers; return whether to take another chunk."""
         if self._has_place():
             return not self.work.stop.is_set()
+        self._leave_ahead(worker)
         worker.rest()
         self._count(-1)
         with self.changed:
@@ -132,10 +136,13 @@ class _Crew:
     def _take(self, worker: Worker, chunk: Chunk) -> bool:
         """Load a chunk; return whether the worker can go on."""
         try:
-            result = worker.load(chunk, may_yield=self._yield)
+            result = worker.load(
+                chunk, may_yield=self._yield, upcoming=lambda: self._upcoming(worker)
+            )
             self._keep_pace(result, worker.commit_seconds)
             self._record(result)
         except CrowdedOutError as error:
+            self._leave_ahead(worker)
             self.queue.put(chunk)
             self._rest(error)
         except SnapshotLostError as error:
@@ -147,6 +154,25 @@ class _Crew:
             self.work.stop.set()
             return False
         return True
+
+    def _upcoming(self, worker: Worker) -> Chunk | None:
+        """Return the chunk that a worker will load next; None while it is not known.
+
+        The last ones are for whoever is free first, and may be split. A chunk tried again has the
+        same one after it.
+        """
+        with self.changed:
+            more = self.queue.qsize() > len(self.workers) - 1
+            if worker not in self.ahead and more and self._has_place():
+                if (chunk := self._next()) is not None:
+                    self.ahead[worker] = chunk
+            return self.ahead.get(worker)
+
+    def _leave_ahead(self, worker: Worker) -> None:
+        """Leave to others what a worker would have loaded next."""
+        with self.changed:
+            if (chunk := self.ahead.pop(worker, None)) is not None:
+                self.queue.put(chunk)
 
     def _whole_or_part(self, worker: Worker, chunk: Chunk) -> Chunk:
         """Split a chunk at the end of the load, when there are fewer left than workers.
@@ -172,6 +198,8 @@ class _Crew:
 
         Returns None when there are none left.
         """
+        if (begun := self.ahead.pop(worker, None)) is not None:
+            return begun
         with self.changed:
             while (chunk := self._next()) is None and self.splitting:
                 self.changed.wait(POLL_SECONDS)

@@ -180,6 +180,12 @@ class Reader(Protocol):
         generator early ends the statement; the session may then be used again.
         """
 
+    def read_ahead(self, query: Query, plan: Plan, chunk: Chunk) -> None:
+        """Have the database begin with a chunk, now that the one before it has been read.
+
+        `read` takes it up; whatever else is asked ends it. An adapter need not do anything.
+        """
+
     def pieces(
         self, query: Query, plan: Plan, chunk: Chunk, *, rows: int, size: int
     ) -> Generator[Piece, None, None]:

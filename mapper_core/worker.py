@@ -59,6 +59,7 @@ class Worker:
         self._rows_read: int | None = None
         self._rejected = 0
         self._last_error: str | None = None
+        self._upcoming: Callable[[], Chunk | None] | None = None
         self.commit_seconds: float | None = None
         """How long the target took for the COMMIT of the chunk loaded last."""
 
@@ -79,11 +80,14 @@ class Worker:
         piece: Piece | None = None,
         *,
         may_yield: Callable[[], bool] | None = None,
+        upcoming: Callable[[], Chunk | None] | None = None,
     ) -> ChunkResult:
         """Load a chunk, again after transient errors. A permanent failure is its result.
 
         A piece of a stream is in memory already, and is written from there as often as it takes.
         `may_yield` is asked when there is no connection to be had: True leaves them to others.
+        `upcoming` is asked, once all rows have come, for the chunk that will be loaded next: the
+        source begins with it while the target finishes this one.
 
         Raises:
             CrowdedOutError: there was none, and this worker yielded.
@@ -92,6 +96,7 @@ class Worker:
         """
         work, begun, started_at = self._work, time.monotonic(), datetime.now(timezone.utc)
         self._attempts, self._last_error, self.commit_seconds = 0, None, None
+        self._upcoming = upcoming
 
         def attempt() -> ChunkResult:
             self._attempts += 1
@@ -173,7 +178,7 @@ class Worker:
         work, meter, rejected = self._work, intake.Meter(), 0
         self._destination.ledger.claim(transaction, work.plan, chunk, sessions.asker)
         if not work.in_server:
-            rows = _Rows(work, chunk, piece, sessions.reader)
+            rows = _Rows(work, chunk, piece, sessions.reader, self._upcoming)
             if piece is not None and not piece.rows:
                 written = 0  # the mark of a stream, which has no rows of its own
             elif work.rejects is None:
@@ -211,7 +216,8 @@ class Worker:
         """Read, and transform, a chunk of a load without target."""
         work, reader = self._work, sessions.reader
         assert reader is not None  # noqa: S101 - for the type checker
-        with closing(reader.read(work.query, work.plan, chunk)) as batches:
+        rows = _Rows(work, chunk, None, reader, self._upcoming)
+        with closing(rows.read()) as batches:
             if not work.mapping.transforms:
                 for _ in batches:
                     """Only the count matters."""
@@ -362,13 +368,19 @@ class _Rows:
     chunk: Chunk
     piece: Piece | None
     reader: Reader | None
+    upcoming: Callable[[], Chunk | None] | None
 
     def read(self) -> Generator[Batch, None, None]:
-        """Read them as they come."""
+        """Read them as they come; then let the source begin with the next chunk."""
         if self.reader is None:
             assert self.piece is not None  # noqa: S101 - rows come from one or the other
-            return (batch for batch in self.piece.batches)
-        return self.reader.read(self.work.query, self.work.plan, self.chunk)
+            yield from self.piece.batches
+            return
+        query, plan = self.work.query, self.work.plan
+        with closing(self.reader.read(query, plan, self.chunk)) as batches:
+            yield from batches
+        if self.upcoming and (chunk := self.upcoming()):
+            self.reader.read_ahead(query, plan, chunk)
 
     def again(self, plan: Plan) -> Iterable[Piece]:
         """Read them once more, in pieces small enough to be tried again and again."""

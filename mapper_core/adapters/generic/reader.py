@@ -79,6 +79,9 @@ class GenericReader:
                 yield [tuple(row) for row in rows]
         self.rows_read = read
 
+    def read_ahead(self, query: Query, plan: Plan, chunk: Chunk) -> None:
+        """Do nothing: a cursor's rows are waited for when it is opened."""
+
     def pieces(
         self, query: Query, plan: Plan, chunk: Chunk, *, rows: int, size: int
     ) -> Generator[Piece, None, None]:

@@ -83,6 +83,9 @@ class OracleReader:
             return self._framed(statement, lobs, size)
         return self._record_batches(statement, plan.columns, size)
 
+    def read_ahead(self, query: Query, plan: Plan, chunk: Chunk) -> None:
+        """Do nothing: a cursor's rows are waited for when it is opened."""
+
     def pieces(
         self, query: Query, plan: Plan, chunk: Chunk, *, rows: int, size: int
     ) -> Generator[Piece, None, None]:

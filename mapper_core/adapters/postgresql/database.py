@@ -91,7 +91,7 @@ class PostgreSQL:
         with session.borrowed(self._opener) as connection:
             session.begin(connection, _READ_NOW)
             # Idle for as long as the load lasts: the server's own time-out must not end it.
-            session.apply(connection, self._settings | {_IDLE: "0"})
+            session.run(connection, session.setting(connection, self._settings | {_IDLE: "0"}))
             session.hold_tables(connection, self.written_out(query))
             try:
                 asked = (
@@ -124,7 +124,7 @@ class PostgreSQL:
             session.begin(connection, _READ if joins else _READ_NOW)
             if snapshot is not None and joins:
                 session.join(connection, snapshot)
-            session.apply(connection, self._settings)
+            session.run(connection, session.setting(connection, self._settings))
             yield PostgreSQLReader(connection, snapshot)
 
     @contextmanager

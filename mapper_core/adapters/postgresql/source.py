@@ -40,6 +40,8 @@ class PostgreSQLReader:
         self._connection = connection
         self._statements = Statements(connection, snapshot)
         self._joined = snapshot is not None and snapshot.id is not None
+        self._ahead: str | None = None
+        """The COPY that the server has begun with already."""
         self.rows_read: int | None = None
 
     def columns(self, query: Query) -> tuple[Column, ...]:
@@ -114,6 +116,13 @@ class PostgreSQLReader:
         )
         form = self._form(plan)
         return blocks if form is None else _formed(blocks, form)
+
+    def read_ahead(self, query: Query, plan: Plan, chunk: Chunk) -> None:
+        # Else tables are to be held first, and COPY reads at whatever moment it begins.
+        if self._joined:
+            statement = self._copy(query, plan, chunk)
+            self._connection.pgconn.send_query(statement.encode())
+            self._ahead = statement
 
     def pieces(
         self, query: Query, plan: Plan, chunk: Chunk, *, rows: int, size: int
@@ -215,8 +224,11 @@ class PostgreSQLReader:
         pgconn = self._connection.pgconn
         arrived = session.Arrivals(pgconn)
         try:
-            # Waited for in Python: what waits in C, as long as a sort may take, hears no Ctrl-C.
-            pgconn.send_query(statement.encode())
+            if self._ahead != statement:
+                self._end_ahead()
+                # Waited for in Python: what waits in C, as long as a sort may take, hears no Ctrl-C.
+                pgconn.send_query(statement.encode())
+            self._ahead = None
             started = arrived.result()
             if started is None or started.status != ExecStatus.COPY_OUT:
                 raise _failure(started)
@@ -224,7 +236,13 @@ class PostgreSQLReader:
         finally:
             _drain(self._connection)
 
+    def _end_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead = None
+            _drain(self._connection)
+
     def _run(self, statement: str, values: tuple[Any, ...] | None = None) -> Any:
+        self._end_ahead()
         cursor = psycopg.Cursor(self._connection, row_factory=psycopg.rows.tuple_row)
         # The user's SQL may hold any number of `%`: without values psycopg reads none of them.
         return cursor.execute(statement.encode(), values)

@@ -331,7 +331,7 @@ class PostgreSQLWriter:
 
     def __init__(self, connection: session.Connection, settings: Mapping[str, str]) -> None:
         self._connection = connection
-        self._settings = settings
+        self._setting = session.setting(connection, settings)
 
     def cancel(self) -> None:
         session.cancel(self._connection)
@@ -341,11 +341,12 @@ class PostgreSQLWriter:
         try:
             if snapshot is None or snapshot.id is None:
                 # Whatever the server's default: a claim must see the claims of others.
-                session.begin(self._connection, "isolation level read committed")
+                how = "isolation level read committed"
+                session.begin(self._connection, how, then=self._setting)
             else:
                 session.begin(self._connection, "isolation level repeatable read")
                 session.join(self._connection, snapshot)
-            session.apply(self._connection, self._settings)
+                session.run(self._connection, self._setting)
             yield PostgreSQLTransaction(self._connection)
         except BaseException:
             # The first error is the one to report; a dead connection rolls back by itself.
