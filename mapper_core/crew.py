@@ -162,11 +162,13 @@ class _Crew:
         same one after it.
         """
         with self.changed:
-            more = self.queue.qsize() > len(self.workers) - 1
-            if worker not in self.ahead and more and self._has_place():
-                if (chunk := self._next()) is not None:
-                    self.ahead[worker] = chunk
-            return self.ahead.get(worker)
+            if worker in self.ahead:
+                return self.ahead[worker]
+            if self.queue.qsize() < len(self.workers) or not self._has_place():
+                return None
+            if (chunk := self._next()) is not None:
+                self.ahead[worker] = chunk
+            return chunk
 
     def _leave_ahead(self, worker: Worker) -> None:
         """Leave to others what a worker would have loaded next."""

@@ -226,7 +226,7 @@ class PostgreSQLReader:
         try:
             if self._ahead != statement:
                 self._end_ahead()
-                # Waited for in Python: what waits in C, as long as a sort may take, hears no Ctrl-C.
+                # Waited for in Python: what waits in C, as long as a sort takes, hears no Ctrl-C.
                 pgconn.send_query(statement.encode())
             self._ahead = None
             started = arrived.result()

@@ -1,0 +1,133 @@
+"""The source begins with the next chunk while the target finishes this one; nothing hangs on it."""
+
+import pytest
+
+from mapper_core import ParallelProcessor
+
+from ..waiting import assert_nothing_left, backends, wait_until
+from .running import Background, at_the_gate, gate, load, multiset, terminate
+
+ROWS, CHUNK = 1_000, 100
+QUERY = "select * from orders order by id"
+
+# What a session of the source was asked last, when that is the second chunk.
+SECOND = rf"query like 'copy%(''{CHUNK + 1}''%'"
+
+
+@pytest.fixture
+def orders(source, target, run):
+    """1,000 orders; the target lets no chunk's rows end while a lock is held."""
+    table = "create table orders (id int primary key, note text)"
+    run(source, table, f"insert into orders select i, 'n' || i from generate_series(1, {ROWS}) i")
+    run(
+        target,
+        table.replace(" primary key", ""),
+        "create function wait() returns trigger language plpgsql as"
+        " 'begin perform pg_advisory_xact_lock_shared(42); return null; end'",
+        "create trigger wait after insert on orders for each statement execute function wait()",
+    )
+    yield
+    assert_nothing_left(source, target)
+
+
+def begin(source, target, **options):
+    """Begin a load by one worker, in the background."""
+    options = {"chunk_size": CHUNK, "max_workers": 1, "strategy": "key", **options}
+    return Background(load, source, QUERY, target, "orders", **options)
+
+
+def begun(source):
+    """Wait until the source has been asked for the second chunk; return the sessions."""
+    return wait_until(lambda: backends(source, extra=SECOND), "the second chunk to be begun")
+
+
+def assert_all_there(source, target, result):
+    assert "succeeded" == result.status, result
+    assert multiset(source, "select * from orders") == multiset(target, "select * from orders")
+
+
+@pytest.mark.usefixtures("orders")
+def test_the_next_chunk_is_begun_while_this_one_is_finished(source, target):
+    with gate(target):
+        loading = begin(source, target)
+        begun(source)
+    assert_all_there(source, target, loading.result())
+
+
+@pytest.mark.usefixtures("orders")
+def test_each_chunk_at_its_own_moment_is_not_begun_before_it(source, target, run):
+    """Rows that come between two chunks are seen where a load has no snapshot."""
+    with gate(target):
+        loading = begin(source, target, snapshot=False)
+        at_the_gate(target)
+        run(source, f"update orders set note = 'later' where id = {CHUNK + 1}")
+    assert_all_there(source, target, loading.result())
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_target_lost_with_the_next_chunk_begun(source, target):
+    with gate(target):
+        loading = begin(source, target)
+        begun(source)
+        terminate(target, at_the_gate(target))
+    result = loading.result()
+    assert_all_there(source, target, result)
+    assert [2] + 9 * [1] == [chunk.attempts for chunk in result.chunk_results]
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_source_lost_with_the_next_chunk_begun(source, target):
+    """This chunk has all its rows and is not read again; the next one may have had them too."""
+    with gate(target):
+        loading = begin(source, target)
+        terminate(source, begun(source))
+    result = loading.result()
+    assert_all_there(source, target, result)
+    attempts = [chunk.attempts for chunk in result.chunk_results]
+    assert (1, 11) == (attempts[0], sum(attempts))
+
+
+@pytest.mark.usefixtures("orders")
+def test_stopped_with_the_next_chunk_begun(source, target):
+    """What was only begun is unstarted."""
+    with gate(target):
+        processor = ParallelProcessor(chunk_size=CHUNK, max_workers=1, min_rows_for_parallel=0)
+        options = {"strategy": "key", "target_conn": target, "target_table": "orders"}
+        loading = Background(processor.process_mapper_job, source, QUERY, **options)
+        begun(source)
+        processor.stop()
+        result = loading.result()
+    assert "stopped" == result.status
+    assert {"unstarted"} == {chunk.status for chunk in result.chunk_results}
+    assert 10 == len(result.chunk_results)
+    assert [(0, None)] == multiset(target, "select * from orders")
+
+
+@pytest.mark.usefixtures("orders")
+@pytest.mark.parametrize("stop_on_error", [True, False])
+def test_a_chunk_that_fails_with_the_next_one_begun(source, target, run, stop_on_error):
+    run(target, "alter table orders add check (id <> 50)")
+    result = begin(source, target, stop_on_error=stop_on_error).result()
+    rest = "unstarted" if stop_on_error else "succeeded"
+    assert ["failed"] + 9 * [rest] == [chunk.status for chunk in result.chunk_results]
+
+
+@pytest.mark.usefixtures("orders")
+def test_refused_rows_are_read_again_with_the_next_chunk_begun(source, target, run):
+    """Once the deferred check refuses a row, all of the chunk has been read."""
+    run(target, "alter table orders add unique (id) deferrable initially deferred")
+    run(source, "update orders set note = null where id in (50, 151)")
+    run(
+        target,
+        "create function check_note() returns trigger language plpgsql as $$ begin"
+        " if exists (select from added where note is null) then"
+        "   raise check_violation using message = 'no note'; end if; return null; end $$",
+        "create trigger note after insert on orders referencing new table as added"
+        " for each statement execute function check_note()",
+    )
+    result = begin(source, target, reject_limit=None).result()
+    assert ("succeeded", ROWS - 2, 2) == (
+        result.status,
+        result.rows_written,
+        result.rows_rejected,
+    )
