@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 
 NAMES = ("planning", "pipes", "peers", "transforms", "costs", "steps")
 
@@ -14,6 +15,8 @@ def main() -> None:
     asked = given.what.split(",")
     if unknown := set(asked) - set(NAMES):
         parser.error(f"no benchmark is named {', '.join(sorted(unknown))}: {', '.join(NAMES)} are")
+    # As an installed package, ours has its bytecode from the second start on.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     for name in asked:
         importlib.import_module(f"benchmarks.{name}").main(others)
 

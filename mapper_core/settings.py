@@ -9,8 +9,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from dotenv import dotenv_values
-
 from .errors import SettingsError
 
 _TRUE = {"true", "1", "yes", "y", "on", "t"}
@@ -84,6 +82,8 @@ _KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 def environment_in_force() -> dict[str, str]:
     """Return the variables of the working directory's `.env`, and the process's own over them."""
+    from dotenv import dotenv_values  # a good many modules, for whoever only imports the package
+
     file = {k: v for k, v in dotenv_values(Path(".env")).items() if v is not None}
     return {**file, **os.environ}
 

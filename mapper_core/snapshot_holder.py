@@ -12,7 +12,6 @@ because a URL holds a password and an argument list is everybody's to read.
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -77,6 +76,8 @@ def _start(watch: Watch) -> tuple[Snapshot, int]:
         raise SnapshotLostError(
             "loads in several processes share a snapshot on POSIX systems only: pass snapshot=False"
         )
+    import subprocess  # only who loads in several processes has use for it
+
     answer = subprocess.run(  # noqa: S603 - our own interpreter, our own words
         [sys.executable, "-c", _PROGRAM],
         input=json.dumps(asdict(watch)),

@@ -1,6 +1,5 @@
 """Plans as the text that the ledger keeps: JSON, so that people and other tools can read it."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import astuple
@@ -36,7 +35,9 @@ def query_hash(mapping: Mapping) -> str:
         # It empties its stage first.
         *(("direct_path",) if mapping.direct_path else ()),
     )
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    from hashlib import sha256  # loads OpenSSL, which importing the package need not
+
+    return sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _kind_of_transform(mapping: Mapping) -> tuple[str, ...]:
