@@ -76,6 +76,13 @@ def ours(
     return processes.run([[command]], server)
 
 
+def bare(lines: Lines, server: processes.Server, conditions: Sequence[str]) -> Cost:
+    """Copy the rows of each condition, with a COMMIT after it, in a process of its own."""
+    given = {"source": lines.source, "target": lines.target, "chunks": list(conditions)}
+    command = [sys.executable, "-m", "benchmarks.bare", json.dumps(given)]
+    return processes.run([[command]], server)
+
+
 def able(
     entries: Sequence[Entry],
     lines: Lines,

@@ -16,15 +16,17 @@ from benchmarks import contest, given, lineitem, processes, report, server
 from benchmarks.contest import Costs, Entry
 from benchmarks.given import Progress
 from benchmarks.lineitem import SELECT, Lines
-from mapper_core import execute_query_parallel
+from mapper_core import execute_query_parallel, plan
 
 CHUNK_SIZE = 50_000
 LARGE, SMALL = "chunks of 50,000 rows", "small chunks"
+BARE = "bare COPY and COMMIT, "
 SMALL_LOAD = 1_000
 # Loads of a thousand rows are short, and the shortest times are the least sure ones.
 SMALL_LOADS = 10
 
 _KEY = {"strategy": "key", "chunk_key": "l_orderkey"}
+_BLOCKS = {"strategy": "physical", "max_workers": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +72,39 @@ def small_chunk(lines: Lines) -> int:
 
 
 def chunks(lines: Lines, rounds: int, progress: Progress) -> Costs:
-    """Load all rows in large chunks and in small ones, by one worker."""
+    """Load all rows in large chunks and in small ones, by one worker; and copy them so, bare."""
     meter = processes.Server(lines.source)
     sizes = {LARGE: CHUNK_SIZE, SMALL: small_chunk(lines)}
     entries = [
         Entry(
             label,
-            partial(contest.ours, lines, meter, {"max_workers": 1, "chunk_size": size}, sql=SELECT),
+            partial(contest.ours, lines, meter, {**_BLOCKS, "chunk_size": size}, sql=SELECT),
         )
+        for label, size in sizes.items()
+    ]
+    entries += [
+        Entry(BARE + label, partial(contest.bare, lines, meter, _conditions(lines, size)))
         for label, size in sizes.items()
     ]
     return contest.compete(entries, lines, rounds, progress)
 
 
-def of_a_chunk(costs: Costs, measure: Callable[[processes.Cost], float]) -> tuple[float, float]:
+def _conditions(lines: Lines, size: int) -> list[str]:
+    """Return the conditions of as many chunks as ours has."""
+    found = plan(lines.source, SELECT, max_workers=1, chunk_size=size, strategy="physical")
+    ends = [chunk.high[0] for chunk in found.chunks if chunk.high]
+    terms = [f"ctid < '({end},0)'" for end in ends] + ["true"]
+    return [
+        f"{term} and ctid >= '({start},0)'" for term, start in zip(terms, ["0", *ends], strict=True)
+    ]
+
+
+def of_a_chunk(
+    costs: Costs, measure: Callable[[processes.Cost], float], kind: str = ""
+) -> tuple[float, float]:
     """Return what a chunk costs beyond its rows, and its share of a large chunk, as medians."""
     alone, shares = [], []
-    for large, small in zip(costs[LARGE], costs[SMALL], strict=True):
+    for large, small in zip(costs[kind + LARGE], costs[kind + SMALL], strict=True):
         few, many = contest.told(large)["chunks"], contest.told(small)["chunks"]
         alone.append((measure(small) - measure(large)) / (many - few))
         shares.append(alone[-1] * few / measure(large))
@@ -167,21 +185,22 @@ def _load(lines: Lines, query: str) -> None:
 def chunk_table(costs: Costs) -> str:
     """Return what a chunk costs."""
     measures: dict[str, Callable[[processes.Cost], float]] = {
-        "time of the load": contest.load_seconds,
+        "time": contest.load_seconds,
         "CPU of client and server": lambda cost: contest.told(cost)["cpu"] + cost.server,
     }
     rows = []
     for label, measure in measures.items():
-        alone, share = of_a_chunk(costs, measure)
-        rows.append(
-            [
-                label,
-                report.seconds([measure(cost) for cost in costs[LARGE]]),
-                report.seconds([measure(cost) for cost in costs[SMALL]]),
-                f"{1000 * alone:.2f}",
-                report.percent(share),
-            ]
-        )
+        for kind, words in (("", "a load"), (BARE, "bare COPY and COMMIT")):
+            alone, share = of_a_chunk(costs, measure, kind)
+            rows.append(
+                [
+                    f"{words}: {label}",
+                    report.seconds([measure(cost) for cost in costs[kind + LARGE]]),
+                    report.seconds([measure(cost) for cost in costs[kind + SMALL]]),
+                    f"{1000 * alone:.2f}",
+                    report.percent(share),
+                ]
+            )
     chunked = [str(contest.told(costs[label][0])["chunks"]) for label in (LARGE, SMALL)]
     heads = [f"{number} chunks, s" for number in chunked]
     return report.table(["measure", *heads, "a chunk alone, ms", "of 50,000 rows"], rows)
@@ -244,7 +263,8 @@ Rounds: {rounds}, all in turns, in an order of chance. Values are medians, and r
 ## A chunk
 
 The same rows by one worker in chunks of 50,000 and in many small ones: what the latter take more, for each chunk that
-they are more. That is all that a chunk has of its own: its rows in the ledger, its commit, its statements.
+they are more. That is all that a chunk has of its own: its row in the ledger, its commit, its statements. What of it is
+the ledger's shows by a copy of the same block ranges with a COMMIT each and nothing else, one after the other.
 
 {chunks}
 

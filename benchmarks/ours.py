@@ -46,7 +46,7 @@ def _load(given: dict[str, Any]) -> Told:
         seconds=seconds,
         cpu=cpu,
         first=first[0] if first else seconds,
-        peak=_peak(),
+        peak=peak(),
     )
 
 
@@ -56,7 +56,7 @@ def _function(where: str) -> Callable[..., Any]:
     return found
 
 
-def _peak() -> float:
+def peak() -> float:
     """Return the most memory this process has held, without what the one before it left behind."""
     status = Path("/proc/self/status")
     if status.exists():

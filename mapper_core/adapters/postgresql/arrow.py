@@ -70,7 +70,7 @@ def read(block: bytes, columns: Sequence[Column], zone: str) -> pa.RecordBatch:
     )
     options = csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1)
     try:
-        table = csv.read_csv(BytesIO(block), options, _PARSE, convert)
+        table = csv.read_csv(pa.BufferReader(block), options, _PARSE, convert)
     except pa.ArrowInvalid as error:
         found = _COLUMN.search(str(error))
         of = f" of column {names[int(found[1])]}" if found else ""

@@ -24,8 +24,8 @@ from .survey import PostgreSQLSurvey
 # block while we read on.
 BLOCK_BYTES = 64 * 1024
 
-# Arrow works on thousands of rows at once.
-ARROW_BYTES = 1024 * 1024
+# Arrow works on many rows at once; more than this, and the databases wait while it does.
+ARROW_BYTES = 256 * 1024
 
 # What a binary COPY begins and ends with, without header extensions.
 # Source: PostgreSQL documentation, COPY, "Binary Format".
