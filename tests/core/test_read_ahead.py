@@ -1,8 +1,13 @@
 """The source begins with the next chunk while the target finishes this one; nothing hangs on it."""
 
+from urllib.parse import urlsplit
+
 import pytest
 
-from mapper_core import ParallelProcessor
+import mapper_core
+from mapper_core import ParallelProcessor, adapters
+from mapper_core.connections import opener_of
+from mapper_core.query import read_query
 
 from ..waiting import assert_nothing_left, backends, wait_until
 from .running import Background, at_the_gate, gate, load, multiset, terminate
@@ -62,6 +67,34 @@ def test_each_chunk_at_its_own_moment_is_not_begun_before_it(source, target, run
         at_the_gate(target)
         run(source, f"update orders set note = 'later' where id = {CHUNK + 1}")
     assert_all_there(source, target, loading.result())
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_statement_that_may_not_take_long_is_not_begun_before_its_rows_are_wanted(
+    source, target, run
+):
+    """It would run into the source's time-out while a transform thinks, or the target waits."""
+    run(source, f"alter database {urlsplit(source).path[1:]} set statement_timeout = '1min'")
+    with gate(target):
+        loading = begin(source, target)
+        at_the_gate(target)
+        assert [] == backends(source, extra=SECOND)
+    assert_all_there(source, target, loading.result())
+
+
+@pytest.mark.usefixtures("orders")
+def test_whatever_else_is_asked_ends_what_was_begun(source):
+    """A reader that has begun ahead answers as any other."""
+    database = adapters.database(opener_of(source, role="source"), application="mapper test")
+    query = read_query(QUERY, None, dialect=database.dialect)
+    plan = mapper_core.plan(source, QUERY, chunk_size=CHUNK, strategy="key", max_workers=1)
+    with database.snapshot(query) as snapshot, database.open_reader(snapshot) as reader:
+        reader.read_ahead(query, plan, plan.chunks[1])
+        assert CHUNK == reader.count(query, plan, plan.chunks[0])
+        reader.read_ahead(query, plan, plan.chunks[1])
+        first = list(reader.read(query, plan, plan.chunks[0]))
+        reader.read_ahead(query, plan, plan.chunks[0])
+        assert first == list(reader.read(query, plan, plan.chunks[0]))
 
 
 @pytest.mark.usefixtures("orders")

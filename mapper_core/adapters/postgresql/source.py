@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import cached_property
 from itertools import repeat
 from typing import Any
 
@@ -118,11 +119,17 @@ class PostgreSQLReader:
         return blocks if form is None else _formed(blocks, form)
 
     def read_ahead(self, query: Query, plan: Plan, chunk: Chunk) -> None:
-        # Else tables are to be held first, and COPY reads at whatever moment it begins.
-        if self._joined:
+        # Without a snapshot tables are to be held first, and COPY reads at the moment it begins.
+        if self._joined and self._may_wait:
+            self._end_ahead()
             statement = self._copy(query, plan, chunk)
             self._connection.pgconn.send_query(statement.encode())
             self._ahead = statement
+
+    @cached_property
+    def _may_wait(self) -> bool:
+        """Whether the server lets a statement wait for its reader for as long as that takes."""
+        return bool(self._run("show statement_timeout").fetchone() == ("0",))
 
     def pieces(
         self, query: Query, plan: Plan, chunk: Chunk, *, rows: int, size: int
