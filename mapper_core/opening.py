@@ -8,7 +8,7 @@ from threading import Event
 from typing import Any, TypedDict, TypeVar, cast
 
 from . import adapters
-from .connections import opener_of
+from .connections import Keeper, opener_of
 from .errors import SettingsError
 from .ledger import Ledger
 from .load import Load
@@ -87,8 +87,12 @@ def merged(base: LoadOptions, options: LoadOptions) -> LoadOptions:
     return cast(LoadOptions, {**base, **given})
 
 
-def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Event) -> Load:
+def open_load(
+    source_conn: Any, source_sql: str, options: LoadOptions, stop: Event, keeper: Keeper
+) -> Load:
     """Resolve everything a load needs. Connections are opened when they are used.
+
+    The keeper has one of each side between its uses.
 
     Raises:
         SettingsError: a keyword, setting or connection cannot work as given.
@@ -122,7 +126,7 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
         )
 
     application = f"mapper {load_id}"
-    source_opener = opener_of(source_conn, role="source_conn")
+    source_opener = keeper.keeping(opener_of(source_conn, role="source_conn"))
     source: Source = adapters.database(
         source_opener, application=application, time_zone=mapping.time_zone
     )
@@ -130,7 +134,7 @@ def open_load(source_conn: Any, source_sql: str, options: LoadOptions, stop: Eve
     source = source.for_query(query)
     sink, shared = None, False
     if target_conn is not None:
-        opener = opener_of(target_conn, role="target_conn")
+        opener = keeper.keeping(opener_of(target_conn, role="target_conn"))
         shared = opener.pool is not None and opener.pool is source_opener.pool
         if shared and opener.limit == 1:
             raise SettingsError(

@@ -14,6 +14,7 @@ from typing import Any
 from typing_extensions import Unpack
 
 from . import snapshot_holder
+from .connections import Keeper
 from .errors import MapperError
 from .load import Load
 from .model import Plan, Snapshot, StrategyName
@@ -196,8 +197,10 @@ class ParallelProcessor:
         stop = Event()
         self._running.add(stop)
         try:
-            load = open_load(source_conn, source_sql, merged(self._options, options), stop)
-            yield load if load_group is None else load.in_group(load_group, fresh=fresh)
+            with Keeper() as keeper:
+                given = merged(self._options, options)
+                load = open_load(source_conn, source_sql, given, stop, keeper)
+                yield load if load_group is None else load.in_group(load_group, fresh=fresh)
         finally:
             self._running.discard(stop)
 

@@ -1,5 +1,6 @@
 """The one thing that every kind of connection becomes, and what all ways to it share."""
 
+import select
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Opener:
     """The live connection that was given, where one was."""
     pool: Any = field(default=None, repr=False)
     """What connections are taken out of; openers over one pool share its limit."""
+    serves_again: Callable[[Any], bool] | None = field(default=None, repr=False)
+    """Whether a connection given back can be used once more; None where it is not to be kept."""
     model: Callable[[], AbstractContextManager[Any]] | None = field(default=None, repr=False)
     """Lends a connection whose session settings those we open must share."""
 
@@ -88,7 +91,20 @@ def from_parameters(parameters: Callable[[], Mapping[str, Any]]) -> Opener:
         import psycopg as _  # noqa: F401
     except ImportError as error:
         raise SettingsError("PostgreSQL needs psycopg 3: pip install 'mapper[postgres]'") from error
-    return Opener("postgresql+psycopg", connect, close)
+    return Opener("postgresql+psycopg", connect, close, serves_again=_is_idle)
+
+
+def _is_idle(connection: Any) -> bool:
+    """Whether nothing goes on in a psycopg connection, and the server has not ended it."""
+    from psycopg.pq import TransactionStatus
+
+    pgconn = connection.pgconn
+    if pgconn.transaction_status != TransactionStatus.IDLE:
+        return False
+    # Nobody has asked anything: what has arrived all the same may be the server's farewell.
+    arrived = select.poll()
+    arrived.register(pgconn.socket, select.POLLIN)
+    return not arrived.poll(0)
 
 
 def parameters_in(url: str) -> dict[str, Any] | None:
