@@ -13,6 +13,7 @@ from ..waiting import assert_nothing_left, backends, wait_until
 from .running import Background, at_the_gate, gate, load, multiset, terminate
 
 ROWS, CHUNK = 1_000, 100
+MANY = 90_000
 QUERY = "select * from orders order by id"
 
 # What a session of the source was asked last, when that is the second chunk.
@@ -82,19 +83,24 @@ def test_a_statement_that_may_not_take_long_is_not_begun_before_its_rows_are_wan
     assert_all_there(source, target, loading.result())
 
 
-@pytest.mark.usefixtures("orders")
+@pytest.mark.usefixtures("many")
 def test_whatever_else_is_asked_ends_what_was_begun(source):
     """A reader that has begun ahead answers as any other."""
     database = adapters.database(opener_of(source, role="source"), application="mapper test")
     query = read_query(QUERY, None, dialect=database.dialect)
-    plan = mapper_core.plan(source, QUERY, chunk_size=CHUNK, strategy="key", max_workers=1)
+    plan = mapper_core.plan(source, QUERY, chunk_size=MANY // 3, strategy="key", max_workers=1)
     with database.snapshot(query) as snapshot, database.open_reader(snapshot) as reader:
         reader.read_ahead(query, plan, plan.chunks[1])
-        assert CHUNK == reader.count(query, plan, plan.chunks[0])
+        assert MANY // 3 == reader.count(query, plan, plan.chunks[0])
         reader.read_ahead(query, plan, plan.chunks[1])
-        first = list(reader.read(query, plan, plan.chunks[0]))
+        first = joined(reader.read(query, plan, plan.chunks[0]))
         reader.read_ahead(query, plan, plan.chunks[0])
-        assert first == list(reader.read(query, plan, plan.chunks[0]))
+        assert first == joined(reader.read(query, plan, plan.chunks[0]))
+
+
+def joined(batches):
+    """Return blocks of COPY as one."""
+    return b"".join(block for block in batches if isinstance(block, bytes))
 
 
 @pytest.mark.usefixtures("orders")
@@ -160,6 +166,54 @@ def test_refused_rows_are_read_again_with_the_next_chunk_begun(source, target, r
     )
     result = begin(source, target, reject_limit=None).result()
     assert ("succeeded", ROWS - 2, 2) == (
+        result.status,
+        result.rows_written,
+        result.rows_rejected,
+    )
+
+
+@pytest.fixture
+def many(source, target, run):
+    """Rows enough that a chunk of 30,000 is on its way when another statement is asked for."""
+    run(
+        source,
+        "create table orders (id int primary key, note text)",
+        f"insert into orders select i, repeat('x', 200) from generate_series(1, {MANY}) i",
+    )
+    run(target, "create table orders (id int, note text not null)")
+    yield
+    assert_nothing_left(source, target)
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("strategy", ["key", "physical"])
+@pytest.mark.parametrize("bad", [1, MANY // 2, MANY])
+def test_a_row_refused_while_a_large_chunk_is_on_its_way(source, target, run, strategy, bad):
+    """The next chunk's statement is ended, which spoils its transaction; reading goes on."""
+    run(source, f"update orders set note = null where id = {bad}")
+    options = {"chunk_size": 30_000, "max_workers": 1, "strategy": strategy, "reject_limit": 5}
+    result = load(source, "select * from orders", target, "orders", **options)
+    assert ("succeeded", MANY - 1, 1) == (
+        result.status,
+        result.rows_written,
+        result.rows_rejected,
+    )
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("snapshot", [True, False])
+def test_a_transform_that_raises_while_a_large_chunk_is_on_its_way(source, target, snapshot):
+    """What is read of the chunk is left in the middle, and it is read again."""
+
+    def refuse(rows):
+        if any(row["id"] == 100 for row in rows):
+            raise ValueError("no such order")
+        return rows
+
+    options = {"chunk_size": 30_000, "max_workers": 1, "strategy": "key", "reject_limit": 5}
+    options |= {"transformation_func": refuse, "transform_scope": "batch", "snapshot": snapshot}
+    result = load(source, "select * from orders", target, "orders", **options)
+    assert ("succeeded", MANY - 1, 1) == (
         result.status,
         result.rows_written,
         result.rows_rejected,

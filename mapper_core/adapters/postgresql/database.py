@@ -14,16 +14,11 @@ from ...protocols import LedgerDialect, Place, Source, Target
 from ...query import Query
 from . import checksum, errors, in_server, session, types
 from .packer import TextPacker, packer_for
-from .source import PostgreSQLReader
+from .source import READ_NOW, PostgreSQLReader
 from .statements import Statements
 from .target import PostgreSQLWriter
 
 _IDLE = "idle_in_transaction_session_timeout"
-_READ = "isolation level repeatable read read only"
-
-# Each statement reads at its own moment. For a read point taken, not joined: it must come after the
-# locks on the tables, for which somebody who empties one may have to be waited for.
-_READ_NOW = "isolation level read committed read only"
 
 # Longer application names are cut with a notice. Source: PostgreSQL documentation, NAMEDATALEN.
 _NAME_BYTES = 63
@@ -89,7 +84,7 @@ class PostgreSQL:
         self, query: Query, on_lost: Callable[[str], None] | None = None
     ) -> Iterator[Snapshot]:
         with session.borrowed(self._opener) as connection:
-            session.begin(connection, _READ_NOW)
+            session.begin(connection, READ_NOW)
             # Idle for as long as the load lasts: the server's own time-out must not end it.
             session.run(connection, session.setting(connection, self._settings | {_IDLE: "0"}))
             session.hold_tables(connection, self.written_out(query))
@@ -120,12 +115,7 @@ class PostgreSQL:
     @contextmanager
     def open_reader(self, snapshot: Snapshot | None) -> Iterator[PostgreSQLReader]:
         with session.borrowed(self._opener) as connection:
-            joins = snapshot is not None and snapshot.id is not None
-            session.begin(connection, _READ if joins else _READ_NOW)
-            if snapshot is not None and joins:
-                session.join(connection, snapshot)
-            session.run(connection, session.setting(connection, self._settings))
-            yield PostgreSQLReader(connection, snapshot)
+            yield PostgreSQLReader(connection, snapshot, self._settings)
 
     @contextmanager
     def open_writer(self) -> Iterator[PostgreSQLWriter]:

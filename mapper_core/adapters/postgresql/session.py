@@ -312,14 +312,15 @@ def watched(connection: Connection, on_lost: Callable[[], None]) -> Iterator[Non
         stopped.close()
 
 
-def begin(connection: Connection, how: str, *, then: str | None = None) -> None:
+def begin(connection: Connection, how: str, *, then: str | None = None) -> str:
     """Begin a transaction, or a savepoint where the caller's own transaction is open.
 
-    With what it is to run first: one message less of every chunk.
+    With what it is to run first: one message less of every chunk. Return what takes it back.
     """
     inside = connection.info.transaction_status == TransactionStatus.INTRANS
     how = f"savepoint {_SAVEPOINT}" if inside else f"begin {how}"
     connection.execute((how if then is None else f"{how}; {then}").encode())
+    return _BACK_TO_SAVEPOINT if inside else "rollback"
 
 
 def setting(connection: Connection, settings: Mapping[str, str]) -> str:

@@ -1,6 +1,6 @@
 """Reading from PostgreSQL: one session at the load's snapshot, streaming chunks as COPY."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
 from itertools import repeat
@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 from psycopg.abc import Buffer
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 
 from ...batches import Batch, Piece
 from ...errors import QueryError, TransferError
@@ -19,6 +19,12 @@ from . import checksum, errors, session
 from .lines import TextLines
 from .statements import Statements, copy_format, key_columns
 from .survey import PostgreSQLSurvey
+
+READ = "isolation level repeatable read read only"
+
+# Each statement reads at its own moment. For a read point taken, not joined: it must come after the
+# locks on the tables, for which somebody who empties one may have to be waited for.
+READ_NOW = "isolation level read committed read only"
 
 # Joining rows up to this is what makes the pass-through cost a quarter of forwarding them one by
 # one. Half of what psycopg sends at once (its MAX_BUFFER_SIZE): the target's server has the next
@@ -37,13 +43,38 @@ _BINARY_TRAILER = b"\xff\xff"
 class PostgreSQLReader:
     """One connection inside one read-only transaction."""
 
-    def __init__(self, connection: session.Connection, snapshot: Snapshot | None) -> None:
+    def __init__(
+        self,
+        connection: session.Connection,
+        snapshot: Snapshot | None,
+        settings: Mapping[str, str],
+    ) -> None:
         self._connection = connection
+        self._snapshot = snapshot
+        self._setting = session.setting(connection, settings)
         self._statements = Statements(connection, snapshot)
         self._joined = snapshot is not None and snapshot.id is not None
+        self._take_back = self._begin()
         self._ahead: str | None = None
         """The COPY that the server has begun with already."""
         self.rows_read: int | None = None
+
+    def _begin(self) -> str:
+        """Begin to read at the snapshot; return what takes that back."""
+        take_back = session.begin(self._connection, READ if self._joined else READ_NOW)
+        if self._snapshot is not None and self._joined:
+            session.join(self._connection, self._snapshot)
+        session.run(self._connection, self._setting)
+        return take_back
+
+    def _make_ready(self) -> None:
+        """End what was begun ahead; begin anew where a statement that was ended spoilt all."""
+        if self._ahead is not None:
+            self._ahead = None
+            _drain(self._connection)
+        if self._connection.pgconn.transaction_status == TransactionStatus.INERROR:
+            self._connection.execute(self._take_back.encode())
+            self._take_back = self._begin()
 
     def columns(self, query: Query) -> tuple[Column, ...]:
         try:
@@ -121,7 +152,7 @@ class PostgreSQLReader:
     def read_ahead(self, query: Query, plan: Plan, chunk: Chunk) -> None:
         # Without a snapshot tables are to be held first, and COPY reads at the moment it begins.
         if self._joined and self._may_wait:
-            self._end_ahead()
+            self._make_ready()
             statement = self._copy(query, plan, chunk)
             self._connection.pgconn.send_query(statement.encode())
             self._ahead = statement
@@ -163,6 +194,7 @@ class PostgreSQLReader:
     def _hold_tables(self, query: Query) -> None:
         """Lock before COPY takes the moment that it reads at; a joined read point is held."""
         if not self._joined:
+            self._make_ready()
             session.hold_tables(self._connection, self._statements.query(query))
 
     def _blocks(self, statement: str, size: int) -> Generator[bytes, None, None]:
@@ -232,7 +264,7 @@ class PostgreSQLReader:
         arrived = session.Arrivals(pgconn)
         try:
             if self._ahead != statement:
-                self._end_ahead()
+                self._make_ready()
                 # Waited for in Python: what waits in C, as long as a sort takes, hears no Ctrl-C.
                 pgconn.send_query(statement.encode())
             self._ahead = None
@@ -243,13 +275,8 @@ class PostgreSQLReader:
         finally:
             _drain(self._connection)
 
-    def _end_ahead(self) -> None:
-        if self._ahead is not None:
-            self._ahead = None
-            _drain(self._connection)
-
     def _run(self, statement: str, values: tuple[Any, ...] | None = None) -> Any:
-        self._end_ahead()
+        self._make_ready()
         cursor = psycopg.Cursor(self._connection, row_factory=psycopg.rows.tuple_row)
         # The user's SQL may hold any number of `%`: without values psycopg reads none of them.
         return cursor.execute(statement.encode(), values)
