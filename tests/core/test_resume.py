@@ -211,6 +211,31 @@ def test_a_staged_load_begins_anew_at_another_snapshot(orders, source, target, r
     assert [(ROWS, 2, 2)] == run(target, "select count(*), min(version), max(version) from orders")
 
 
+def test_a_chunk_is_refused_while_the_run_that_took_over_is_still_loading(
+    orders, source, target, run
+):
+    """It is the younger run's epoch that tells, not only that the load is published."""
+
+    def take_over(snapshot):
+        if snapshot.completed_chunks == 1:
+            run(target, "update mapper.load set epoch = epoch + 1")
+
+    result = execute_query_parallel(
+        source,
+        QUERY,
+        target_conn=target,
+        target_table="orders",
+        chunk_size=100,
+        max_workers=1,
+        min_rows_for_parallel=0,
+        progress_callback=take_over,
+    )
+
+    assert "succeeded" != result.status
+    assert "taken over" in str(result.chunk_errors or result.error)
+    assert [(1,)] == run(target, "select count(*) from mapper.claim")
+
+
 @pytest.mark.parametrize("options", [{}, STAGED], ids=["append", "staged"])
 def test_a_run_that_was_taken_over_adds_nothing_any_more(orders, source, target, run, options):
     """Whatever the elder run of a load still holds is refused; the younger one is complete."""
