@@ -12,21 +12,22 @@ from typing import Any
 
 import psycopg
 
+from benchmarks.lineitem import SELECT, connect
 from benchmarks.ours import Told, peak
 
 # As ours joins them.
 BLOCK_BYTES = 64 * 1024
 
 
-def _copy(given: dict[str, Any]) -> Told:
+def _load(given: dict[str, Any]) -> Told:
     first, rows = 0.0, 0
     begun, cpu = time.perf_counter(), time.process_time()
     with (
-        closing(psycopg.connect(given["source"], autocommit=True)) as source,
+        closing(connect(given["source"])) as source,
         closing(psycopg.connect(given["target"])) as target,
     ):
         for condition in given["chunks"]:
-            rows += _chunk(source, target, condition)
+            rows += copy(source, target, f"{SELECT} where {condition}")
             target.commit()
             first = first or time.perf_counter() - begun
     return Told(
@@ -39,13 +40,11 @@ def _copy(given: dict[str, Any]) -> Told:
     )
 
 
-def _chunk(
-    source: "psycopg.Connection[Any]", target: "psycopg.Connection[Any]", condition: str
-) -> int:
-    asked = f"copy (select * from lineitem where {condition}) to stdout (format binary)"
+def copy(source: psycopg.Connection, target: psycopg.Connection, query: str) -> int:
+    """Copy a query's rows into the table; return how many they are."""
     writing, block = target.cursor(), bytearray()
     with (
-        source.cursor().copy(asked.encode()) as out,
+        source.cursor().copy(f"copy ({query}) to stdout (format binary)".encode()) as out,
         writing.copy("copy lineitem from stdin (format binary)") as into,
     ):
         for row in out:
@@ -58,4 +57,4 @@ def _chunk(
 
 
 if __name__ == "__main__":
-    print(json.dumps(_copy(json.loads(sys.argv[1]))))
+    print(json.dumps(_load(json.loads(sys.argv[1]))))

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from benchmarks import contest, given, lineitem, processes, report, server
+from benchmarks import bare, contest, given, lineitem, processes, report, server
 from benchmarks.contest import Costs, Entry
 from benchmarks.given import Progress
 from benchmarks.lineitem import SELECT, Lines
-from mapper_core import execute_query_parallel, plan
+from benchmarks.pipes import split_into
+from mapper_core import execute_query_parallel
 
 CHUNK_SIZE = 50_000
 LARGE, SMALL = "chunks of 50,000 rows", "small chunks"
@@ -83,20 +84,13 @@ def chunks(lines: Lines, rounds: int, progress: Progress) -> Costs:
         for label, size in sizes.items()
     ]
     entries += [
-        Entry(BARE + label, partial(contest.bare, lines, meter, _conditions(lines, size)))
+        Entry(
+            BARE + label,
+            partial(contest.bare, lines, meter, split_into(lines, "ctid", -(-lines.rows // size))),
+        )
         for label, size in sizes.items()
     ]
     return contest.compete(entries, lines, rounds, progress)
-
-
-def _conditions(lines: Lines, size: int) -> list[str]:
-    """Return the conditions of as many chunks as ours has."""
-    found = plan(lines.source, SELECT, max_workers=1, chunk_size=size, strategy="physical")
-    ends = [chunk.high[0] for chunk in found.chunks if chunk.high]
-    terms = [f"ctid < '({end},0)'" for end in ends] + ["true"]
-    return [
-        f"{term} and ctid >= '({start},0)'" for term, start in zip(terms, ["0", *ends], strict=True)
-    ]
 
 
 def of_a_chunk(
@@ -164,11 +158,8 @@ def _bare_copy(lines: Lines, query: str) -> None:
     with (
         closing(lineitem.connect(lines.source)) as source,
         closing(lineitem.connect(lines.target)) as target,
-        source.cursor().copy(f"copy ({query}) to stdout (format binary)".encode()) as out,
-        target.cursor().copy("copy lineitem from stdin (format binary)") as into,
     ):
-        for block in out:
-            into.write(block)
+        bare.copy(source, target, query)
 
 
 def _load(lines: Lines, query: str) -> None:

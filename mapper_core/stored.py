@@ -21,6 +21,8 @@ from .model import (
 
 def query_hash(mapping: Mapping) -> str:
     """Return a fingerprint of what a load reads and where it writes; equal for a resumable one."""
+    from hashlib import sha256  # loads OpenSSL, which importing the package need not
+
     window = mapping.window
     parts = (
         mapping.source_sql,
@@ -35,8 +37,6 @@ def query_hash(mapping: Mapping) -> str:
         # It empties its stage first.
         *(("direct_path",) if mapping.direct_path else ()),
     )
-    from hashlib import sha256  # loads OpenSSL, which importing the package need not
-
     return sha256("\0".join(parts).encode()).hexdigest()
 
 

@@ -1,5 +1,6 @@
 """One connection kept from one step of a load to the next, instead of a new one for each."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from threading import Lock, get_ident
@@ -28,7 +29,7 @@ class Keeper:
         """Return an opener that lends the connection it had back last, if that still serves."""
         if opener.serves_again is None:
             return opener
-        place = _Place(self, opener)
+        place = _Place(self, opener, opener.serves_again)
         self._places.append(place)
         return replace(opener, open=place.open, release=place.release)
 
@@ -44,6 +45,7 @@ class _Place:
 
     keeper: Keeper
     opener: Opener
+    serves_again: Callable[[Any], bool]
     _thread: int = field(default_factory=get_ident)
     _lock: Lock = field(default_factory=Lock)
     _kept: Any = None
@@ -51,8 +53,7 @@ class _Place:
     def open(self) -> Any:
         """Return the connection kept, or a new one."""
         if (found := self._taken()) is not None:
-            assert self.opener.serves_again is not None  # noqa: S101 - else nothing is kept
-            if self.opener.serves_again(found):
+            if self.serves_again(found):
                 return found
             self._end(found)
         try:

@@ -52,15 +52,14 @@ def orders(source, target, run):
 
 
 def load(source, target, sql=QUERY, **options):
-    options = {"chunk_size": 100, "load_id": "nightly", **options}
+    options = {"chunk_size": 100, "load_id": "nightly", "max_workers": 2, **options}
     return execute_query_parallel(
         source,
         sql,
         target_conn=target,
         target_table="orders",
-        max_workers=2,
         min_rows_for_parallel=0,
-        enable_progress=False,
+        enable_progress="progress_callback" in options,
         **options,
     )
 
@@ -220,16 +219,7 @@ def test_a_chunk_is_refused_while_the_run_that_took_over_is_still_loading(
         if snapshot.completed_chunks == 1:
             run(target, "update mapper.load set epoch = epoch + 1")
 
-    result = execute_query_parallel(
-        source,
-        QUERY,
-        target_conn=target,
-        target_table="orders",
-        chunk_size=100,
-        max_workers=1,
-        min_rows_for_parallel=0,
-        progress_callback=take_over,
-    )
+    result = load(source, target, max_workers=1, progress_callback=take_over)
 
     assert "succeeded" != result.status
     assert "taken over" in str(result.chunk_errors or result.error)

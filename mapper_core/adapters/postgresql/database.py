@@ -12,7 +12,7 @@ from ...errors import SettingsError, SnapshotLostError
 from ...model import Column, DataPath, LoadWindow, Snapshot
 from ...protocols import LedgerDialect, Place, Source, Target
 from ...query import Query
-from . import checksum, errors, in_server, session, types
+from . import caller, checksum, errors, in_server, session, types
 from .packer import TextPacker, packer_for
 from .source import READ_NOW, PostgreSQLReader
 from .statements import Statements
@@ -29,7 +29,7 @@ def connect(opener: Opener, *, application: str, time_zone: str | None) -> "Post
     settings = {}
     if opener.model is not None:
         with opener.model() as live:
-            settings = session.settings_of(live)
+            settings = caller.settings_of(live)
     settings |= {
         "application_name": application.encode()[:_NAME_BYTES].decode(errors="ignore"),
         "lock_timeout": session.LOCK_TIMEOUT,
@@ -69,7 +69,7 @@ class PostgreSQL:
 
     def for_query(self, query: Query) -> "PostgreSQL":
         given = self._opener.given
-        if given is None or (reason := session.seen_there_alone(given, query)) is None:
+        if given is None or (reason := caller.seen_there_alone(given, query)) is None:
             return self
         if not isinstance(given, psycopg.Connection):
             msg = (

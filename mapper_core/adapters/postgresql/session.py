@@ -18,9 +18,8 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 
 from ...connections import Opener
-from ...errors import RUN_AGAIN, SettingsError, SnapshotLostError
-from ...model import Row, Snapshot
-from ...query import UNPARSED, Query
+from ...errors import RUN_AGAIN, SnapshotLostError
+from ...model import Snapshot
 from . import errors
 
 Connection = psycopg.Connection[Any]
@@ -43,9 +42,6 @@ _FORMATS = {
 # First version with the setting transaction_timeout.
 _TRANSACTION_TIMEOUT = 170_000
 
-# What a query's meaning depends on and a live connection may have changed.
-_COPIED = ("role", "search_path", "TimeZone")
-
 # An unknown snapshot is a matter of its text before PostgreSQL 17, and an undefined object since.
 _SNAPSHOT_GONE = (
     psycopg.DataError,
@@ -57,90 +53,8 @@ _SNAPSHOT_GONE = (
 SERVER = "extract(epoch from pg_postmaster_start_time())::text"
 
 # Within a caller's transaction, all of ours lies behind this.
-_SAVEPOINT = "mapper_was_here"
-_BACK_TO_SAVEPOINT = f"rollback to savepoint {_SAVEPOINT}; release savepoint {_SAVEPOINT}"
-
-
-@contextmanager
-def asking(given: Any) -> Iterator[Callable[[str], list[Row]]]:
-    """Ask a caller's live connection, psycopg or psycopg2; leave it and its transaction as found.
-
-    Raises SettingsError when it cannot be asked.
-    """
-    status = TransactionStatus(given.info.transaction_status)
-    if status in _CANNOT_BE_ASKED:
-        msg = f"the connection given {_CANNOT_BE_ASKED[status]}, then load"
-        raise SettingsError(msg)
-
-    with _plain_cursor(given) as cursor:
-
-        def ask(statement: str) -> list[Row]:
-            cursor.execute(statement)
-            return list(cursor.fetchall()) if cursor.description else []
-
-        inside = status is TransactionStatus.INTRANS
-        if inside:
-            ask(f"savepoint {_SAVEPOINT}")
-        try:
-            yield ask
-        finally:
-            if inside:
-                ask(_BACK_TO_SAVEPOINT)
-            elif not given.autocommit:
-                given.rollback()
-
-
-_CANNOT_BE_ASKED = {
-    TransactionStatus.INERROR: "is in a failed transaction: roll it back",
-    TransactionStatus.ACTIVE: "is busy with another statement: let that end",
-    TransactionStatus.UNKNOWN: "is broken: open a new one",
-}
-
-
-def _plain_cursor(given: Any) -> Any:
-    """Return a cursor whose rows are tuples, whatever the caller's connection makes of rows."""
-    if isinstance(given, psycopg.Connection):
-        return psycopg.ClientCursor(given, row_factory=tuple_row)
-    from psycopg2.extensions import cursor  # whoever gave its connection has it
-
-    return given.cursor(cursor_factory=cursor)
-
-
-def settings_of(given: Any) -> dict[str, str]:
-    """Return the settings of a caller's live connection that our sessions must share.
-
-    Raises SettingsError when it cannot be asked, say in a failed transaction.
-    """
-    with asking(given) as ask:
-        return {name: ask(f"select current_setting('{name}')")[0][0] for name in _COPIED}
-
-
-def seen_there_alone(given: Any, query: Query) -> str | None:
-    """Return why only the caller's connection sees what the query reads, or None."""
-    with asking(given) as ask:
-        wrote, has_temporary = ask(_ITS_OWN)[0]
-        if wrote:
-            return "only the connection given sees its uncommitted changes"
-        if not has_temporary:
-            return None
-        if query.blocker == UNPARSED:
-            return "its SQL could not be parsed, and may read temporary tables"
-        text = query.render(lambda _, value: literal(None, value))
-        try:
-            plan = ask(f"explain (verbose) {text}")
-        except Exception:  # noqa: BLE001 - a query that is wrong is refused, in words, when it is read
-            return None
-        # A plan names every relation with its schema; pg_temp is the session's own.
-        if any("pg_temp" in str(line) for (line,) in plan):
-            return "only the connection given sees its temporary tables"
-    return None
-
-
-# A transaction without a number has written nothing; of the namespaces, one may be temporary.
-_ITS_OWN = """
-select txid_current_if_assigned() is not null,
-       exists (select from pg_class where relnamespace = pg_my_temp_schema())
-"""
+SAVEPOINT = "mapper_was_here"
+BACK_TO_SAVEPOINT = f"rollback to savepoint {SAVEPOINT}; release savepoint {SAVEPOINT}"
 
 
 @contextmanager
@@ -193,7 +107,7 @@ def _inside_its_transaction(connection: Connection) -> Iterator[None]:
     finally:
         with suppress(psycopg.Error):
             end_statement(connection)
-            connection.execute(_BACK_TO_SAVEPOINT)
+            connection.execute(BACK_TO_SAVEPOINT)
             connection.prepare_threshold = before
 
 
@@ -274,14 +188,14 @@ def hold_tables(connection: Connection, query: str) -> None:
 @contextmanager
 def undone_on_error(connection: Connection) -> Iterator[None]:
     """Run statements after whose failure the transaction can go on."""
-    connection.execute(f"savepoint {_SAVEPOINT}".encode())
+    connection.execute(f"savepoint {SAVEPOINT}".encode())
     try:
         yield
     except psycopg.Error as error:
         if not errors.is_transient(error):
-            connection.execute(_BACK_TO_SAVEPOINT.encode())
+            connection.execute(BACK_TO_SAVEPOINT.encode())
         raise
-    connection.execute(f"release savepoint {_SAVEPOINT}".encode())
+    connection.execute(f"release savepoint {SAVEPOINT}".encode())
 
 
 @contextmanager
@@ -318,9 +232,9 @@ def begin(connection: Connection, how: str, *, then: str | None = None) -> str:
     With what it is to run first: one message less of every chunk. Return what takes it back.
     """
     inside = connection.info.transaction_status == TransactionStatus.INTRANS
-    how = f"savepoint {_SAVEPOINT}" if inside else f"begin {how}"
+    how = f"savepoint {SAVEPOINT}" if inside else f"begin {how}"
     connection.execute((how if then is None else f"{how}; {then}").encode())
-    return _BACK_TO_SAVEPOINT if inside else "rollback"
+    return BACK_TO_SAVEPOINT if inside else "rollback"
 
 
 def setting(connection: Connection, settings: Mapping[str, str]) -> str:
