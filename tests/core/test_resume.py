@@ -22,6 +22,7 @@ from mapper_core import snapshot_holder as holders
 
 from ..waiting import assert_nothing_left, backends, wait_until
 from . import loading
+from .running import Background
 
 ROWS = 1_000
 SUM = "select count(*), sum(hashtextextended(o::text, 0)) from {} o"
@@ -226,40 +227,47 @@ def test_a_chunk_is_refused_while_the_run_that_took_over_is_still_loading(
     assert [(1,)] == run(target, "select count(*) from mapper.claim")
 
 
+def test_a_load_is_taken_over_after_the_chunk_that_is_being_written(orders, source, target, run):
+    """Until then nobody knows whether it will be there."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    def wait_in_the_first(rows):
+        if rows[0]["id"] == 1:
+            reached.set()
+            go_on.wait(60)
+        return rows
+
+    waits = "wait_event_type = 'Lock' and query like 'select epoch, status%for update'"
+    options = {"max_workers": 1, "transformation_func": wait_in_the_first}
+    elder = Background(load, source, target, **options)
+    try:
+        assert reached.wait(60)
+        younger = Background(load, source, target, transformation_func=lambda rows: rows)
+        wait_until(lambda: backends(target, extra=waits), "the younger to wait for the chunk")
+        assert [(0,)] == run(target, "select epoch from mapper.load")
+    finally:
+        go_on.set()
+
+    assert "succeeded" == younger.result().status
+    # The chunk is the elder's; those after it are whosever turn it was.
+    assert 1 <= elder.result().chunks_succeeded
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
 @pytest.mark.parametrize("options", [{}, STAGED], ids=["append", "staged"])
 def test_a_run_that_was_taken_over_adds_nothing_any_more(orders, source, target, run, options):
     """Whatever the elder run of a load still holds is refused; the younger one is complete."""
     reached, go_on = threading.Event(), threading.Event()
     elder = []
 
-    def wait_once(rows):
-        if rows[0]["id"] == 1:
-            reached.set()
-            go_on.wait(60)
-        return rows
-
     def wait_before_the_third(_):
         if not reached.is_set():
             reached.set()
             go_on.wait(60)
 
-    thread = threading.Thread(
-        target=lambda: elder.append(
-            execute_query_parallel(
-                source,
-                QUERY,
-                target_conn=target,
-                target_table="orders",
-                load_id="nightly",
-                chunk_size=100,
-                max_workers=1,
-                min_rows_for_parallel=0,
-                # Between two chunks: it holds no claim while it waits.
-                progress_callback=wait_before_the_third,
-                **options,
-            )
-        )
-    )
+    # Between two chunks: it holds no claim while it waits.
+    waiting = {"max_workers": 1, "progress_callback": wait_before_the_third, **options}
+    thread = threading.Thread(target=lambda: elder.append(load(source, target, **waiting)))
     thread.start()
     try:
         assert reached.wait(60)
