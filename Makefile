@@ -1,5 +1,5 @@
 # Everything runs in .venv, which is made on first use and again when
-# pyproject.toml changes. Needed beforehand: Python 3.10+ with pip, and make.
+# pyproject.toml or what is compiled changes. Needed beforehand: Python 3.10+ with pip, and make.
 
 PYTHON ?= python3
 VENV := .venv
@@ -58,7 +58,7 @@ except ImportError:
 endef
 export REQUIRE_PYTHON
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml mapper_core/adapters/postgresql/_arrivals.c
 	@command -v "$(PYTHON)" >/dev/null || { \
 		echo "There is no $(PYTHON): install Python 3.10 or newer." >&2; exit 1; }
 	@"$(PYTHON)" -c "$$REQUIRE_PYTHON"

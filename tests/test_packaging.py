@@ -1,11 +1,14 @@
 """What is installed, and what importing it costs."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
-from importlib import import_module, resources
+from importlib import import_module
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -54,10 +57,46 @@ def test_the_command_is_installed():
     assert callable(getattr(import_module(module), function))
 
 
-@pytest.mark.parametrize("package", ["mapper_core", "mapper_dagster"])
-def test_both_packages_are_shipped_and_typed(package):
-    """One distribution, with the marker that type checkers look for."""
-    assert resources.files(package).joinpath("py.typed").is_file()
-    project = (ROOT / "pyproject.toml").read_text()
-    (packages,) = re.findall(r"\[tool.hatch.build.targets.wheel\]\npackages = (.*)", project)
-    assert package in json.loads(packages)
+@pytest.fixture(scope="module")
+def make_wheel(tmp_path_factory):
+    """Build the distribution from nothing; return the names of what is in it."""
+
+    def make(**environment):
+        folder = tmp_path_factory.mktemp("wheel")
+        for name in ("mapper_core", "mapper_dagster"):
+            unmade = shutil.ignore_patterns("*.so", "__pycache__")
+            shutil.copytree(ROOT / name, folder / name, ignore=unmade)
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, folder)
+        build = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "."]
+        subprocess.run(
+            [sys.executable, "-m", *build],
+            cwd=folder,
+            env={**os.environ, **environment},
+            check=True,
+            capture_output=True,
+        )
+        (wheel,) = folder.glob("mapper-*.whl")
+        return ZipFile(wheel).namelist()
+
+    return make
+
+
+def compiled(names):
+    return [name for name in names if name.endswith(".so")]
+
+
+def test_all_modules_are_shipped_and_typed(make_wheel):
+    """One distribution, with the markers that type checkers look for, and what is compiled."""
+    names = make_wheel()
+    for package in ("mapper_core", "mapper_dagster"):
+        modules = (ROOT / package).rglob("*.py")
+        assert {str(module.relative_to(ROOT)) for module in modules} <= set(names)
+        assert f"{package}/py.typed" in names
+    (library,) = compiled(names)
+    assert library.startswith("mapper_core/adapters/postgresql/_arrivals.")
+
+
+def test_without_a_compiler_python_does_the_work(make_wheel):
+    """Nobody has to have one."""
+    assert not compiled(make_wheel(CC="/bin/false"))

@@ -1,7 +1,6 @@
 """One PostgreSQL connection in our hands: settings, transactions, values in statements."""
 
 import re
-import select
 import selectors
 import socket
 import threading
@@ -12,15 +11,14 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.abc import Buffer
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
-from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 
 from ...connections import Opener
 from ...errors import RUN_AGAIN, SnapshotLostError
 from ...model import Snapshot
 from . import errors
+from .arrivals import Arrivals
 
 Connection = psycopg.Connection[Any]
 
@@ -133,42 +131,6 @@ def end_statement(connection: Connection) -> None:
         # A COPY that is still sending: read it to its end.
         while result.status == ExecStatus.COPY_OUT and arrived.copy_data():
             pass
-
-
-class Arrivals:
-    """What the server sends for a running statement, waited for outside libpq.
-
-    libpq's own waiting holds Python's lock: one stalled connection would stop every thread.
-    """
-
-    def __init__(self, pgconn: PGconn) -> None:
-        self._pgconn = pgconn
-        self._arrived = select.poll()
-        self._arrived.register(pgconn.socket, select.POLLIN)
-
-    def copy_data(self) -> Buffer:
-        """Return the next piece of a COPY, usually a row; an empty one at its end."""
-        while True:
-            size, data = self._pgconn.get_copy_data(1)
-            if size > 0:
-                return data
-            if size < 0:
-                return b""
-            self.wait()
-
-    def result(self) -> PGresult | None:
-        """Return the next result, or None when the statement has ended."""
-        while self._pgconn.is_busy():
-            self.wait()
-        return self._pgconn.get_result()
-
-    def wait(self) -> None:
-        """Wait until the server has sent something, and take it in."""
-        # Thousands of times a second: a selector made anew each time would cost more than the rows.
-        # A connection found broken has no socket any more, and says so here.
-        if self._pgconn.socket >= 0:
-            self._arrived.poll()
-        self._pgconn.consume_input()
 
 
 def hold_tables(connection: Connection, query: str) -> None:

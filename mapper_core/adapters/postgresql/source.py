@@ -3,7 +3,6 @@
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
-from itertools import repeat
 from typing import Any
 
 import psycopg
@@ -16,6 +15,7 @@ from ...model import Chunk, Column, DataPath, Plan, Snapshot
 from ...protocols import Checksum
 from ...query import Query
 from . import checksum, errors, session
+from .arrivals import Arrivals
 from .lines import TextLines
 from .statements import Statements, copy_format, key_columns
 from .survey import PostgreSQLSurvey
@@ -199,25 +199,14 @@ class PostgreSQLReader:
 
     def _blocks(self, statement: str, size: int) -> Generator[bytes, None, None]:
         """Yield COPY's bytes, joined into blocks. Rows are never taken apart."""
-        block = bytearray()
         with self._copying(statement) as arrived:
-            # One call a row, and the loop itself in C; psycopg's own, or `arrived.copy_data`, makes
-            # several. libpq holds some rows at a time, so the block's size can wait for their end.
-            take = self._connection.pgconn.get_copy_data
-            got = 1
-            while got >= 0:
-                for got, data in map(take, repeat(1)):
-                    if got <= 0:
-                        break
-                    block += data
-                if len(block) >= size:
-                    yield bytes(block)
-                    block.clear()
-                if got == 0:
-                    arrived.wait()
+            block, more = arrived.block(size)
+            while more:
+                yield block
+                block, more = arrived.block(size)
             read = _ended(arrived)
             if block:
-                yield bytes(block)
+                yield block
             self.rows_read = read
 
     def _block_pieces(
@@ -227,7 +216,7 @@ class PostgreSQLReader:
         head, tail = (_BINARY_HEADER, _BINARY_TRAILER) if binary else (b"", b"")
         making, total = _Making(head, tail), 0
         with self._copying(statement) as arrived:
-            # One Python call a row, as in `_blocks`.
+            # One Python call a row.
             take = self._connection.pgconn.get_copy_data
             while True:
                 got, data = take(1)
@@ -257,11 +246,11 @@ class PostgreSQLReader:
             self.rows_read = read
 
     @contextmanager
-    def _copying(self, statement: str) -> Iterator[session.Arrivals]:
+    def _copying(self, statement: str) -> Iterator[Arrivals]:
         """Start a COPY to us; leave the connection ready for its next statement in any event."""
         self.rows_read = None
         pgconn = self._connection.pgconn
-        arrived = session.Arrivals(pgconn)
+        arrived = Arrivals(pgconn)
         try:
             if self._ahead != statement:
                 self._make_ready()
@@ -325,7 +314,7 @@ class _Making:
         return made
 
 
-def _ended(arrived: session.Arrivals) -> int:
+def _ended(arrived: Arrivals) -> int:
     """Return how many rows the server says it sent; without its word the stream was cut."""
     ended = arrived.result()
     if ended is None or ended.status != ExecStatus.COMMAND_OK:
