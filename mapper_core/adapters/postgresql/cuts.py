@@ -1,7 +1,8 @@
 """Where to cut an ordered key: by rank, in about one pass, compared by the server alone."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...protocols import KeyCuts
@@ -14,7 +15,8 @@ Run = Callable[[str], list[tuple[Any, ...]]]
 # pass still yields chunks of the right size by leaving cuts out.
 _FINER = 4
 
-# Sorting fewer keys than this takes about a second: less than uneven chunks may cost.
+# From so many rows on a sample is worth it. To sort fewer keys takes a second, to walk an index of
+# them a tenth of one: less than uneven chunks may cost.
 _SAMPLE_FROM = 2_000_000
 
 # Rows of a sample for each chunk. Blocks are sampled whole, and where the table is in the order of
@@ -26,6 +28,9 @@ _SAMPLED_PER_CHUNK = 5_000
 _LARGEST_SAMPLE = 25.0
 
 _SORTS = {"Sort", "Incremental Sort"}
+
+# That the key is there, which servers before version 17 ask even of a NOT NULL column.
+_PRESENT = re.compile(r"\(*\S+ IS NOT NULL\)*( AND \(*\S+ IS NOT NULL\)*)*")
 
 _SORTED = "one sort of the keys"
 
@@ -62,8 +67,9 @@ def find(
 ) -> KeyCuts:
     """Return the cuts of `key` over `query`, about `chunk_size` rows apart.
 
-    An index that yields the key in order is walked; otherwise the keys are sorted once, or, where
-    there are very many, those of a sample.
+    An index that yields the key in order is walked; otherwise the keys are sorted once. Where
+    there are very many, those of a sample are sorted instead; but of few of a table's rows, which
+    an index finds, a sample of the table tells little.
 
     Args:
         run: runs a statement at the snapshot.
@@ -75,12 +81,18 @@ def find(
     """
     names = [session.identifier(name) for name in key]
     types = key_types(run, query, names)
-    if _yields_order(run, query, names):
-        return _walked(run, query, key, types=types, chunk_size=chunk_size)
-    lone = len(names) == 1 or may_shorten
     # Percentiles come as an array, and there are no arrays of arrays.
-    if lone and not types[0].endswith("[]"):
-        found = _by_first(run, query, sampled, key[0], types=types[:1], chunk_size=chunk_size)
+    lone = (len(names) == 1 or may_shorten) and not types[0].endswith("[]")
+    planned = _in_order(run, query, names)
+    if not _SORTS & {node["Node Type"] for node in planned}:
+        if lone and sampled and _reads_all(planned):
+            rows = int(planned[0]["Plan Rows"])
+            found = _by_sample(run, sampled, key[0], types[0], rows=rows, chunk_size=chunk_size)
+            if found and not found[1]:
+                return replace(found[0], has_nulls=_has_nulls(run, query, names[:1]))
+        return _walked(run, query, key, types=types, chunk_size=chunk_size)
+    if lone:
+        found = _by_first(run, query, sampled, key[0], types[0], chunk_size=chunk_size)
         if len(names) == 1 or not found[1]:
             return found[0]
     cuts = _ranks(run, query, names, chunk_size)
@@ -98,12 +110,17 @@ def key_types(run: Run, query: str, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(str(name) for name in found[0])
 
 
-def _yields_order(run: Run, query: str, names: Sequence[str]) -> bool:
-    """Whether the planner gets the key in order without sorting: by an index, then."""
+def _in_order(run: Run, query: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the nodes of the planner's way to the key in order: an index, if none sorts."""
     listed = ", ".join(names)
     ordered = f"select {listed} from (\n{query}\n) q where {_all_present(names)} order by {listed}"
-    planned = run(f"explain (format json) {ordered}")[0][0][0]["Plan"]
-    return not _SORTS & set(_node_types(planned))
+    return list(_nodes(run(f"explain (format json) {ordered}")[0][0][0]["Plan"]))
+
+
+def _reads_all(planned: Sequence[dict[str, Any]]) -> bool:
+    """Whether no condition but the key's own leaves rows of the table out."""
+    kinds = ("Filter", "Index Cond")
+    return all(_PRESENT.fullmatch(node[kind]) for node in planned for kind in kinds if kind in node)
 
 
 def _walked(
@@ -123,9 +140,37 @@ def _walked(
         f" offset {chunk_size - 1:d} limit 1) step"
         f") select {_texts(names)} from mapper_cut"
     )
-    nulls = run(f"select exists (select from (\n{query}\n) q where {_any_null(names)})")[0][0]
-    cuts = tuple(tuple(row) for row in found)
+    cuts, nulls = tuple(tuple(row) for row in found), _has_nulls(run, query, names)
     return KeyCuts(tuple(key), cuts, types, nulls, None, "one ordered pass over an index")
+
+
+def _has_nulls(run: Run, query: str, names: Sequence[str]) -> bool:
+    asked = f"select exists (select from (\n{query}\n) q where {_any_null(names)})"
+    return bool(run(asked)[0][0])
+
+
+def _by_sample(
+    run: Run,
+    sampled: Callable[[float], str],
+    column: str,
+    kind: str,
+    *,
+    rows: int,
+    chunk_size: int,
+) -> tuple[KeyCuts, bool] | None:
+    """Return cuts of one column by sorting a sample, and whether one value is too heavy.
+
+    None where so few `rows`, or chunks so small, are not worth one.
+    """
+    percent = 100.0 * _SAMPLED_PER_CHUNK / chunk_size
+    if rows < _SAMPLE_FROM or percent > _LARGEST_SAMPLE:
+        return None
+    pieces = -(-rows // chunk_size)
+    found = _at_even_ranks(run, sampled(percent), session.identifier(column), pieces)
+    method = f"a sample of {percent:.2g} % of the keys"
+    # Whether the rest has NULLs, only a whole pass could tell.
+    cuts = KeyCuts((column,), found.cuts, (kind,), has_nulls=True, rows=None, method=method)
+    return cuts, found.collapsed
 
 
 def _by_first(
@@ -133,23 +178,19 @@ def _by_first(
     query: str,
     sampled: Callable[[float], str] | None,
     column: str,
+    kind: str,
     *,
-    types: tuple[str, ...],
     chunk_size: int,
 ) -> tuple[KeyCuts, bool]:
     """Return cuts of one column by sorting it, or a sample; and whether one value is too heavy."""
-    name = session.identifier(column)
-    estimate = int(run(f"explain (format json) {query}")[0][0][0]["Plan"]["Plan Rows"])
-    percent = 100.0 * _SAMPLED_PER_CHUNK / chunk_size
-    if sampled and estimate >= _SAMPLE_FROM and percent <= _LARGEST_SAMPLE:
-        found = _at_even_ranks(run, sampled(percent), name, -(-estimate // chunk_size))
-        method = f"a sample of {percent:.2g} % of the keys"
-        # Whether the rest has NULLs, only a whole pass could tell.
-        cuts = KeyCuts((column,), found.cuts, types, has_nulls=True, rows=None, method=method)
-        return cuts, found.collapsed
-    found = _exactly(run, query, name, estimate, chunk_size)
+    rows = int(run(f"explain (format json) {query}")[0][0][0]["Plan"]["Plan Rows"])
+    if sampled and (
+        taken := _by_sample(run, sampled, column, kind, rows=rows, chunk_size=chunk_size)
+    ):
+        return taken
+    found = _exactly(run, query, session.identifier(column), rows, chunk_size)
     nulls = found.present < found.rows
-    return KeyCuts((column,), found.cuts, types, nulls, found.rows, _SORTED), found.collapsed
+    return KeyCuts((column,), found.cuts, (kind,), nulls, found.rows, _SORTED), found.collapsed
 
 
 def _exactly(run: Run, query: str, name: str, estimate: int, chunk_size: int) -> _Ranks:
@@ -206,8 +247,7 @@ def _texts(names: Sequence[str]) -> str:
     return ", ".join(f"{name}::text" for name in names)
 
 
-def _node_types(node: dict[str, Any]) -> list[str]:
-    return [
-        node["Node Type"],
-        *(t for child in node.get("Plans", ()) for t in _node_types(child)),
-    ]
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _nodes(child)
