@@ -194,6 +194,8 @@ def test_what_is_asked_of_the_wrong_thing_is_an_error():
         compiled.take(object(), 1)
     with pytest.raises(TypeError):
         compiled.take(object())
+    with pytest.raises(ValueError, match="negative"):
+        compiled.take(object(), -1)
     assert compiled.bind(os.devnull) is False
 
 

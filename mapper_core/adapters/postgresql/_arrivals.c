@@ -167,8 +167,8 @@ take(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "On", &pgconn, &size)) {
         return NULL;
     }
-    if (get_copy_data == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "bind() has not found libpq");
+    if (get_copy_data == NULL || size < 0) {
+        PyErr_SetString(PyExc_ValueError, "bind() finds libpq first, and sizes are not negative");
         return NULL;
     }
     Block block = {.length = 0, .room = (size_t)size + SPARE};
