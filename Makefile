@@ -21,6 +21,7 @@ ui: $(INSTALLED)  ## Open Dagit on the demo: http://127.0.0.1:3000, or PORT=...
 	@$(PY) -m demo.ui
 
 test: $(INSTALLED)  ## Run the tests; PYTEST_ARGS=... are handed on
+	@.ci/compiler
 	@.ci/browser
 	@.ci/oracle
 	@$(PY) -m pytest --numprocesses auto --dist loadscope $(PYTEST_ARGS)
