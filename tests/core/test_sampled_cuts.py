@@ -59,6 +59,27 @@ def test_an_indexed_key_is_cut_by_a_sample(source, target, key):
 
 
 @pytest.mark.usefixtures("orders")
+@pytest.mark.parametrize("times", [0.6, 5])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_sample_knows_better_than_a_wrong_estimate(source, run, times, indexed):
+    """Chunks have the size asked for, whatever the server believes of its table."""
+    if not indexed:
+        run(source, "alter table orders drop constraint orders_pkey")
+    run(
+        source,
+        "alter table orders set (autovacuum_enabled = false)",
+        f"update pg_class set reltuples = {ROWS * times} where relname = 'orders'",
+    )
+    decided = planned(source, chunk_key="id")
+    assert "a sample of" in decided.strategy_reason
+    lows = ", ".join(chunk.low[0] for chunk in decided.chunks if chunk.low)
+    counted = f"select count(*) from orders group by width_bucket(id, array[{lows}])"
+    sizes = [size for (size,) in run(source, counted)]
+    assert max(sizes) < 2 * CHUNK
+    assert len(sizes) < 2 * ROWS / CHUNK
+
+
+@pytest.mark.usefixtures("orders")
 def test_few_rows_of_a_large_table_are_walked(source):
     """A sample of the table tells little of them, and reads more."""
     some = f"{QUERY} where id < {6 * ROWS}"

@@ -27,6 +27,10 @@ _SAMPLED_PER_CHUNK = 5_000
 # Past this share of the table, in percent, sorting all of it costs little more than a sample.
 _LARGEST_SAMPLE = 25.0
 
+# A sample's count is off by a few percent; when the planner's estimate is by this factor, the
+# sample is taken once more.
+_NEAR = 1.25
+
 _SORTS = {"Sort", "Incremental Sort"}
 
 # That the key is there, which servers before version 17 ask even of a NOT NULL column.
@@ -165,8 +169,12 @@ def _by_sample(
     percent = 100.0 * _SAMPLED_PER_CHUNK / chunk_size
     if rows < _SAMPLE_FROM or percent > _LARGEST_SAMPLE:
         return None
-    pieces = -(-rows // chunk_size)
-    found = _at_even_ranks(run, sampled(percent), session.identifier(column), pieces)
+    name, pieces = session.identifier(column), -(-rows // chunk_size)
+    found = _at_even_ranks(run, sampled(percent), name, pieces)
+    wanted = max(1, round(found.rows * 100 / percent / chunk_size))
+    if not pieces / _NEAR <= wanted <= pieces * _NEAR:
+        # The planner's estimate was too far off; the sample's own count is not.
+        found = _at_even_ranks(run, sampled(percent), name, wanted)
     method = f"a sample of {percent:.2g} % of the keys"
     # Whether the rest has NULLs, only a whole pass could tell.
     cuts = KeyCuts((column,), found.cuts, (kind,), has_nulls=True, rows=None, method=method)
