@@ -40,7 +40,7 @@ bench: $(INSTALLED)  ## Measure everything; WHAT=pipes,... for some, ROWS=... fo
 clean:  ## Remove what the other targets made, the demo's data included
 	@if [ -d .demo ] && [ -x $(PY) ]; then $(PY) -m demo.server --stop; fi
 	rm -rf .demo .bench .h2 $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
-		.hypothesis build dist *.egg-info
+		.hypothesis build dist *.egg-info mapper_core/adapters/postgresql/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Written for any Python, so that an old one is told so instead of failing oddly.
