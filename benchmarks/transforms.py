@@ -141,14 +141,15 @@ many rows one core can change, whatever waits for the server.
 
 ## A function of rows
 
-{few:,} rows. Python sees every row as a dict. `transform_columns=[...]` gives it three columns of sixteen. Ours has one worker where
-nothing else is said.
+{few:,} rows. Python sees every row as a dict. `transform_columns=[...]` gives it three columns of sixteen. Ours has
+one worker where nothing else is said.
 
 {by_row}
 
 ## A function of batches
 
-{many:,} rows. Ours and ADBC call the same function of a `pyarrow.RecordBatch`; polars and DuckDB are given expressions.
+{many:,} rows. Ours and ADBC call the same function of a `pyarrow.RecordBatch`; polars and DuckDB are given
+expressions.
 
 {by_batch}
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from zipfile import ZipFile
@@ -62,6 +63,7 @@ def test_the_command_is_installed():
 def make_wheel(tmp_path_factory):
     """Build the distribution from nothing; return the names of what is in it."""
 
+    @cache
     def make(**environment):
         folder = tmp_path_factory.mktemp("wheel")
         for name in ("mapper_core", "mapper_dagster"):

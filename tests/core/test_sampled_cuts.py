@@ -80,6 +80,19 @@ def test_a_sample_knows_better_than_a_wrong_estimate(source, run, times, indexed
 
 
 @pytest.mark.usefixtures("orders")
+def test_rows_without_a_key_make_the_others_chunks_no_smaller(source, run):
+    """They are a chunk of their own."""
+    run(
+        source,
+        "update orders set customer = case when id % 5 < 3 then id end",
+        "vacuum (analyze) orders",
+    )
+    decided = planned(source, chunk_key="customer")
+    assert "a sample of" in decided.strategy_reason
+    assert abs(len(decided.chunks) - 1 - 0.6 * ROWS / CHUNK) <= 1
+
+
+@pytest.mark.usefixtures("orders")
 def test_few_rows_of_a_large_table_are_walked(source):
     """A sample of the table tells little of them, and reads more."""
     some = f"{QUERY} where id < {6 * ROWS}"

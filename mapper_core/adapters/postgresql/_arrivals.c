@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What `take` found last; PQgetCopyData's own words, and one more. */
-enum { MORE = 0, ENDED = -1, FAILED = -2, LOST = -3 };
+/* What `take` found last, in PQgetCopyData's own words: 0, -1 at the end, and this. */
+#define FAILED -2
 
 /* Room for rows that libpq has already, beyond the block that is asked for. */
 #define SPARE 65536
@@ -117,7 +117,7 @@ fill(PyObject *pgconn, Block *block, size_t size, int *state)
             return 0;
         }
         if (connection == NULL) {
-            *state = LOST;
+            *state = FAILED;
             return 1;
         }
         /* libpq holds some rows at a time, so the block's size can wait for their end. */
@@ -146,7 +146,7 @@ fill(PyObject *pgconn, Block *block, size_t size, int *state)
             }
         }
         if (connection == NULL || !consume_input(connection)) {
-            *state = LOST;
+            *state = FAILED;
             return 1;
         }
     }
@@ -155,9 +155,9 @@ fill(PyObject *pgconn, Block *block, size_t size, int *state)
 PyDoc_STRVAR(take_doc,
 "take(pgconn, size, /)\n--\n\n"
 "Return rows of the running COPY, at least `size` bytes of them if there are, and what was found\n"
-"last: 0 when more may come, -1 at the end, -2 when libpq cannot read on, -3 when the connection\n"
-"is lost. Its lock is Python's: that is given up while the server is waited for, never while\n"
-"libpq works, so that no other thread can close the connection under it.");
+"last: 0 when more may come, -1 at the end, -2 when libpq cannot read on. Its lock is Python's:\n"
+"that is given up while the server is waited for, never while libpq works, so that no other thread\n"
+"can close the connection under it.");
 
 static PyObject *
 take(PyObject *Py_UNUSED(module), PyObject *args)

@@ -2,6 +2,7 @@
 
 import select
 import sys
+from collections.abc import Iterator
 from itertools import repeat
 
 import psycopg
@@ -43,7 +44,7 @@ class Arrivals:
         return block, state == 0
 
     def _joined(self, size: int) -> tuple[bytes, bool]:
-        # One call a row, and the loop itself in C; psycopg's own, or `copy_data`, makes several.
+        # One call a row, and the loop itself in C; psycopg's own makes several.
         take, got, block = self._pgconn.get_copy_data, 1, bytearray()
         while True:
             for got, data in map(take, repeat(1)):
@@ -55,15 +56,16 @@ class Arrivals:
                 return bytes(block), got == 0
             self.wait()
 
-    def copy_data(self) -> Buffer:
-        """Return the next piece of a COPY, usually a row; an empty one at its end."""
-        while True:
-            size, data = self._pgconn.get_copy_data(1)
-            if size > 0:
-                return data
-            if size < 0:
-                return b""
-            self.wait()
+    def rows(self) -> Iterator[Buffer]:
+        """Yield the rows of a COPY, each as the server sent it. After the last comes the result."""
+        got = 0
+        while got >= 0:
+            for got, data in map(self._pgconn.get_copy_data, repeat(1)):
+                if got <= 0:
+                    break
+                yield data
+            if got == 0:
+                self.wait()
 
     def result(self) -> PGresult | None:
         """Return the next result, or None when the statement has ended."""

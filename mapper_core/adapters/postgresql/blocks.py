@@ -14,6 +14,7 @@ import psycopg
 from ...model import Refused
 from ...protocols import BlockCuts
 from . import errors
+from .explained import nodes
 
 # First version that reads a range of blocks without reading all others.
 _RANGE_SCANS = 140_000
@@ -126,8 +127,11 @@ def find(
 
 def _scans(plan: dict[str, Any]) -> list[str]:
     """Return the node types that read a table."""
-    own = [plan["Node Type"]] if "Relation Name" in plan or "Scan" in plan["Node Type"] else []
-    return own + [scan for below in plan.get("Plans", ()) for scan in _scans(below)]
+    return [
+        node["Node Type"]
+        for node in nodes(plan)
+        if "Relation Name" in node or "Scan" in node["Node Type"]
+    ]
 
 
 def _rows_in(leaves: Sequence[_Leaf]) -> float:

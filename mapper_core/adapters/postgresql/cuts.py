@@ -1,12 +1,13 @@
 """Where to cut an ordered key: by rank, in about one pass, compared by the server alone."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ...protocols import KeyCuts
 from . import session
+from .explained import nodes
 
 # Runs a statement at the snapshot; returns its rows.
 Run = Callable[[str], list[tuple[Any, ...]]]
@@ -88,15 +89,17 @@ def find(
     # Percentiles come as an array, and there are no arrays of arrays.
     lone = (len(names) == 1 or may_shorten) and not types[0].endswith("[]")
     planned = _in_order(run, query, names)
+    rows = int(planned[0]["Plan Rows"])
     if not _SORTS & {node["Node Type"] for node in planned}:
-        if lone and sampled and _reads_all(planned):
-            rows = int(planned[0]["Plan Rows"])
+        if lone and _reads_all(planned):
             found = _by_sample(run, sampled, key[0], types[0], rows=rows, chunk_size=chunk_size)
             if found and not found[1]:
                 return replace(found[0], has_nulls=_has_nulls(run, query, names[:1]))
         return _walked(run, query, key, types=types, chunk_size=chunk_size)
     if lone:
-        found = _by_first(run, query, sampled, key[0], types[0], chunk_size=chunk_size)
+        found = _by_sample(
+            run, sampled, key[0], types[0], rows=rows, chunk_size=chunk_size
+        ) or _by_sort(run, query, key[0], types[0], rows=rows, chunk_size=chunk_size)
         if len(names) == 1 or not found[1]:
             return found[0]
     cuts = _ranks(run, query, names, chunk_size)
@@ -118,7 +121,7 @@ def _in_order(run: Run, query: str, names: Sequence[str]) -> list[dict[str, Any]
     """Return the nodes of the planner's way to the key in order: an index, if none sorts."""
     listed = ", ".join(names)
     ordered = f"select {listed} from (\n{query}\n) q where {_all_present(names)} order by {listed}"
-    return list(_nodes(run(f"explain (format json) {ordered}")[0][0][0]["Plan"]))
+    return list(nodes(run(f"explain (format json) {ordered}")[0][0][0]["Plan"]))
 
 
 def _reads_all(planned: Sequence[dict[str, Any]]) -> bool:
@@ -155,7 +158,7 @@ def _has_nulls(run: Run, query: str, names: Sequence[str]) -> bool:
 
 def _by_sample(
     run: Run,
-    sampled: Callable[[float], str],
+    sampled: Callable[[float], str] | None,
     column: str,
     kind: str,
     *,
@@ -164,14 +167,14 @@ def _by_sample(
 ) -> tuple[KeyCuts, bool] | None:
     """Return cuts of one column by sorting a sample, and whether one value is too heavy.
 
-    None where so few `rows`, or chunks so small, are not worth one.
+    None where none can be taken, or so few `rows`, or chunks so small, are not worth one.
     """
     percent = 100.0 * _SAMPLED_PER_CHUNK / chunk_size
-    if rows < _SAMPLE_FROM or percent > _LARGEST_SAMPLE:
+    if sampled is None or rows < _SAMPLE_FROM or percent > _LARGEST_SAMPLE:
         return None
     name, pieces = session.identifier(column), -(-rows // chunk_size)
     found = _at_even_ranks(run, sampled(percent), name, pieces)
-    wanted = max(1, round(found.rows * 100 / percent / chunk_size))
+    wanted = max(1, round(found.present * 100 / percent / chunk_size))
     if not pieces / _NEAR <= wanted <= pieces * _NEAR:
         # The planner's estimate was too far off; the sample's own count is not.
         found = _at_even_ranks(run, sampled(percent), name, wanted)
@@ -181,21 +184,10 @@ def _by_sample(
     return cuts, found.collapsed
 
 
-def _by_first(
-    run: Run,
-    query: str,
-    sampled: Callable[[float], str] | None,
-    column: str,
-    kind: str,
-    *,
-    chunk_size: int,
+def _by_sort(
+    run: Run, query: str, column: str, kind: str, *, rows: int, chunk_size: int
 ) -> tuple[KeyCuts, bool]:
-    """Return cuts of one column by sorting it, or a sample; and whether one value is too heavy."""
-    rows = int(run(f"explain (format json) {query}")[0][0][0]["Plan"]["Plan Rows"])
-    if sampled and (
-        taken := _by_sample(run, sampled, column, kind, rows=rows, chunk_size=chunk_size)
-    ):
-        return taken
+    """Return cuts of one column by sorting it, and whether one value is too heavy."""
     found = _exactly(run, query, session.identifier(column), rows, chunk_size)
     nulls = found.present < found.rows
     return KeyCuts((column,), found.cuts, (kind,), nulls, found.rows, _SORTED), found.collapsed
@@ -253,9 +245,3 @@ def _any_null(names: Sequence[str]) -> str:
 
 def _texts(names: Sequence[str]) -> str:
     return ", ".join(f"{name}::text" for name in names)
-
-
-def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield node
-    for child in node.get("Plans", ()):
-        yield from _nodes(child)

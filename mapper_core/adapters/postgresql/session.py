@@ -4,6 +4,7 @@ import re
 import selectors
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -129,8 +130,8 @@ def end_statement(connection: Connection) -> None:
             # Else the server waits for rows, and we for the server.
             pgconn.put_copy_end(b"the load was interrupted")
         # A COPY that is still sending: read it to its end.
-        while result.status == ExecStatus.COPY_OUT and arrived.copy_data():
-            pass
+        if result.status == ExecStatus.COPY_OUT:
+            deque(arrived.rows(), maxlen=0)
 
 
 def hold_tables(connection: Connection, query: str) -> None:

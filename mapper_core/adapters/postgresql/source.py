@@ -216,21 +216,12 @@ class PostgreSQLReader:
         head, tail = (_BINARY_HEADER, _BINARY_TRAILER) if binary else (b"", b"")
         making, total = _Making(head, tail), 0
         with self._copying(statement) as arrived:
-            # One Python call a row.
-            take = self._connection.pgconn.get_copy_data
-            while True:
-                got, data = take(1)
-                if got == 0:
-                    arrived.wait()
-                    continue
-                if got < 0:
-                    break
+            for data in arrived.rows():
+                # The header comes with the first row.
                 if not total and not making.rows:
-                    # The header comes with the first row.
-                    data = memoryview(bytes(data).removeprefix(head))
-                    got = len(data)
+                    data = bytes(data).removeprefix(head)  # noqa: PLW2901 - as it would have come alone
                 # The trailer comes as a row would; a row of no column at all has other bytes.
-                if not got or (binary and got == len(tail) and data == tail):
+                if len(data) <= len(tail) and data in (b"", tail):
                     continue
                 making.add(data)
                 if making.rows >= rows or making.size >= size:

@@ -11,6 +11,7 @@ from ...model import Estimate, Refused
 from ...protocols import BlockCuts, Blocker, KeyCuts, Place
 from ...query import Query
 from . import blocks, cuts, session
+from .explained import nodes
 from .statements import Statements
 
 # Nodes of a plan whose rows depend on which others are read with them.
@@ -224,13 +225,6 @@ select extract(epoch from pg_postmaster_start_time())::text || ' ' || current_se
        array_to_string(current_schemas(true), ', '),
        current_setting('TimeZone')
 """
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the nodes of a plan, each without those below it."""
-    yield {name: value for name, value in plan.items() if name != "Plans"}
-    for below in plan.get("Plans", ()):
-        yield from nodes(below)
 
 
 def _texts(plan: Any) -> Iterator[str]:
