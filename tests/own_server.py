@@ -74,24 +74,29 @@ class Guests:
         self._url, self._held = url, []
 
     def take_all_but(self, places):
-        """Take every place there is but so many."""
+        """Take every place there is but so many, and at least one."""
         wait_until(self._took_the_last, "the server to be full")
-        for connection in self._held[len(self._held) - places :] if places else ():
-            connection.close()
-            self._held.remove(connection)
-        # A place is free when its backend has ended, a moment after the session's end.
-        open_now = "select count(*) from pg_stat_activity where backend_type = 'client backend'"
-        wait_until(
-            lambda: self._held[0].execute(open_now).fetchone()[0] <= len(self._held) or not places,
-            "the places to be free",
-        )
+        if places:
+            self._leave(places)
 
     def _took_the_last(self):
         try:
             self._held.append(psycopg.connect(self._url, autocommit=True))
         except psycopg.OperationalError:
-            return True
+            # With none of its own, those who have just left still hold the places.
+            return bool(self._held)
         return False
+
+    def _leave(self, places):
+        for connection in self._held[-places:]:
+            connection.close()
+        del self._held[-places:]
+        # A place is free when its backend has ended, a moment after the session's end.
+        open_now = "select count(*) from pg_stat_activity where backend_type = 'client backend'"
+        wait_until(
+            lambda: self._held[0].execute(open_now).fetchone()[0] <= len(self._held),
+            "the places to be free",
+        )
 
     def close(self):
         while self._held:
