@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -61,12 +62,17 @@ class Double:
         self.port = int(words[0])
         self._orders = socket.create_connection(("127.0.0.1", int(words[1])))
         self._lines = self._orders.makefile("rw")
+        self._turn = threading.Lock()
 
     def order(self, do: str, **what: Any) -> Any:
-        """Have the double do something; see the orders of `oracle_double.server`."""
-        self._lines.write(json.dumps({"do": do, **what}) + "\n")
-        self._lines.flush()
-        said = json.loads(self._lines.readline())
+        """Have the double do something; see the orders of `oracle_double.server`.
+
+        From any thread: each gets the answer to its own order.
+        """
+        with self._turn:
+            self._lines.write(json.dumps({"do": do, **what}) + "\n")
+            self._lines.flush()
+            said = json.loads(self._lines.readline())
         if "error" in said:
             raise RuntimeError(said["error"])
         return said["answer"]

@@ -33,7 +33,8 @@ typedef struct {
 PyDoc_STRVAR(bind_doc,
 "bind(path, /)\n--\n\n"
 "Find libpq's functions in what a loaded module, the file at `path`, was linked with.\n\n"
-"Return whether they are there.");
+"Return whether rows can be joined here: not without the functions, nor in a Python without the\n"
+"lock that keeps other threads from closing a connection meanwhile.");
 
 static PyObject *
 bind(PyObject *Py_UNUSED(module), PyObject *args)
@@ -42,6 +43,9 @@ bind(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "s", &path)) {
         return NULL;
     }
+#ifdef Py_GIL_DISABLED
+    Py_RETURN_FALSE;
+#else
     /* Never closed: the functions stay as long as the process. */
     void *library = dlopen(path, RTLD_LAZY | RTLD_NOLOAD);
     if (library == NULL) {
@@ -52,6 +56,7 @@ bind(PyObject *Py_UNUSED(module), PyObject *args)
     *(void **)&socket_of = dlsym(library, "PQsocket");
     *(void **)&free_memory = dlsym(library, "PQfreemem");
     return PyBool_FromLong(get_copy_data && consume_input && socket_of && free_memory);
+#endif
 }
 
 /* Set the connection, NULL where it is closed; return whether that could be asked. */
