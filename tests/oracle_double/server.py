@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from .session import Session
@@ -149,10 +150,12 @@ class Server:
 
     def do_kill(self, user):
         """End the sessions of a user; return how many."""
-        killed = [s for s in list(self.sessions) if s.user == user.upper()]
-        for session in killed:
-            session.sock.shutdown(socket.SHUT_RDWR)
-        return len(killed)
+        killed = 0
+        for session in [s for s in list(self.sessions) if s.user == user.upper()]:
+            with suppress(OSError):  # one that has just ended by itself
+                session.sock.shutdown(socket.SHUT_RDWR)
+                killed += 1
+        return killed
 
     def do_logons(self, user):
         """Return how often a user has tried to log on."""
