@@ -15,6 +15,7 @@ from ...batches import Batch, rows_of
 from ...model import Column, Row
 from ...protocols import STAGE_CHUNK
 from . import session, values
+from .types import keeps_nanoseconds
 
 # Rows of one call, which commits them, and characters and bytes that they may have: a call has its
 # price, and is one message.
@@ -29,7 +30,9 @@ _KINDS = {
 def refusal(columns: Sequence[Column]) -> str | None:
     """Return why columns cannot be written so, or None."""
     for column in columns:
-        plain_stamp = column.type.startswith("TIMESTAMP") and not column.type.endswith("ZONE")
+        # Others are bound as text that an expression reads.
+        stamp = column.type.startswith("TIMESTAMP") and not column.type.endswith("ZONE")
+        plain_stamp = stamp and not keeps_nanoseconds(column.type)
         if not plain_stamp and column.type.partition("(")[0] not in _KINDS:
             return f"{column.name} is {column.type}, whose values go by array DML: leave it out"
     return None

@@ -144,12 +144,13 @@ def fetched(column: Column, *, arrow: bool) -> str:
         return f"to_char(extract(year from {name}) * 12 + extract(month from {name})) || ' mons'"
     if found := _STAMP.fullmatch(word):
         digits = int(found[1])
+        precise = keeps_nanoseconds(word)
         if found[2]:
             # Of a local one, a format with a zone wants to hear that it has one.
             name = f"cast({name} as timestamp({digits}) with time zone)" if found[3] else name
-            form = ZONED if digits <= _MICROSECONDS else ZONED_NANOSECONDS
+            form = ZONED_NANOSECONDS if precise else ZONED
             return f"to_char({name}, '{form}')"
-        if digits > _MICROSECONDS:
+        if precise:
             return f"to_char({name}, '{NANOSECONDS}')"
     if arrow and not _is_decimal(word) and word.partition("(")[0] in {"NUMBER", "FLOAT"}:
         return f"to_char({name}, 'TM9', 'NLS_NUMERIC_CHARACTERS=''.,''')"
@@ -162,9 +163,19 @@ def _is_decimal(word: str) -> bool:
     return found is not None and int(found[1]) <= _DIGITS and 0 <= int(found[2]) <= int(found[1])
 
 
+def keeps_nanoseconds(word: str) -> bool:
+    """Whether a type has more digits of a second than Python's datetime.
+
+    >>> keeps_nanoseconds("TIMESTAMP(9)"), keeps_nanoseconds("TIMESTAMP(6) WITH TIME ZONE")
+    (True, False)
+    """
+    found = _STAMP.fullmatch(word)
+    return found is not None and int(found[1]) > _MICROSECONDS
+
+
 def reading(column: Column) -> Callable[[str], Any] | None:
     """Return what makes the Python value of a column fetched as text; None where it is one."""
     found = _STAMP.fullmatch(column.type)
-    if found and found[2] and int(found[1]) <= _MICROSECONDS:
+    if found and found[2] and not keeps_nanoseconds(column.type):
         return datetime.fromisoformat
     return None

@@ -7,6 +7,7 @@ that the database reads.
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timezone
@@ -21,7 +22,7 @@ from ...protocols import STAGE_CHUNK
 from . import session
 from .errors import UnfitValueError
 from .statements import zoned_text
-from .types import ZONED_NANOSECONDS, is_lob
+from .types import NANOSECONDS, ZONED_NANOSECONDS, is_lob, keeps_nanoseconds
 
 Make = Callable[[Any], Any]
 
@@ -30,6 +31,11 @@ Make = Callable[[Any], Any]
 # Source: Oracle Call Interface Programmer's Guide, "NUMBER Data Type", of its external form.
 _DIGITS = 38
 _PAIRS = 20
+
+# The digits of a second in the text of a moment.
+_FRACTION = re.compile(r"[.,](\d+)")
+_MICROSECONDS = 6
+_NANOSECONDS = 9
 
 # The type that values of a column are bound as; text of any other.
 _BOUND = {
@@ -116,9 +122,9 @@ class Insert:
     def _maker(self, column: Column) -> Make:
         base = column.type.partition("(")[0]
         if column.type.endswith("TIME ZONE"):
-            return _zoned
+            return _zoned_nanoseconds if keeps_nanoseconds(column.type) else _zoned
         if base == "TIMESTAMP":
-            return _stamp
+            return _nanoseconds if keeps_nanoseconds(column.type) else _stamp
         if base == "DATE":
             return _date
         if base in {"NUMBER", "FLOAT", "BOOLEAN"}:
@@ -150,7 +156,7 @@ def differs(column: Column) -> str:
 
 def _bound(word: str) -> Any:
     base = word.partition("(")[0]
-    if word.endswith("TIME ZONE"):
+    if word.endswith("TIME ZONE") or keeps_nanoseconds(word):
         return oracledb.DB_TYPE_VARCHAR
     if base == "TIMESTAMP":
         return oracledb.DB_TYPE_TIMESTAMP
@@ -160,6 +166,8 @@ def _bound(word: str) -> Any:
 def _mark(number: int, word: str) -> str:
     if word.endswith("TIME ZONE"):
         return f"to_timestamp_tz(:{number}, '{ZONED_NANOSECONDS}')"
+    if keeps_nanoseconds(word):
+        return f"to_timestamp(:{number}, '{NANOSECONDS}')"
     return f":{number}"
 
 
@@ -220,23 +228,64 @@ def _bytes(value: Any) -> Any:
     raise UnfitValueError(msg, 0)
 
 
-def _moment(value: Any) -> datetime:
-    """Return a datetime. Raises UnfitValueError for what is none."""
+def _read(text: str) -> tuple[datetime, str]:
+    """Return the moment that a text tells, and its digits beyond a microsecond.
+
+    Raises ValueError where it tells none. Python 3.10 reads three or six digits of a second alone,
+    and later ones cut off what is beyond.
+
+    >>> _read("2024-01-31T12:00:00.1234567")
+    (datetime.datetime(2024, 1, 31, 12, 0, 0, 123456), '7')
+    """
+    if (found := _FRACTION.search(text)) is None:
+        return datetime.fromisoformat(text), ""
+    digits, (start, end) = found[1], found.span()
+    within = f"{text[:start]}.{digits[:_MICROSECONDS]:0<{_MICROSECONDS}}{text[end:]}"
+    return datetime.fromisoformat(within), digits[_MICROSECONDS:].rstrip("0")
+
+
+def _moment(value: Any) -> tuple[datetime, str]:
+    """Return a datetime, and the digits of a nanosecond.
+
+    Raises UnfitValueError for what is no moment, and where there are more digits.
+    """
     if isinstance(value, str):
         try:
-            return datetime.fromisoformat(value)
+            moment, beyond = _read(value)
         except ValueError:
             """It is no moment, which is said below."""
+        else:
+            if _MICROSECONDS + len(beyond) > _NANOSECONDS:
+                msg = f"a moment with more than {_NANOSECONDS} digits of a second"
+                raise UnfitValueError(msg, 0)
+            return moment, beyond
     if isinstance(value, datetime):
-        return value
+        return value, ""
     if isinstance(value, date):
-        return datetime(value.year, value.month, value.day)  # noqa: DTZ001 - Oracle's DATE has none
+        return datetime(value.year, value.month, value.day), ""  # noqa: DTZ001 - DATE has none
     msg = f"{type(value).__name__} is no moment"
     raise UnfitValueError(msg, 0)
 
 
+def _microseconds(value: Any) -> datetime:
+    moment, beyond = _moment(value)
+    if beyond:
+        msg = f"a moment with more than {_MICROSECONDS} digits of a second, which would be rounded"
+        raise UnfitValueError(msg, 0)
+    return moment
+
+
 def _stamp(value: Any) -> datetime:
-    moment = _moment(value)
+    return _without_zone(_microseconds(value))
+
+
+def _nanoseconds(value: Any) -> str:
+    """Return a moment in the text that the database reads."""
+    moment, beyond = _moment(value)
+    return _without_zone(moment).isoformat(timespec="microseconds") + beyond
+
+
+def _without_zone(moment: datetime) -> datetime:
     if moment.tzinfo is not None:
         raise UnfitValueError("a moment with a time zone, which would be dropped", 0)
     return moment
@@ -251,9 +300,17 @@ def _date(value: Any) -> datetime:
 
 def _zoned(value: Any) -> str:
     """Return a moment in the text that the database reads, its own offset kept."""
-    if isinstance(value, str):
-        return value
-    moment = _moment(value)
+    return _with_zone(_microseconds(value))
+
+
+def _zoned_nanoseconds(value: Any) -> str:
+    moment, beyond = _moment(value)
+    text = _with_zone(moment)
+    end = len(text) - len("+00:00")
+    return text[:end] + beyond + text[end:]
+
+
+def _with_zone(moment: datetime) -> str:
     if moment.tzinfo is None:
         raise UnfitValueError("a moment without a time zone: nobody knows which one it is", 0)
     if moment.tzinfo is not timezone.utc and moment.utcoffset() is None:

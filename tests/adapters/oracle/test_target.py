@@ -3,6 +3,7 @@
 import json
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -370,6 +371,76 @@ def test_a_value_that_would_be_changed_is_refused(make_oracle, case):
     assert ("succeeded", 1) == (careful.status, careful.rows_rejected), careful.chunk_errors
     assert [7] == [reject.row["ID"] for reject in list_rejects(target.url, "careful")]
     assert [(19,)] == target.run("select count(*) from item")
+
+
+NINE_DIGITS = "to_char(at, 'YYYY-MM-DD\"T\"HH24:MI:SS.FF9')"
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "as they are": {},
+    "replaced": {"load_mode": "replace"},
+    "in batches": {"transform_batch": lambda batch: batch},
+    "by a function": {"transformation_func": lambda rows: rows},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_digit_of_a_second_arrives(make_oracle, way):
+    """Nine of them, of which Python's datetime has six."""
+    source, target = make_oracle(), make_oracle()
+    fractions = (".123456789", ".000000001", ".999999999", ".5", "")
+    source.run(
+        "create table item (id number(10), at timestamp(9))",
+        *(
+            f"insert into item values ({n}, timestamp '2024-01-31 23:59:59{fraction}')"
+            for n, fraction in enumerate(fractions)
+        ),
+    )
+    target.run("create table item (id number(10), at timestamp(9))")
+
+    load(source, target, "select * from item", **WAYS[way]).raise_for_failures()
+
+    asked = f"select id, {NINE_DIGITS} from item order by id"
+    assert source.run(asked) == target.run(asked)
+    assert "2024-01-31T23:59:59.123456789" == target.run(asked)[0][1]
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "kept"),
+    [
+        ("timestamp(9)", "2024-01-31T12:00:00.5", "2024-01-31T12:00:00.500000000"),
+        ("timestamp(9)", "2024-01-31 12:00:00.123456789", "2024-01-31T12:00:00.123456789"),
+        ("timestamp(9)", "2024-01-31", "2024-01-31T00:00:00.000000000"),
+        ("timestamp(6)", "2024-01-31T12:00:00.1234", "2024-01-31T12:00:00.123400000"),
+        ("timestamp(6)", "2024-01-31T12:00:00.123456000", "2024-01-31T12:00:00.123456000"),
+        ("timestamp(6)", "2024-01-31T12:00:00.0000001", None),
+        ("timestamp(9)", "2024-01-31T12:00:00.0000000001", None),
+        ("date", "2024-01-31T12:00:00.000000001", None),
+        ("timestamp(9)", "2024-01-31T12:00:00.5+01:00", None),
+        (
+            "timestamp(9) with time zone",
+            "2024-01-31T12:00:00.123456789+05:30",
+            "2024-01-31T12:00:00.123456789",
+        ),
+        ("timestamp(6) with time zone", "2024-01-31T12:00:00.123456789+05:30", None),
+        ("timestamp(9) with time zone", "2024-01-31T12:00:00.5", None),
+        ("timestamp(9)", "noon", None),
+    ],
+)
+def test_a_moment_written_out_keeps_its_digits_or_is_refused(make_oracle, word, text, kept):
+    """On every Python, whatever its own reading of such texts takes or cuts off."""
+    source, target = make_oracle(), make_oracle()
+    fill(source, rows=1)
+    target.run(f"create table item (id number(10), at {word})")
+
+    result = load(
+        source,
+        target,
+        transformation_func=lambda rows: [{"id": row["ID"], "at": text} for row in rows],
+    )
+
+    assert ("failed" if kept is None else "succeeded") == result.status, result.chunk_errors
+    assert ([] if kept is None else [(kept,)]) == target.run(f"select {NINE_DIGITS} from item")
 
 
 def test_values_of_a_transform_become_what_their_columns_hold(make_oracle):
