@@ -249,8 +249,13 @@ class Source(Protocol):
     def written_out(self, query: Query) -> str:
         """Return the query as one text, its values in it, for a process that has only that."""
 
-    def open_reader(self, snapshot: Snapshot | None) -> AbstractContextManager[Reader]:
+    def open_reader(
+        self, snapshot: Snapshot | None, *, one_of_several: bool = False
+    ) -> AbstractContextManager[Reader]:
         """Open a connection reading at `snapshot`; None reads at a point of its own.
+
+        With `one_of_several` others read at the same time, so that the database need not set
+        several of its processes to work for this one.
 
         Raises SnapshotLostError when the snapshot is gone.
         """

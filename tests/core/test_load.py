@@ -156,3 +156,29 @@ def test_a_row_value_with_a_null_in_it_is_a_key_like_any_other(source, target, r
         result.raise_for_failures()
         assert "key" == result.strategy
         assert [(3001, 3001)] == run(target, "select count(*), count(distinct id) from t")
+
+
+@pytest.mark.parametrize(("workers", "helpers"), [(1, "7"), (2, "0")])
+def test_of_several_workers_each_has_one_process_of_the_server(
+    orders, source, target, run, workers, helpers
+):
+    """More would take the cores that the others want; who reads alone has what the server gives."""
+    run(
+        source,
+        "do $$ begin execute format('alter database %I set max_parallel_workers_per_gather = 7',"
+        " current_database()); end $$",
+    )
+    run(target, "create table allowed (id int, helpers text)")
+
+    execute_query_parallel(
+        source,
+        "select id, current_setting('max_parallel_workers_per_gather') as helpers from orders",
+        target_conn=target,
+        target_table="allowed",
+        chunk_size=5_000,
+        max_workers=workers,
+        min_rows_for_parallel=0,
+        enable_progress=False,
+    ).raise_for_failures()
+
+    assert [(helpers, 25_000)] == run(target, "select helpers, count(*) from allowed group by 1")

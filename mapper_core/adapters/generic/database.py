@@ -67,8 +67,10 @@ class Generic:
         yield Snapshot(None, "one statement reads everything")
 
     @contextmanager
-    def open_reader(self, snapshot: Snapshot | None) -> Iterator[GenericReader]:
-        del snapshot
+    def open_reader(
+        self, snapshot: Snapshot | None, *, one_of_several: bool = False
+    ) -> Iterator[GenericReader]:
+        del snapshot, one_of_several  # nothing is held, and nobody says how
         with self._connection() as connection:
             yield GenericReader(connection)
 

@@ -91,7 +91,10 @@ class Oracle:
         return query.render(lambda _, value: _literal(value))
 
     @contextmanager
-    def open_reader(self, snapshot: Snapshot | None) -> Iterator[OracleReader]:
+    def open_reader(
+        self, snapshot: Snapshot | None, *, one_of_several: bool = False
+    ) -> Iterator[OracleReader]:
+        del one_of_several  # a query runs in parallel there where somebody has asked for it
         with self._session() as connection:
             point = point_of(snapshot)
             if snapshot is not None and point is not None:
