@@ -231,12 +231,14 @@ def _bytes(value: Any) -> Any:
 def _read(text: str) -> tuple[datetime, str]:
     """Return the moment that a text tells, and its digits beyond a microsecond.
 
-    Raises ValueError where it tells none. Python 3.10 reads three or six digits of a second alone,
-    and later ones cut off what is beyond.
+    Raises ValueError where it tells none. Python 3.10 knows no Z, and reads three or six digits of
+    a second alone; later ones cut off what is beyond.
 
     >>> _read("2024-01-31T12:00:00.1234567")
     (datetime.datetime(2024, 1, 31, 12, 0, 0, 123456), '7')
     """
+    if text.endswith(("Z", "z")):
+        text = f"{text[:-1]}+00:00"
     if (found := _FRACTION.search(text)) is None:
         return datetime.fromisoformat(text), ""
     digits, (start, end) = found[1], found.span()
@@ -260,8 +262,11 @@ def _moment(value: Any) -> tuple[datetime, str]:
                 raise UnfitValueError(msg, 0)
             return moment, beyond
     if isinstance(value, datetime):
-        return value, ""
-    if isinstance(value, date):
+        # That of pandas has more digits, and its NaT has no number there.
+        nanosecond = getattr(value, "nanosecond", 0)
+        if isinstance(nanosecond, int):
+            return value, f"{nanosecond:03}".rstrip("0")
+    elif isinstance(value, date):
         return datetime(value.year, value.month, value.day), ""  # noqa: DTZ001 - DATE has none
     msg = f"{type(value).__name__} is no moment"
     raise UnfitValueError(msg, 0)

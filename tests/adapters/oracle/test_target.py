@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pandas
 import pytest
 
 from mapper_core import LoadWindow, SettingsError, TargetError, history, list_rejects
@@ -406,7 +407,7 @@ def test_every_digit_of_a_second_arrives(make_oracle, way):
 
 
 @pytest.mark.parametrize(
-    ("word", "text", "kept"),
+    ("word", "moment", "kept"),
     [
         ("timestamp(9)", "2024-01-31T12:00:00.5", "2024-01-31T12:00:00.500000000"),
         ("timestamp(9)", "2024-01-31 12:00:00.123456789", "2024-01-31T12:00:00.123456789"),
@@ -424,11 +425,24 @@ def test_every_digit_of_a_second_arrives(make_oracle, way):
         ),
         ("timestamp(6) with time zone", "2024-01-31T12:00:00.123456789+05:30", None),
         ("timestamp(9) with time zone", "2024-01-31T12:00:00.5", None),
+        (
+            "timestamp(6) with time zone",
+            "2024-01-31T12:00:00Z",
+            "2024-01-31T12:00:00.000000000",
+        ),
+        (
+            "timestamp(9)",
+            pandas.Timestamp("2024-01-31T12:00:00.123456089"),
+            "2024-01-31T12:00:00.123456089",
+        ),
+        ("timestamp(6)", pandas.Timestamp("2024-01-31T12:00:00.123456089"), None),
+        ("timestamp(9)", pandas.NaT, None),
+        ("date", pandas.NaT, None),
         ("timestamp(9)", "noon", None),
     ],
 )
-def test_a_moment_written_out_keeps_its_digits_or_is_refused(make_oracle, word, text, kept):
-    """On every Python, whatever its own reading of such texts takes or cuts off."""
+def test_a_moment_keeps_its_digits_or_is_refused(make_oracle, word, moment, kept):
+    """On every Python, whatever its own reading of texts takes or cuts off."""
     source, target = make_oracle(), make_oracle()
     fill(source, rows=1)
     target.run(f"create table item (id number(10), at {word})")
@@ -436,7 +450,7 @@ def test_a_moment_written_out_keeps_its_digits_or_is_refused(make_oracle, word, 
     result = load(
         source,
         target,
-        transformation_func=lambda rows: [{"id": row["ID"], "at": text} for row in rows],
+        transformation_func=lambda rows: [{"id": row["ID"], "at": moment} for row in rows],
     )
 
     assert ("failed" if kept is None else "succeeded") == result.status, result.chunk_errors
