@@ -148,7 +148,7 @@ interpreter. {machine}
 
 {table}
 
-The first step of a run waits for the forkserver, a few seconds once; from there on a lane more costs {per_lane:.2f} s. So
+The first step of a run waits for the forkserver, once; from there on a lane more costs {per_lane:.2f} s. So
 lanes are as few as workers, never as many as chunks, and a load that is worth one lane has none.
 """
 
