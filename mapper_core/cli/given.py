@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import cast
 
+from .. import moments
 from ..errors import SettingsError
 from ..model import LoadWindow
 from ..opening import LoadOptions
@@ -101,8 +102,7 @@ def _param(text: str) -> tuple[str, str]:
 
 def _instant(text: str) -> datetime:
     try:
-        # Python 3.10 does not know the letter.
-        return datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
+        return moments.read(text)[0]
     except ValueError:
         msg = (
             f"--window: {text!r} is no ISO date or time, as in 2024-01-31 or 2024-01-31T12:00+00:00"

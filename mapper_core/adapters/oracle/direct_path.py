@@ -15,7 +15,6 @@ from ...batches import Batch, rows_of
 from ...model import Column, Row
 from ...protocols import STAGE_CHUNK
 from . import session, values
-from .types import keeps_nanoseconds
 
 # Rows of one call, which commits them, and characters and bytes that they may have: a call has its
 # price, and is one message.
@@ -23,17 +22,15 @@ _CALL_ROWS, _CALL_BYTES = 50_000, 16 * 1024 * 1024
 
 _KINDS = {
     *("NUMBER", "FLOAT", "BINARY_DOUBLE", "BINARY_FLOAT", "DATE", "RAW", "CLOB", "NCLOB", "BLOB"),
-    *("VARCHAR2", "NVARCHAR2", "CHAR", "NCHAR"),
+    *("VARCHAR2", "NVARCHAR2", "CHAR", "NCHAR", "TIMESTAMP"),
 }
 
 
 def refusal(columns: Sequence[Column]) -> str | None:
     """Return why columns cannot be written so, or None."""
     for column in columns:
-        # Others are bound as text that an expression reads.
-        stamp = column.type.startswith("TIMESTAMP") and not column.type.endswith("ZONE")
-        plain_stamp = stamp and not keeps_nanoseconds(column.type)
-        if not plain_stamp and column.type.partition("(")[0] not in _KINDS:
+        # There is no statement here whose function could read a text.
+        if values.written_out(column.type) or column.type.partition("(")[0] not in _KINDS:
             return f"{column.name} is {column.type}, whose values go by array DML: leave it out"
     return None
 

@@ -7,7 +7,6 @@ that the database reads.
 """
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timezone
@@ -17,6 +16,7 @@ from uuid import UUID
 
 import oracledb
 
+from ... import moments
 from ...model import Column, Row
 from ...protocols import STAGE_CHUNK
 from . import session
@@ -32,10 +32,8 @@ Make = Callable[[Any], Any]
 _DIGITS = 38
 _PAIRS = 20
 
-# The digits of a second in the text of a moment.
-_FRACTION = re.compile(r"[.,](\d+)")
-_MICROSECONDS = 6
-_NANOSECONDS = 9
+# Digits of a second that a TIMESTAMP(9) has beyond those of Python's datetime.
+_BEYOND = 3
 
 # The type that values of a column are bound as; text of any other.
 _BOUND = {
@@ -154,9 +152,21 @@ def differs(column: Column) -> str:
     return f"decode(t.{name}, s.{name}, 1, 0) = 0"
 
 
+def written_out(word: str) -> tuple[str, str] | None:
+    """Return the function, and its format, that reads the text bound for a column of the type.
+
+    None for what is bound as it is.
+
+    >>> written_out("TIMESTAMP(6)")
+    """
+    if word.endswith("TIME ZONE"):
+        return "to_timestamp_tz", ZONED_NANOSECONDS
+    return ("to_timestamp", NANOSECONDS) if keeps_nanoseconds(word) else None
+
+
 def _bound(word: str) -> Any:
     base = word.partition("(")[0]
-    if word.endswith("TIME ZONE") or keeps_nanoseconds(word):
+    if written_out(word):
         return oracledb.DB_TYPE_VARCHAR
     if base == "TIMESTAMP":
         return oracledb.DB_TYPE_TIMESTAMP
@@ -164,11 +174,8 @@ def _bound(word: str) -> Any:
 
 
 def _mark(number: int, word: str) -> str:
-    if word.endswith("TIME ZONE"):
-        return f"to_timestamp_tz(:{number}, '{ZONED_NANOSECONDS}')"
-    if keeps_nanoseconds(word):
-        return f"to_timestamp(:{number}, '{NANOSECONDS}')"
-    return f":{number}"
+    read_by = written_out(word)
+    return f"{read_by[0]}(:{number}, '{read_by[1]}')" if read_by else f":{number}"
 
 
 def _as_it_is(value: Any) -> Any:
@@ -228,24 +235,6 @@ def _bytes(value: Any) -> Any:
     raise UnfitValueError(msg, 0)
 
 
-def _read(text: str) -> tuple[datetime, str]:
-    """Return the moment that a text tells, and its digits beyond a microsecond.
-
-    Raises ValueError where it tells none. Python 3.10 knows no Z, and reads three or six digits of
-    a second alone; later ones cut off what is beyond.
-
-    >>> _read("2024-01-31T12:00:00.1234567")
-    (datetime.datetime(2024, 1, 31, 12, 0, 0, 123456), '7')
-    """
-    if text.endswith(("Z", "z")):
-        text = f"{text[:-1]}+00:00"
-    if (found := _FRACTION.search(text)) is None:
-        return datetime.fromisoformat(text), ""
-    digits, (start, end) = found[1], found.span()
-    within = f"{text[:start]}.{digits[:_MICROSECONDS]:0<{_MICROSECONDS}}{text[end:]}"
-    return datetime.fromisoformat(within), digits[_MICROSECONDS:].rstrip("0")
-
-
 def _moment(value: Any) -> tuple[datetime, str]:
     """Return a datetime, and the digits of a nanosecond.
 
@@ -253,13 +242,12 @@ def _moment(value: Any) -> tuple[datetime, str]:
     """
     if isinstance(value, str):
         try:
-            moment, beyond = _read(value)
+            moment, beyond = moments.read(value)
         except ValueError:
             """It is no moment, which is said below."""
         else:
-            if _MICROSECONDS + len(beyond) > _NANOSECONDS:
-                msg = f"a moment with more than {_NANOSECONDS} digits of a second"
-                raise UnfitValueError(msg, 0)
+            if len(beyond) > _BEYOND:
+                raise UnfitValueError("a moment with more than nine digits of a second", 0)
             return moment, beyond
     if isinstance(value, datetime):
         # That of pandas has more digits, and its NaT has no number there.
@@ -275,22 +263,22 @@ def _moment(value: Any) -> tuple[datetime, str]:
 def _microseconds(value: Any) -> datetime:
     moment, beyond = _moment(value)
     if beyond:
-        msg = f"a moment with more than {_MICROSECONDS} digits of a second, which would be rounded"
+        msg = "a moment with more than six digits of a second, which would be rounded"
         raise UnfitValueError(msg, 0)
     return moment
 
 
 def _stamp(value: Any) -> datetime:
-    return _without_zone(_microseconds(value))
+    return _naive(_microseconds(value))
 
 
 def _nanoseconds(value: Any) -> str:
     """Return a moment in the text that the database reads."""
     moment, beyond = _moment(value)
-    return _without_zone(moment).isoformat(timespec="microseconds") + beyond
+    return _naive(moment).isoformat(timespec="microseconds") + beyond
 
 
-def _without_zone(moment: datetime) -> datetime:
+def _naive(moment: datetime) -> datetime:
     if moment.tzinfo is not None:
         raise UnfitValueError("a moment with a time zone, which would be dropped", 0)
     return moment

@@ -21,8 +21,8 @@ from .target import PostgreSQLWriter
 _IDLE = "idle_in_transaction_session_timeout"
 
 # The server's own parallel workers hand each row on through shared memory, and its planner knows
-# nothing of the other chunks, which want the same cores. Ranges of 200,000 of 6 million rows, read
-# by key by two workers on two cores: an eighth less of the server's CPU, and of the time, without.
+# nothing of the other chunks, which want the same cores. Without them, ranges of 200,000 of 6
+# million rows, read by key by two workers on two cores, took an eighth less of the server's CPU.
 _ONE_PROCESS = {"max_parallel_workers_per_gather": "0"}
 
 # Longer application names are cut with a notice. Source: PostgreSQL documentation, NAMEDATALEN.
