@@ -317,8 +317,17 @@ class Ledger:
         if not claimed:
             raise _stale(plan, self._hold(transaction, plan.load_id, "")[1])
 
-    def finish(self, transaction: Transaction, plan: Plan, result: ChunkResult) -> None:
+    @property
+    def commits_asynchronously(self) -> bool:
+        """Whether a chunk that is finished may be taken back by a crash of the server."""
+        return bool(self._facts.asynchronous_commit)
+
+    def finish(
+        self, transaction: Transaction, plan: Plan, result: ChunkResult, *, waits: bool = True
+    ) -> None:
         """Mark the claimed chunk done, in the transaction that wrote its rows.
+
+        Unless it `waits`, its COMMIT may return before it is on disk.
 
         Raises StaleLoadError when the load has been taken over or published meanwhile; where many
         can hold a load at once, that cannot be.
@@ -346,6 +355,8 @@ class Ledger:
                 "started_at": result.started_at,
             },
         )
+        if not waits and self.commits_asynchronously:
+            transaction.execute(self._facts.asynchronous_commit)
 
     def split(
         self, transaction: Transaction, plan: Plan, chunk: Chunk, cuts: Sequence[tuple[str, ...]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
-from . import chunker, planner, publisher, resumption, verify
+from . import chunker, planner, publisher, recovery, resumption, verify
 from .crew import run_chunks
 from .errors import (
     DatabaseError,
@@ -133,7 +133,7 @@ class Load:
         *,
         may_split: bool,
     ) -> tuple[Plan, list[ChunkResult]]:
-        finished = self._outside_chunks("read the ledger of", self._finished)
+        finished = self._finished_by_now()
         work = Work(
             plan=plan,
             mapping=self.mapping,
@@ -159,13 +159,13 @@ class Load:
             if self.tracker:
                 self.tracker.expect_more(len(into) - 1)
 
-        results = run_chunks(
-            work,
-            todo,
-            self.tracker.record if self.tracker else None,
-            on_split=split if may_split else None,
-        )
+        record = self.tracker.record if self.tracker else None
+        results = run_chunks(work, todo, record, on_split=split if may_split else None)
         plan = replace(plan, chunks=chunker.with_parts(plan.chunks, parts))
+        while lost := recovery.taken_back(work, results, self._finished_by_now, self.tracker):
+            todo = [chunk for chunk in plan.chunks if chunk.id in lost]
+            results = [result for result in results if result.chunk_id not in lost]
+            results += run_chunks(work, todo, record)
         return plan, sorted([*skipped, *results], key=lambda result: result.chunk_id)
 
     def _run_stream(
@@ -284,7 +284,7 @@ class Load:
 
     def finished(self) -> list[ChunkResult]:
         """Return the chunks the ledger holds of this load, by their id; of a stream, its pieces."""
-        found = self._outside_chunks("read the ledger of", self._finished)
+        found = self._finished_by_now()
         if chunker.STREAM in found:
             return _pieces(found)
         return [found[chunk_id] for chunk_id in sorted(found)]
@@ -356,7 +356,7 @@ class Load:
         Nothing for a load that is published already, or that lacks chunks and will be refused.
         """
         plan, record = verifying.plan, self.find()
-        finished = self._outside_chunks("read the ledger of", self._finished)
+        finished = self._finished_by_now()
         if record.published or any(chunk.id not in finished for chunk in plan.chunks):
             return None, record.verified
 
@@ -397,8 +397,11 @@ class Load:
     def _find(self) -> LoadRecord | None:
         return self.sink.find(self.load_id) if self.sink else None
 
-    def _finished(self) -> dict[int, ChunkResult]:
-        return self.sink.finished(self.load_id) if self.sink else {}
+    def _finished_by_now(self) -> dict[int, ChunkResult]:
+        def ask() -> dict[int, ChunkResult]:
+            return self.sink.finished(self.load_id) if self.sink else {}
+
+        return self._outside_chunks("read the ledger of", ask)
 
     def _destination(self, plan: Plan) -> Destination | None:
         return self.sink.destination(plan) if self.sink else None

@@ -420,6 +420,9 @@ class LedgerDialect:
     looks_again: bool = False
     """Whether rows cannot be locked by several at once: then a chunk's transaction looks at its
     load once more, and alone, before it commits."""
+    asynchronous_commit: str = ""
+    """Has this transaction's COMMIT return before it is on disk: a crash of the server may take it
+    back, whole, but none that committed before one that is there. Empty where there is no such."""
 
 
 class Target(Protocol):

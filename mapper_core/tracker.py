@@ -78,6 +78,14 @@ class ProgressTracker:
             # Told under the lock, so that snapshots reach the callback in order.
             self._tell()
 
+    def take_back(self, result: ChunkResult) -> None:
+        """Forget a chunk that had ended well, and is to be loaded again."""
+        with self._lock:
+            self._completed -= 1
+            self._timed -= 1
+            self._processed -= result.rows_read or 0
+            self._successful -= result.rows_read or 0
+
     def snapshot(self) -> ProgressSnapshot:
         """Return how far the load has come by now."""
         elapsed = time.monotonic() - self._begun

@@ -152,7 +152,9 @@ class Worker:
                 with sessions.writer.begin(snapshot) as transaction:
                     result = self._load(chunk, piece, sessions, transaction)
                     result = self._signed(result, begun, started_at)
-                    self._destination.ledger.finish(transaction, self._work.plan, result)
+                    self._destination.ledger.finish(
+                        transaction, self._work.plan, result, waits=not self._another_follows()
+                    )
                     complete = time.monotonic()
                 self.commit_seconds = time.monotonic() - complete
                 return result
@@ -166,6 +168,14 @@ class Worker:
             # Whatever state the sessions are in, the next attempt starts with new ones.
             self._close()
             raise
+
+    def _another_follows(self) -> bool:
+        """Whether this worker commits another chunk after this one, which it waits for if no other.
+
+        What a commit costs in time tells an adaptive load how busy the target is: there all wait.
+        """
+        follows = self._upcoming is not None and self._upcoming() is not None
+        return follows and not self._work.plan.adaptive
 
     def _load(
         self, chunk: Chunk, piece: Piece | None, sessions: Sessions, transaction: Transaction

@@ -64,6 +64,8 @@ class PostgreSQL:
         share_lock="for share",
         update_lock="for update",
         skip_locked="for update skip locked",
+        # Source: PostgreSQL documentation, "Asynchronous Commit".
+        asynchronous_commit="set local synchronous_commit = off",
     )
 
     def __init__(self, opener: Opener, settings: dict[str, str]) -> None:

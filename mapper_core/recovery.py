@@ -1,0 +1,63 @@
+"""What a crash of the target's server takes back: chunks whose COMMIT was not waited for.
+
+Waiting for the disk after every chunk costs a load up to a tenth of its time. So a worker waits for
+its last chunk only, and for nothing that something outside the target relies on: the pieces of a
+stream, which nobody can read again, and the parts of a chunk that was split. Rows and ledger row of
+a chunk are one transaction, and later transactions are never on disk without earlier ones: what the
+ledger says stays true, and a load that is published is on disk as a whole.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from .errors import MapperError
+from .results import ChunkResult, ChunkStatus
+from .tracker import ProgressTracker
+from .work import Work
+
+logger = logging.getLogger(__name__)
+
+
+def taken_back(
+    work: Work,
+    results: Sequence[ChunkResult],
+    finished: Callable[[], dict[int, ChunkResult]],
+    tracker: ProgressTracker | None,
+) -> set[int]:
+    """Return the ids of chunks that had ended well, and that the ledger does not have.
+
+    They are to be loaded again, and those who count rows have forgotten them.
+
+    Args:
+        work: what the workers share.
+        results: of chunks that this call has run.
+        finished: asks the ledger.
+        tracker: has been told the results.
+    """
+    succeeded = [result for result in results if result.status is ChunkStatus.SUCCEEDED]
+    if (
+        not succeeded
+        or work.destination is None
+        or not work.destination.ledger.commits_asynchronously
+    ):
+        return set()
+    try:
+        there = finished()
+    except MapperError as error:
+        # Publishing meets the same, or what failed before has been told; a repetition asks again.
+        logger.warning("%s: it is not known whether its chunks are on disk", error)
+        return set()
+    lost = [result for result in succeeded if result.chunk_id not in there]
+    if lost:
+        logger.warning(
+            "load %s: %d finished chunks are gone from the ledger, with their rows: the target's"
+            " server crashed before they were on its disk. They are loaded again",
+            work.plan.load_id,
+            len(lost),
+        )
+    for result in lost:
+        if work.rejects:
+            work.rejects.give_back(result.rows_rejected)
+        if tracker:
+            tracker.take_back(result)
+    return {result.chunk_id for result in lost}

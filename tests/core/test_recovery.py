@@ -1,0 +1,177 @@
+"""A target's server that crashes, and loses what it had committed without waiting for its disk."""
+
+import pytest
+
+from mapper_core import (
+    ParallelProcessor,
+    RetryConfig,
+    RetryHandler,
+    execute_query_parallel,
+)
+
+from ..waiting import assert_nothing_left
+
+ROWS = 4_000
+SUM = "select count(*), sum(hashtext(o::text)) from orders o"
+QUERY = "select * from orders"
+LOST = "are gone from the ledger"
+PATIENT = RetryHandler(
+    RetryConfig(max_retries=200, initial_delay=0.2, max_delay=0.5, max_elapsed=120)
+)
+
+
+@pytest.fixture
+def forgetful(own, source, run):
+    """A server of the test's own that puts nothing on its disk but what somebody waits for."""
+    own.restart_with(wal_writer_delay="'10s'", wal_writer_flush_after="'1GB'")
+    run(
+        source,
+        "create table orders (id int primary key, note text)",
+        f"insert into orders select i, 'n' || i from generate_series(1, {ROWS}) i",
+    )
+    run(own.url, "create table copies (id int check (id <> 7), note text)")
+    return own
+
+
+@pytest.fixture
+def crash(forgetful):
+    """A progress callback: once so many chunks have ended, the server crashes and comes back."""
+
+    def at(chunks, then=None):
+        crashed: list[bool] = []
+
+        def callback(snapshot):
+            if snapshot.completed_chunks >= chunks and not crashed:
+                crashed.append(True)
+                forgetful.end("immediate")
+                forgetful.start()
+                if then:
+                    then()
+
+        return callback
+
+    return at
+
+
+def options(own, callback, **more):
+    return {
+        "target_conn": own.url,
+        "target_table": "copies",
+        "chunk_size": 200,
+        "max_workers": 1,
+        "min_rows_for_parallel": 0,
+        "reject_limit": 1,
+        "retry_handler": PATIENT,
+        "progress_callback": callback,
+        **more,
+    }
+
+
+def assert_all_but_the_seventh(run, source, own):
+    expected = run(source, f"{SUM} where id <> 7")
+    assert expected == run(own.url, SUM.replace("from orders", "from copies"))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"max_workers": 3},
+        {"load_mode": "replace"},
+        {"strategy": "physical"},
+        {"reject_limit": 1, "transformation_func": lambda rows: rows},
+    ],
+    ids=["one", "three", "replace", "blocks", "function"],
+)
+def test_chunks_that_a_crash_took_back_are_loaded_again(
+    forgetful, crash, source, run, caplog, more
+):
+    """Rows, refused rows and progress are counted once, as if the crash had not been."""
+    seen = []
+    accident = crash(6)
+
+    def callback(snapshot):
+        seen.append(snapshot)
+        accident(snapshot)
+
+    result = execute_query_parallel(source, QUERY, **options(forgetful, callback, **more))
+
+    assert "succeeded" == result.status, (result.error, result.chunk_errors)
+    assert LOST in caplog.text
+    assert_all_but_the_seventh(run, source, forgetful)
+    assert (ROWS, ROWS - 1, 1) == (
+        result.total_rows_processed,
+        result.rows_written,
+        result.rows_rejected,
+    )
+    assert len({chunk.chunk_id for chunk in result.chunk_results}) == result.chunks_total
+    last = seen[-1]
+    assert (ROWS, last.total_chunks) == (last.total_rows_processed, last.completed_chunks)
+    assert_nothing_left(source)
+
+
+def test_a_worker_waits_for_its_last_chunk_and_so_for_all(forgetful, source, run):
+    """What a step under Dagster has told as done is on disk, whatever comes next."""
+    processor = ParallelProcessor(**options(forgetful, None))
+    processor.plan_load(source, QUERY, "steps")
+    told = processor.load_lane(source, QUERY, "steps", lane=0, lanes=1)
+
+    forgetful.end("immediate")
+    forgetful.start()
+
+    assert {"succeeded"} == {chunk.status for chunk in told}
+    result = processor.publish_load(source, QUERY, "steps")
+    assert ROWS - 1 == result.rows_written
+    assert_all_but_the_seventh(run, source, forgetful)
+
+
+def test_a_load_that_is_stopped_does_not_count_what_a_crash_took_back(
+    forgetful, crash, source, run, caplog
+):
+    """What its result calls loaded is there; continued, it brings the rest."""
+    processor = ParallelProcessor()
+    callback = crash(6, then=processor.stop)
+
+    first = processor.process_mapper_job(
+        source, QUERY, **options(forgetful, callback, load_id="stopped")
+    )
+
+    assert "stopped" == first.status
+    assert LOST in caplog.text
+    assert [(first.rows_written,)] == run(forgetful.url, "select count(*) from copies")
+    again = execute_query_parallel(source, QUERY, **options(forgetful, None, load_id="stopped"))
+    assert "succeeded" == again.status, again.chunk_errors
+    assert_all_but_the_seventh(run, source, forgetful)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"strategy": "stream_once"}, {"max_workers": "auto", "chunk_size": 40}],
+    ids=["stream", "adaptive"],
+)
+def test_pieces_of_a_stream_and_commits_that_are_timed_are_waited_for(
+    forgetful, crash, source, run, caplog, more
+):
+    """A piece cannot be read again; an adaptive load goes by the time that commits take."""
+    result = execute_query_parallel(source, QUERY, **options(forgetful, crash(6), **more))
+
+    assert "succeeded" == result.status, (result.error, result.chunk_errors)
+    assert LOST not in caplog.text
+    assert_all_but_the_seventh(run, source, forgetful)
+
+
+def test_a_target_that_stays_away_is_told_by_publishing(forgetful, source, caplog):
+    """The load does not fail by an exception where it told its end in a result before."""
+    hasty = RetryHandler(RetryConfig(max_retries=1, initial_delay=0.01, max_elapsed=1))
+
+    def gone(snapshot):
+        if snapshot.completed_chunks == snapshot.total_chunks:
+            forgetful.end("immediate")
+
+    given = options(forgetful, gone, retry_handler=hasty)
+    result = execute_query_parallel(source, QUERY, **given)
+    forgetful.start()
+
+    assert not result.published
+    assert "DatabaseUnavailableError" in str(result.error)
+    assert "not known whether its chunks are on disk" in caplog.text
