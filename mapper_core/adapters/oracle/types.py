@@ -12,7 +12,7 @@ from typing import Any
 
 import oracledb
 
-from ...errors import QueryError
+from ...errors import QueryError, TransferError
 from ...model import Column
 
 # Digits of a second in a Python datetime.
@@ -25,6 +25,8 @@ MICROSECONDS, NANOSECONDS = (f'YYYY-MM-DD"T"HH24:MI:SS.FF{digits}' for digits in
 """The text of a moment; the first as datetime.fromisoformat reads it."""
 ZONED, ZONED_NANOSECONDS = (f"{form}TZH:TZM" for form in (MICROSECONDS, NANOSECONDS))
 """The same of a moment with its zone."""
+BEFORE_CHRIST = " BC"
+"""Ends the text of a moment before the year 1, as PostgreSQL reads it."""
 
 _NUMBER = re.compile(r"NUMBER\((\d+),(-?\d+)\)")
 _STAMP = re.compile(r"TIMESTAMP\((\d)\)( WITH (LOCAL )?TIME ZONE)?")
@@ -149,12 +151,18 @@ def fetched(column: Column, *, arrow: bool) -> str:
             # Of a local one, a format with a zone wants to hear that it has one.
             name = f"cast({name} as timestamp({digits}) with time zone)" if found[3] else name
             form = ZONED_NANOSECONDS if precise else ZONED
-            return f"to_char({name}, '{form}')"
+            return _written(name, form)
         if precise:
-            return f"to_char({name}, '{NANOSECONDS}')"
+            return _written(name, NANOSECONDS)
     if arrow and not _is_decimal(word) and word.partition("(")[0] in {"NUMBER", "FLOAT"}:
         return f"to_char({name}, 'TM9', 'NLS_NUMERIC_CHARACTERS=''.,''')"
     return name
+
+
+def _written(name: str, form: str) -> str:
+    """Return the expression for the text of a moment; by itself a format tells no era."""
+    era = f"case when to_char({name}, 'SYYYY') like '-%' then '{BEFORE_CHRIST}' end"
+    return f"to_char({name}, '{form}') || {era}"
 
 
 def _is_decimal(word: str) -> bool:
@@ -177,5 +185,12 @@ def reading(column: Column) -> Callable[[str], Any] | None:
     """Return what makes the Python value of a column fetched as text; None where it is one."""
     found = _STAMP.fullmatch(column.type)
     if found and found[2] and not keeps_nanoseconds(column.type):
-        return datetime.fromisoformat
+        return _moment
     return None
+
+
+def _moment(text: str) -> datetime:
+    if text.endswith(BEFORE_CHRIST):
+        msg = f"{text} is a moment that Python has no value for: leave it out, or CAST it to text"
+        raise TransferError(msg)
+    return datetime.fromisoformat(text)

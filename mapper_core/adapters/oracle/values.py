@@ -22,7 +22,13 @@ from ...protocols import STAGE_CHUNK
 from . import session
 from .errors import UnfitValueError
 from .statements import zoned_text
-from .types import NANOSECONDS, ZONED_NANOSECONDS, is_lob, keeps_nanoseconds
+from .types import (
+    BEFORE_CHRIST,
+    NANOSECONDS,
+    ZONED_NANOSECONDS,
+    is_lob,
+    keeps_nanoseconds,
+)
 
 Make = Callable[[Any], Any]
 
@@ -241,6 +247,8 @@ def _moment(value: Any) -> tuple[datetime, str]:
     Raises UnfitValueError for what is no moment, and where there are more digits.
     """
     if isinstance(value, str):
+        if value.endswith(BEFORE_CHRIST):
+            raise UnfitValueError("a moment before the year 1, which is not written to Oracle", 0)
         try:
             moment, beyond = moments.read(value)
         except ValueError:

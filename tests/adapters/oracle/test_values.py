@@ -1,6 +1,7 @@
 """Values between Oracle and PostgreSQL: what comes back is what was sent."""
 
 import random
+import re
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -200,6 +201,67 @@ def test_from_oracle_to_oracle(make_oracle, seed):
     same(out_of_oracle(target), made_utc(made))
     offsets = "select to_char(zoned, 'TZH:TZM') from item order by id"
     assert source.run(offsets) == target.run(offsets)
+
+
+MOMENTS = {
+    "timestamp(9)": "0044-03-15T12:00:00.000000000",
+    "timestamp(6) with time zone": "0044-03-15T12:00:00.000000+00:00",
+    "timestamp(9) with time zone": "0044-03-15T12:00:00.000000000+00:00",
+    "timestamp(9) with local time zone": "0044-03-15T12:00:00.000000000+00:00",
+}
+
+
+@pytest.fixture
+def caesar(make_oracle):
+    """A table of the years 44 and -44, each with the same day, in a column of a type."""
+
+    def make(word):
+        user = make_oracle()
+        user.run(
+            f"create table item (id number(10), at {word})",
+            *(
+                f"insert into item values ({n}, cast(timestamp '{year}-03-15 12:00:00' as {word}))"
+                for n, year in ((1, "0044"), (2, "-0044"))
+            ),
+        )
+        return user
+
+    return make
+
+
+@pytest.mark.parametrize("word", MOMENTS)
+def test_a_moment_before_christ_stays_there(caesar, make_database, run, word):
+    """Its text says so, and PostgreSQL reads it."""
+    text, zoned = make_database("text"), word == "timestamp(6) with time zone"
+    run(text, "create table item (id int, at text)")
+
+    load(caesar(word), text, "select * from item").raise_for_failures()
+
+    expected = [(MOMENTS[word],), (f"{MOMENTS[word]} BC",)]
+    assert expected == run(text, "select at from item order by id")
+    if zoned:
+        moments = make_database("moments")
+        run(moments, "create table item (id int, at timestamptz)")
+        load(caesar(word), moments, "select * from item").raise_for_failures()
+        asked = "select at = '0044-03-15 12:00+00 BC' from item order by id"
+        assert [(False,), (True,)] == run(moments, asked)
+
+
+@pytest.mark.parametrize("word", MOMENTS)
+@pytest.mark.parametrize("function", [None, lambda rows: rows], ids=["plain", "function"])
+def test_a_moment_before_christ_is_refused_by_oracle_and_by_python(
+    caesar, make_oracle, word, function
+):
+    """In words; nothing of its chunk is in."""
+    target = make_oracle()
+    target.run(f"create table item (id number(10), at {word})")
+
+    result = load(caesar(word), target, "select * from item", transformation_func=function)
+
+    assert "failed" == result.status
+    (error,) = result.chunk_errors
+    assert re.search("before the year 1|Python has no value for", error["error"])
+    assert [] == target.run("select id from item")
 
 
 def test_every_array_of_a_chunk_is_bound_alike(make_oracle):
