@@ -103,16 +103,22 @@ class Load:
         return self._outside_chunks("plan", decide)
 
     def run(
-        self, plan: Plan, chunks: Sequence[Chunk], *, may_split: bool = False
+        self,
+        plan: Plan,
+        chunks: Sequence[Chunk],
+        *,
+        may_split: bool = False,
+        has_neighbours: bool = False,
     ) -> tuple[Plan, list[ChunkResult]]:
         """Run chunks of the plan, but those the ledger holds.
 
         Returns the plan in force, which reading a stream renews, and a result for every chunk, or
         for every piece of a stream. With `may_split` the last chunks may come in parts, which are
-        chunks of that plan.
+        chunks of that plan; `has_neighbours` says that other processes run the rest of its chunks.
         """
         with self._processes(plan) as processes:
-            return self._run(plan, chunks, processes, may_split=may_split)
+            work = self._work(plan, processes, has_neighbours=has_neighbours)
+            return self._run(work, chunks, may_split=may_split)
 
     @contextmanager
     def _processes(self, plan: Plan) -> "Iterator[TransformProcesses | None]":
@@ -125,16 +131,10 @@ class Load:
         with TransformProcesses(plan.workers) as processes:
             yield processes
 
-    def _run(
-        self,
-        plan: Plan,
-        chunks: Sequence[Chunk],
-        processes: "TransformProcesses | None",
-        *,
-        may_split: bool,
-    ) -> tuple[Plan, list[ChunkResult]]:
-        finished = self._finished_by_now()
-        work = Work(
+    def _work(
+        self, plan: Plan, processes: "TransformProcesses | None", *, has_neighbours: bool
+    ) -> Work:
+        return Work(
             plan=plan,
             mapping=self.mapping,
             query=self.query,
@@ -144,9 +144,15 @@ class Load:
             stop=self.stop,
             should_stop=self.should_stop,
             rejects=self._reject_budget(),
+            has_neighbours=has_neighbours,
             stop_on_error=self.settings.stop_on_error,
             processes=processes,
         )
+
+    def _run(
+        self, work: Work, chunks: Sequence[Chunk], *, may_split: bool
+    ) -> tuple[Plan, list[ChunkResult]]:
+        plan, finished = work.plan, self._finished_by_now()
         if plan.strategy is StrategyName.STREAM_ONCE:
             return self._run_stream(work, chunks[0], finished) if chunks else (plan, [])
         skipped = [finished[chunk.id] for chunk in chunks if chunk.id in finished]

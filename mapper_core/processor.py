@@ -130,7 +130,7 @@ class ParallelProcessor:
             # finds its own pace has one lane, which needs room for that.
             if plan.strategy is not StrategyName.STREAM_ONCE and not plan.adaptive:
                 plan = replace(plan, workers=workers_per_lane)
-            return load.run(plan, plan.chunks[lane::lanes])[1]
+            return load.run(plan, plan.chunks[lane::lanes], has_neighbours=lanes > 1)[1]
 
     def publish_load(
         self,

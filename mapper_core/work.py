@@ -70,6 +70,8 @@ class Work:
     """The caller's own function, asked now and then."""
     rejects: RejectBudget | None = None
     """How many rows may be refused; None when one is enough to fail its chunk."""
+    has_neighbours: bool = False
+    """Whether other processes run other chunks of the load."""
     stop_on_error: bool = False
     """Whether a chunk that fails stops the others."""
     processes: "TransformProcesses | None" = None

@@ -315,7 +315,7 @@ class Worker:
             in_server, streamed = work.in_server, work.plan.strategy is StrategyName.STREAM_ONCE
             reader = writer = asker = None
             if not in_server and not streamed:
-                several = work.plan.workers > 1
+                several = work.plan.workers > 1 or work.has_neighbours
                 reader = enter(work.source.open_reader(work.plan.snapshot, one_of_several=several))
             if work.destination:
                 writer = enter(work.destination.target.open_writer())

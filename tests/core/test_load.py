@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from mapper_core import LoadWindow, TargetError, execute_query_parallel
+from mapper_core import LoadWindow, ParallelProcessor, TargetError, execute_query_parallel
 
 ROWS = "select count(*), sum(hashtextextended(o::text, 0)) from {} o"
 
@@ -158,9 +158,11 @@ def test_a_row_value_with_a_null_in_it_is_a_key_like_any_other(source, target, r
         assert [(3001, 3001)] == run(target, "select count(*), count(distinct id) from t")
 
 
-@pytest.mark.parametrize(("workers", "helpers"), [(1, "7"), (2, "0")])
+@pytest.mark.parametrize(
+    ("workers", "lanes", "helpers"), [(1, 0, "7"), (2, 0, "0"), (1, 1, "7"), (1, 2, "0")]
+)
 def test_of_several_workers_each_has_one_process_of_the_server(
-    orders, source, target, run, workers, helpers
+    orders, source, target, run, workers, lanes, helpers
 ):
     """More would take the cores that the others want; who reads alone has what the server gives."""
     run(
@@ -170,15 +172,20 @@ def test_of_several_workers_each_has_one_process_of_the_server(
     )
     run(target, "create table allowed (id int, helpers text)")
 
-    execute_query_parallel(
-        source,
-        "select id, current_setting('max_parallel_workers_per_gather') as helpers from orders",
+    query = "select id, current_setting('max_parallel_workers_per_gather') as helpers from orders"
+    processor = ParallelProcessor(
         target_conn=target,
         target_table="allowed",
         chunk_size=5_000,
         max_workers=workers,
         min_rows_for_parallel=0,
         enable_progress=False,
-    ).raise_for_failures()
+    )
+    if lanes:
+        processor.plan_load(source, query, "load")
+        for lane in range(lanes):
+            processor.load_lane(source, query, "load", lane=lane, lanes=lanes)
+    else:
+        processor.process_mapper_job(source, query).raise_for_failures()
 
     assert [(helpers, 25_000)] == run(target, "select helpers, count(*) from allowed group by 1")
