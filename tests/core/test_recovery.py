@@ -1,4 +1,11 @@
-"""A target's server that crashes, and loses what it had committed without waiting for its disk."""
+"""A target's server that crashes, and loses what it had committed without waiting for its disk.
+
+STORMS=20 in the environment makes that many rounds of the random crashes instead of one.
+"""
+
+import os
+import random
+import threading
 
 import pytest
 
@@ -14,6 +21,7 @@ from ..waiting import assert_nothing_left
 ROWS = 4_000
 SUM = "select count(*), sum(hashtext(o::text)) from orders o"
 QUERY = "select * from orders"
+ROUNDS = range(int(os.environ.get("STORMS", "1")))
 LOST = "are gone from the ledger"
 PATIENT = RetryHandler(
     RetryConfig(max_retries=200, initial_delay=0.2, max_delay=0.5, max_elapsed=120)
@@ -175,3 +183,56 @@ def test_a_target_that_stays_away_is_told_by_publishing(forgetful, source, caplo
     assert not result.published
     assert "DatabaseUnavailableError" in str(result.error)
     assert "not known whether its chunks are on disk" in caplog.text
+
+
+STORMY = {
+    "append-key": {"chunk_key": "id"},
+    "append-blocks": {"strategy": "physical"},
+    "append-stream": {"strategy": "stream_once"},
+    "atomic-key": {"chunk_key": "id", "publish": "atomic"},
+    "replace-blocks": {"strategy": "physical", "load_mode": "replace"},
+    "upsert-key": {"chunk_key": "id", "load_mode": "upsert", "primary_key": "id"},
+}
+
+
+@pytest.mark.parametrize("case", STORMY)
+@pytest.mark.parametrize("turn", ROUNDS)
+def test_a_server_that_crashes_again_and_again_ends_with_every_row(
+    forgetful, source, run, case, turn
+):
+    """In one process with one to four workers, and in two lanes."""
+    chance = random.Random(f"{case} {turn}")
+    run(
+        source,
+        f"insert into orders select i, 'n' || i from generate_series({ROWS} + 1, {ROWS} * 10) i",
+    )
+    ended = threading.Event()
+
+    def crash():
+        for _ in range(4):
+            if ended.wait(chance.uniform(0.1, 0.4)):
+                return
+            forgetful.end("immediate")
+            forgetful.start()
+
+    processor = ParallelProcessor(
+        **options(forgetful, None, **STORMY[case], max_workers=chance.choice([1, 2, 4]))
+    )
+    crashing = threading.Thread(target=crash)
+    crashing.start()
+    try:
+        if "stream" in case or chance.random() < 0.5:
+            result = processor.process_mapper_job(source, QUERY)
+        else:
+            processor.plan_load(source, QUERY, "stormy")
+            for lane in range(2):
+                processor.load_lane(source, QUERY, "stormy", lane=lane, lanes=2)
+            result = processor.publish_load(source, QUERY, "stormy")
+    finally:
+        ended.set()
+        crashing.join()
+
+    assert "succeeded" == result.status, (result.error, result.chunk_errors)
+    assert ROWS * 10 - 1 == result.rows_written
+    assert_all_but_the_seventh(run, source, forgetful)
+    assert_nothing_left(source)
