@@ -170,9 +170,9 @@ class Worker:
             raise
 
     def _another_follows(self) -> bool:
-        """Whether this worker commits another chunk after this one, which it waits for if no other.
+        """Whether this worker will commit another chunk, and that COMMIT waits for this one too.
 
-        What a commit costs in time tells an adaptive load how busy the target is: there all wait.
+        An adaptive load goes by the time that commits take: there each of them waits.
         """
         follows = self._upcoming is not None and self._upcoming() is not None
         return follows and not self._work.plan.adaptive
