@@ -1,10 +1,10 @@
 """What a crash of the target's server takes back: chunks whose COMMIT was not waited for.
 
 Waiting for the disk after every chunk costs a load up to a tenth of its time. So a worker waits for
-its last chunk only, and for nothing that something outside the target relies on: the pieces of a
-stream, which nobody can read again, and the parts of a chunk that was split. Rows and ledger row of
-a chunk are one transaction, and later transactions are never on disk without earlier ones: what the
-ledger says stays true, and a load that is published is on disk as a whole.
+its last chunk only, and for all that something outside the target relies on: the pieces of a
+stream, which nobody can read again, and the splitting of a chunk. Rows and ledger row of a chunk
+are one transaction, and later transactions are never on disk without earlier ones: what the ledger
+says stays true, and a load that is published is on disk as a whole.
 """
 
 import logging
