@@ -166,13 +166,13 @@ class Load:
                 self.tracker.expect_more(len(into) - 1)
 
         record = self.tracker.record if self.tracker else None
-        results = run_chunks(work, todo, record, on_split=split if may_split else None)
+        results = skipped + run_chunks(work, todo, record, on_split=split if may_split else None)
         plan = replace(plan, chunks=chunker.with_parts(plan.chunks, parts))
         while lost := recovery.taken_back(work, results, self._finished_by_now, self.tracker):
             todo = [chunk for chunk in plan.chunks if chunk.id in lost]
             results = [result for result in results if result.chunk_id not in lost]
             results += run_chunks(work, todo, record)
-        return plan, sorted([*skipped, *results], key=lambda result: result.chunk_id)
+        return plan, sorted(results, key=lambda result: result.chunk_id)
 
     def _run_stream(
         self, work: Work, stream: Chunk, finished: dict[int, ChunkResult]

@@ -30,16 +30,18 @@ def taken_back(
 
     Args:
         work: what the workers share.
-        results: of chunks that this call has run.
+        results: of chunks that this call has run, or found finished.
         finished: asks the ledger.
         tracker: has been told the results.
     """
-    succeeded = [result for result in results if result.status is ChunkStatus.SUCCEEDED]
-    if (
-        not succeeded
-        or work.destination is None
-        or not work.destination.ledger.commits_asynchronously
-    ):
+    # By whomever; a chunk that another process has split is no chunk of the ledger's any more.
+    ended = [
+        result
+        for result in results
+        if result.status is ChunkStatus.SUCCEEDED
+        or (result.status is ChunkStatus.SKIPPED and result.finished_at is not None)
+    ]
+    if not ended or work.destination is None or not work.destination.ledger.commits_asynchronously:
         return set()
     try:
         there = finished()
@@ -47,7 +49,7 @@ def taken_back(
         # Publishing meets the same, or what failed before has been told; a repetition asks again.
         logger.warning("%s: it is not known whether its chunks are on disk", error)
         return set()
-    lost = [result for result in succeeded if result.chunk_id not in there]
+    lost = [result for result in ended if result.chunk_id not in there]
     if lost:
         logger.warning(
             "load %s: %d finished chunks are gone from the ledger, with their rows: the target's"

@@ -82,9 +82,10 @@ class ProgressTracker:
         """Forget a chunk that had ended well, and is to be loaded again."""
         with self._lock:
             self._completed -= 1
-            self._timed -= 1
-            self._processed -= result.rows_read or 0
-            self._successful -= result.rows_read or 0
+            if result.status is not ChunkStatus.SKIPPED:
+                self._timed -= 1
+                self._processed -= result.rows_read or 0
+                self._successful -= result.rows_read or 0
 
     def snapshot(self) -> ProgressSnapshot:
         """Return how far the load has come by now."""

@@ -133,6 +133,36 @@ def test_a_worker_waits_for_its_last_chunk_and_so_for_all(forgetful, source, run
     assert_all_but_the_seventh(run, source, forgetful)
 
 
+def test_chunks_that_another_process_had_loaded_are_loaded_again_too(
+    forgetful, crash, source, run, caplog
+):
+    """A lane that is run again had found them finished, and counts them once."""
+    first = ParallelProcessor()
+
+    def stop(snapshot):
+        if snapshot.completed_chunks == 6:
+            first.stop()
+
+    first.plan_load(source, QUERY, "steps", **options(forgetful, None))
+    first.load_lane(source, QUERY, "steps", lane=0, lanes=1, **options(forgetful, stop))
+    seen = []
+    accident = crash(7)
+
+    def callback(snapshot):
+        seen.append(snapshot)
+        accident(snapshot)
+
+    again = ParallelProcessor(**options(forgetful, callback))
+    told = again.load_lane(source, QUERY, "steps", lane=0, lanes=1)
+
+    assert LOST in caplog.text
+    assert {"succeeded"} == {chunk.status for chunk in told}
+    last = seen[-1]
+    assert (ROWS, last.total_chunks) == (last.total_rows_processed, last.completed_chunks)
+    again.publish_load(source, QUERY, "steps")
+    assert_all_but_the_seventh(run, source, forgetful)
+
+
 def test_a_load_that_is_stopped_does_not_count_what_a_crash_took_back(
     forgetful, crash, source, run, caplog
 ):
