@@ -168,7 +168,10 @@ class Load:
         record = self.tracker.record if self.tracker else None
         results = skipped + run_chunks(work, todo, record, on_split=split if may_split else None)
         plan = replace(plan, chunks=chunker.with_parts(plan.chunks, parts))
-        while lost := recovery.taken_back(work, results, self._finished_by_now, self.tracker):
+        # Where nothing was to be done, the ledger has just been asked.
+        while todo and (
+            lost := recovery.taken_back(work, results, self._finished_by_now, self.tracker)
+        ):
             todo = [chunk for chunk in plan.chunks if chunk.id in lost]
             results = [result for result in results if result.chunk_id not in lost]
             results += run_chunks(work, todo, record)

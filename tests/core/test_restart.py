@@ -2,16 +2,13 @@
 
 import pytest
 
-from mapper_core import RetryConfig, RetryHandler, execute_query_parallel
+from mapper_core import execute_query_parallel
 
-from ..own_server import ENDINGS
+from ..own_server import ENDINGS, PATIENT
 from ..waiting import assert_nothing_left
 
 ROWS = 4_000
 SUM = "select count(*), sum(hashtext(o::text)) from orders o"
-PATIENT = RetryHandler(
-    RetryConfig(max_retries=200, initial_delay=0.2, max_delay=0.5, max_elapsed=120)
-)
 
 
 @pytest.fixture
@@ -38,8 +35,7 @@ def load(source, target, own, how, **options):
     def accident(snapshot):
         if snapshot.completed_chunks >= 3 and not ended:
             ended.append(how)
-            own.end(how)
-            own.start()
+            own.restart(how)
 
     return execute_query_parallel(
         source,

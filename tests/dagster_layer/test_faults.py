@@ -94,8 +94,7 @@ class Accident:
 
     def restart(self):
         """The target's server is restarted."""
-        self.own.end(self.dice.choice(["fast", "immediate"]))
-        self.own.start()
+        self.own.restart(self.dice.choice(["fast", "immediate"]))
         return True
 
     def locked(self):
