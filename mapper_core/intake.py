@@ -9,6 +9,7 @@ from .errors import TransferError
 from .fitting import match_columns
 from .model import Chunk, ChunkKind, Column, DataPath, TransformScope
 from .protocols import Transaction
+from .scheduling import giving_way
 from .transform import Changed, RowStep, Step
 from .work import Work
 
@@ -48,7 +49,8 @@ def write(work: Work, batches: Iterable[Batch], chunk: Chunk, transaction: Trans
     """
     if not work.mapping.transforms:
         names = target_names(work, work.plan.columns)
-        return _handed_over(work, batches, chunk, transaction, names, work.plan.data_path)
+        with giving_way():
+            return _handed_over(work, batches, chunk, transaction, names, work.plan.data_path)
     step, given = _step(work), 0
     changed = _changed(work, step, _groups(work, batches, chunk))
     # A transform may filter whole groups away; those after them are written all the same.

@@ -12,7 +12,7 @@ from ...errors import SettingsError, SnapshotLostError
 from ...model import Column, DataPath, LoadWindow, Snapshot
 from ...protocols import LedgerDialect, Place, Source, Target
 from ...query import Query
-from . import caller, checksum, errors, in_server, session, types
+from . import caller, checksum, errors, in_server, session, sockets, types
 from .packer import TextPacker, packer_for
 from .source import READ_NOW, PostgreSQLReader
 from .statements import Statements
@@ -129,7 +129,10 @@ class PostgreSQL:
 
     @contextmanager
     def open_writer(self) -> Iterator[PostgreSQLWriter]:
-        with session.borrowed(self._opener) as connection:
+        with (
+            session.borrowed(self._opener) as connection,
+            sockets.room_to_send(connection),
+        ):
             yield PostgreSQLWriter(connection, self._settings)
 
     def quote(self, *names: str) -> str:

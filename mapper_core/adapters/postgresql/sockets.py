@@ -1,0 +1,54 @@
+"""How much may be under way to a server on the same machine."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import psycopg
+
+from . import session
+
+# A source's server waits to be read once it has sent 212,992 bytes (Linux's default). The target's
+# has this much to work on meanwhile, or what the kernel grants: its setting net.core.wmem_max.
+ROOM_BYTES = 1024 * 1024
+
+
+@contextmanager
+def room_to_send(connection: session.Connection) -> Iterator[None]:
+    """Let the kernel hold more of what we send through a Unix socket; Linux only.
+
+    What a TCP connection may have under way grows by itself, as long as nobody sets it.
+
+    Source: socket(7), SO_SNDBUF; tcp(7), tcp_wmem.
+    """
+    before = _room(connection)
+    if before is None or before >= ROOM_BYTES:
+        yield
+        return
+    _set_room(connection, ROOM_BYTES)
+    try:
+        yield
+    finally:
+        _set_room(connection, before)
+
+
+def _room(connection: session.Connection) -> int | None:
+    """Return how many bytes may be under way to the server; None where that is not ours to set."""
+    if sys.platform == "linux":
+        with suppress(psycopg.Error, OSError), _socket(connection) as ours:
+            if ours.family == socket.AF_UNIX:
+                # The kernel doubles what it is told, for its own needs, and tells that.
+                return ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
+    return None
+
+
+def _set_room(connection: session.Connection, room: int) -> None:
+    # A connection that is lost needs none.
+    with suppress(psycopg.Error, OSError), _socket(connection) as ours:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
+
+
+def _socket(connection: session.Connection) -> socket.socket:
+    return socket.socket(fileno=os.dup(connection.pgconn.socket))

@@ -1,0 +1,65 @@
+"""How much may be under way to a server: more through a Unix socket, for as long as we send."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from mapper_core.adapters.postgresql.sockets import ROOM_BYTES, room_to_send
+
+from ..proxy import Proxy
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux is asked for room")
+
+
+def room(connection):
+    """What the kernel says, which is twice what it was told."""
+    with socket.socket(fileno=os.dup(connection.pgconn.socket)) as own:
+        return own.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
+
+
+def granted(wanted):
+    return min(wanted, int(Path("/proc/sys/net/core/wmem_max").read_text(encoding="ascii")))
+
+
+def test_a_unix_socket_has_more_room_meanwhile(target):
+    with psycopg.connect(target) as connection:
+        before = room(connection)
+        with room_to_send(connection):
+            assert before < room(connection) == granted(ROOM_BYTES)
+        assert room(connection) == before
+
+
+def test_an_error_takes_it_back(target):
+    with psycopg.connect(target) as connection:
+        before = room(connection)
+        with pytest.raises(ValueError, match="on the way"), room_to_send(connection):
+            raise ValueError("on the way")
+        assert room(connection) == before
+
+
+def test_a_room_that_is_larger_stays(target):
+    with psycopg.connect(target) as connection:
+        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as own:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * ROOM_BYTES)
+        with room_to_send(connection):
+            assert room(connection) == granted(2 * ROOM_BYTES)
+        assert room(connection) == granted(2 * ROOM_BYTES)
+
+
+def test_a_tcp_connection_is_left_to_the_kernel(target):
+    with Proxy(target) as proxy, psycopg.connect(proxy.url) as connection:
+        before = room(connection)
+        with room_to_send(connection):
+            assert room(connection) == before
+
+
+def test_a_connection_lost_meanwhile_is_no_error_of_its_own(target):
+    connection = psycopg.connect(target)
+    with room_to_send(connection):
+        connection.close()
+    with room_to_send(connection):
+        assert connection.closed
