@@ -16,6 +16,14 @@ _UNKNOWN = 50_000
 # A chunk is what a retry repeats and what a worker may still be busy with at the end: seconds.
 CHUNK_BYTES = 64 * 1024 * 1024
 
+# Each COPY begins with buffers that are new to it, and soon goes over the same 16 MiB again and
+# again; below that it takes all its buffers from the others. Source: PostgreSQL's
+# src/backend/storage/buffer/README, "Buffer Ring Replacement Strategy".
+_RANGE_BYTES = 32 * 1024 * 1024
+
+# Fewer, and there is nothing left for a worker that is done before the others.
+_RANGES_PER_WORKER = 4
+
 
 def auto_chunk_size(expected: Estimate) -> tuple[int, str]:
     """Return the rows of a chunk, and why so many.
@@ -34,6 +42,30 @@ def auto_chunk_size(expected: Estimate) -> tuple[int, str]:
     if expected.row_bytes and size * expected.row_bytes > CHUNK_BYTES:
         size = max(1, CHUNK_BYTES // expected.row_bytes)
         why = f"auto: rows of about {expected.row_bytes:,} bytes"
+    return size, why
+
+
+def auto_range_size(expected: Estimate, workers: int) -> tuple[int, str]:
+    """Return the rows of a chunk that is a range of blocks, and why so many.
+
+    For rows that are passed on as they come. Nothing has to be found or sorted for such a range,
+    so it may be as long as what a database makes of its rows is cheapest.
+
+    >>> auto_range_size(Estimate(5_000_000, 100), workers=2)
+    (335544, 'auto: ranges of about 32 MiB')
+    >>> auto_range_size(Estimate(5_000_000, 100), workers=8)
+    (156250, 'auto: 4 ranges for each worker')
+    >>> auto_range_size(Estimate(2_000, 100), workers=8)
+    (25000, 'auto: about 2,000 rows are expected')
+    """
+    size, why = auto_chunk_size(expected)
+    if expected.rows and expected.row_bytes:
+        wide = _RANGE_BYTES // expected.row_bytes
+        few = expected.rows // (workers * _RANGES_PER_WORKER)
+        if size < wide <= few:
+            return wide, f"auto: ranges of about {_RANGE_BYTES // 1024 // 1024} MiB"
+        if size < few < wide:
+            return few, f"auto: {_RANGES_PER_WORKER} ranges for each worker"
     return size, why
 
 

@@ -27,6 +27,8 @@ class Division:
     key: tuple[str, ...] = ()
     key_types: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
+    of_blocks: bool = False
+    """Whether the chunks are ranges of blocks."""
     undivided: str | None = None
     """Why there is but one chunk, with one transaction; None when there may be more."""
     refused: tuple[tuple[StrategyName, str], ...] = ()
@@ -41,6 +43,8 @@ class Case:
     survey: Survey
     columns: Sequence[Column]
     chunk_size: int
+    range_size: int
+    """Rows of a chunk that is a range of blocks."""
     threshold: int
     """Rows below which dividing does not pay."""
     workers: int

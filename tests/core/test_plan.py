@@ -284,3 +284,33 @@ def test_chunks_of_automatic_size_follow_rows_and_width(source, run, monkeypatch
     assert "auto: rows of about 1,0" in wide.chunk_size_reason
     assert 90_000 <= many.chunk_size <= 110_000
     assert "of about 25,000 rows (auto: about 1,000 rows are expected)" in str(small)
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "words"),
+    [
+        ({}, 250_000, "4 ranges for each worker"),
+        ({"max_workers": 1}, 524_288, "ranges of about 32 MiB"),
+        ({"chunk_key": "id"}, 80_000, "are expected"),
+        ({"transformation_func": list}, 80_000, "are expected"),
+        ({"chunk_size": 7_000}, 7_000, ""),
+    ],
+    ids=["blocks", "one worker", "key", "function", "given"],
+)
+def test_ranges_of_blocks_are_longer_unless_a_function_needs_their_rows(
+    source, run, options, size, words
+):
+    run(
+        source,
+        "create table many (id int primary key, body char(60)) with (autovacuum_enabled = false)",
+        "insert into many select i, 'x' from generate_series(1, 100) i",
+        "analyze many",
+        "update pg_class set reltuples = 4000000 where relname = 'many'",
+    )
+
+    decided = plan(
+        source, "SELECT * FROM many", **{"chunk_size": "auto", "max_workers": 4} | options
+    )
+
+    assert abs(decided.chunk_size - size) < size / 10, decided.chunk_size_reason
+    assert words in decided.chunk_size_reason
