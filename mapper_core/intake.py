@@ -1,6 +1,7 @@
 """Rows on their way into the target's transaction: transformed where wanted, always counted."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 
@@ -49,7 +50,7 @@ def write(work: Work, batches: Iterable[Batch], chunk: Chunk, transaction: Trans
     """
     if not work.mapping.transforms:
         names = target_names(work, work.plan.columns)
-        with giving_way():
+        with giving_way() if work.plan.data_path.passes_blocks_on else nullcontext():
             return _handed_over(work, batches, chunk, transaction, names, work.plan.data_path)
     step, given = _step(work), 0
     changed = _changed(work, step, _groups(work, batches, chunk))

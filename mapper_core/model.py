@@ -83,6 +83,11 @@ class DataPath(Word):
     ARROW = "arrow"  #: Arrow record batches; PostgreSQL sends and takes them as CSV
     DIRECT = "direct path"  #: blocks that Oracle appends to a stage, past its buffers and undo
 
+    @property
+    def passes_blocks_on(self) -> bool:
+        """Whether rows go from one server to the other as they came, in blocks."""
+        return self in {DataPath.COPY_BINARY, DataPath.COPY_TEXT}
+
 
 class Verification(Word):
     """How a load, or two tables, are compared."""

@@ -14,8 +14,9 @@ def giving_way() -> Iterator[None]:
     server every time, from the one that sends or the one that takes, and finds next to nothing to
     do. Here it waits its turn, and then finds all that has come meanwhile.
 
-    Its share of the cores stays the same. Not for calls of the user's functions: a thread that they
-    begin would inherit this. Whoever chose another policy than the usual one keeps it.
+    Its share of the cores stays the same. Whoever chose another policy than the usual one keeps it.
+    A thread that is begun meanwhile inherits this one, and would keep it: nothing to call functions
+    of the user's in, nor libraries that have threads.
 
     Source: sched(7), SCHED_BATCH.
     """

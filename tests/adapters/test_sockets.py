@@ -3,16 +3,21 @@
 import os
 import socket
 import sys
-from pathlib import Path
 
 import psycopg
 import pytest
 
+from mapper_core import adapters
 from mapper_core.adapters.postgresql.sockets import ROOM_BYTES, room_to_send
+from mapper_core.adapters.postgresql.target import PostgreSQLWriter
+from mapper_core.connections import opener_of
 
 from ..proxy import Proxy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux is asked for room")
+
+
+SMALL = 64 * 1024
 
 
 def room(connection):
@@ -22,7 +27,11 @@ def room(connection):
 
 
 def granted(wanted):
-    return min(wanted, int(Path("/proc/sys/net/core/wmem_max").read_text(encoding="ascii")))
+    """How much of it this kernel gives."""
+    one, other = socket.socketpair()
+    with one, other:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, wanted)
+        return one.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
 
 
 def test_a_unix_socket_has_more_room_meanwhile(target):
@@ -52,9 +61,17 @@ def test_a_room_that_is_larger_stays(target):
 
 def test_a_tcp_connection_is_left_to_the_kernel(target):
     with Proxy(target) as proxy, psycopg.connect(proxy.url) as connection:
-        before = room(connection)
+        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as own:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
         with room_to_send(connection):
-            assert room(connection) == before
+            assert room(connection) == SMALL
+
+
+def test_a_writer_has_it(target):
+    database = adapters.database(opener_of(target, role="target_conn"), application="test")
+    with database.open_writer() as writer:
+        assert isinstance(writer, PostgreSQLWriter)
+        assert room(writer._connection) == granted(ROOM_BYTES)
 
 
 def test_a_connection_lost_meanwhile_is_no_error_of_its_own(target):

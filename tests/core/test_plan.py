@@ -287,23 +287,25 @@ def test_chunks_of_automatic_size_follow_rows_and_width(source, run, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("options", "size", "words"),
+    ("options", "size", "chunks", "words"),
     [
-        ({}, 250_000, "4 ranges for each worker"),
-        ({"max_workers": 1}, 524_288, "ranges of about 32 MiB"),
-        ({"chunk_key": "id"}, 80_000, "are expected"),
-        ({"transformation_func": list}, 80_000, "are expected"),
-        ({"chunk_size": 7_000}, 7_000, ""),
+        ({}, 250_000, 16, "4 ranges for each worker"),
+        ({"max_workers": 1}, 524_288, 8, "ranges of about 32 MiB"),
+        ({"chunk_key": "id"}, 80_000, 1, "are expected"),
+        ({"transformation_func": list}, 80_000, 50, "are expected"),
+        ({"chunk_size": 50_000}, 50_000, 80, ""),
     ],
     ids=["blocks", "one worker", "key", "function", "given"],
 )
 def test_ranges_of_blocks_are_longer_unless_a_function_needs_their_rows(
-    source, run, options, size, words
+    source, run, options, size, chunks, words
 ):
     run(
         source,
-        "create table many (id int primary key, body char(60)) with (autovacuum_enabled = false)",
-        "insert into many select i, 'x' from generate_series(1, 100) i",
+        # Some 200 blocks with few rows in each, which are said to hold many more.
+        "create table many (id int primary key, body char(60))"
+        " with (autovacuum_enabled = false, fillfactor = 10)",
+        "insert into many select i, 'x' from generate_series(1, 2000) i",
         "analyze many",
         "update pg_class set reltuples = 4000000 where relname = 'many'",
     )
@@ -313,4 +315,5 @@ def test_ranges_of_blocks_are_longer_unless_a_function_needs_their_rows(
     )
 
     assert abs(decided.chunk_size - size) < size / 10, decided.chunk_size_reason
+    assert abs(len(decided.chunks) - chunks) <= chunks / 10
     assert words in decided.chunk_size_reason

@@ -1,9 +1,10 @@
 """A thread that passes rows on gives way to the servers; nobody else's threads do."""
 
 import os
+import sqlite3
 import sys
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from mapper_core.scheduling import giving_way
 
 from ..waiting import assert_nothing_left, wait_until
-from .running import Background, gate, load
+from .running import Background, at_the_gate, gate, load
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a policy")
 
@@ -60,6 +61,21 @@ def test_workers_give_way_while_they_pass_rows_on(source, target, workers):
         assert mine() == os.SCHED_OTHER
     assert loading.result().rows_written == ROWS
     assert os.SCHED_BATCH not in of_all_threads()
+
+
+@pytest.mark.usefixtures("orders")
+def test_workers_that_take_rows_apart_stay_as_they_are(target, tmp_path):
+    """Libraries that help with that have threads of their own, which would inherit it."""
+    source = f"sqlite:///{tmp_path / 'orders.db'}"
+    with closing(sqlite3.connect(tmp_path / "orders.db")) as connection:
+        connection.execute("create table orders (id integer primary key, note text)")
+        connection.execute("insert into orders values (1, 'a'), (2, 'b')")
+        connection.commit()
+    with gate(target):
+        loading = Background(load, source, QUERY, target, "orders", max_workers=1)
+        at_the_gate(target)
+        assert os.SCHED_BATCH not in of_all_threads()
+    assert loading.result().rows_written == 2
 
 
 @pytest.mark.usefixtures("orders")
