@@ -10,9 +10,10 @@ import psycopg
 
 from . import session
 
-# A source's server waits to be read once it has sent 212,992 bytes (Linux's default). The target's
-# has this much to work on meanwhile, or what the kernel grants: its setting net.core.wmem_max.
-ROOM_BYTES = 1024 * 1024
+# What a source's server sends in the hundredth of a second that the target's may wait for its disk,
+# and more than it sends before it waits to be read itself (212,992 bytes, Linux's default). The
+# kernel grants up to its setting net.core.wmem_max.
+ROOM_BYTES = 4 * 1024 * 1024
 
 
 @contextmanager
