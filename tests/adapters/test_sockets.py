@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from mapper_core import adapters
+from mapper_core.adapters.postgresql import sockets
 from mapper_core.adapters.postgresql.sockets import ROOM_BYTES, room_to_send
 from mapper_core.adapters.postgresql.target import PostgreSQLWriter
 from mapper_core.connections import opener_of
@@ -50,13 +51,13 @@ def test_an_error_takes_it_back(target):
         assert room(connection) == before
 
 
-def test_a_room_that_is_larger_stays(target):
+def test_a_room_that_is_larger_stays(target, monkeypatch):
+    monkeypatch.setattr(sockets, "ROOM_BYTES", SMALL)
     with psycopg.connect(target) as connection:
-        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as own:
-            own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * ROOM_BYTES)
+        before = room(connection)
         with room_to_send(connection):
-            assert room(connection) == granted(2 * ROOM_BYTES)
-        assert room(connection) == granted(2 * ROOM_BYTES)
+            assert SMALL < before == room(connection)
+        assert room(connection) == before
 
 
 def test_a_tcp_connection_is_left_to_the_kernel(target):
