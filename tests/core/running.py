@@ -21,6 +21,13 @@ PAUSE = (
     " return i; end $$"
 )
 
+# The rows of a statement on `orders` do not end while a test holds the gate.
+PAUSE_AT_THE_END = (
+    "create function wait() returns trigger language plpgsql as"
+    " 'begin perform pg_advisory_xact_lock_shared(42); return null; end'",
+    "create trigger wait after insert on orders for each statement execute function wait()",
+)
+
 
 def load(source, sql, target, table, **options):
     """Load in parallel whatever the size, without progress, in small chunks."""

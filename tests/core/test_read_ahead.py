@@ -10,7 +10,7 @@ from mapper_core.connections import opener_of
 from mapper_core.query import read_query
 
 from ..waiting import assert_nothing_left, backends, wait_until
-from .running import Background, at_the_gate, gate, load, multiset, terminate
+from .running import PAUSE_AT_THE_END, Background, at_the_gate, gate, load, multiset, terminate
 
 ROWS, CHUNK = 1_000, 100
 MANY, LARGE = 90_000, 30_000
@@ -28,9 +28,7 @@ def orders(source, target, run):
     run(
         target,
         table.replace(" primary key", ""),
-        "create function wait() returns trigger language plpgsql as"
-        " 'begin perform pg_advisory_xact_lock_shared(42); return null; end'",
-        "create trigger wait after insert on orders for each statement execute function wait()",
+        *PAUSE_AT_THE_END,
     )
     yield
     assert_nothing_left(source, target)

@@ -12,7 +12,7 @@ import pytest
 from mapper_core.scheduling import giving_way
 
 from ..waiting import assert_nothing_left, wait_until
-from .running import Background, at_the_gate, gate, load
+from .running import PAUSE_AT_THE_END, Background, at_the_gate, gate, load
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a policy")
 
@@ -28,9 +28,7 @@ def orders(source, target, run):
     run(
         target,
         table,
-        "create function wait() returns trigger language plpgsql as"
-        " 'begin perform pg_advisory_xact_lock_shared(42); return null; end'",
-        "create trigger wait after insert on orders for each statement execute function wait()",
+        *PAUSE_AT_THE_END,
     )
     yield
     assert_nothing_left(source, target)
