@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from . import fitting, sizing, verify
+from . import fitting, verify
 from .model import (
     Column,
     DataPath,
@@ -51,9 +51,9 @@ class Planning:
         fitting.check_key(self.mapping.chunk_key or (), self.columns)
         table = self.sink.found(self.columns) if self.sink else ()
         path, path_reason = self._data_path(table)
-        by_key, by_blocks = self._chunk_sizes()
-        division = choose(self._case(table, by_key[0], by_blocks[0]))
-        size, size_reason = by_blocks if division.of_blocks else by_key
+        case = self._case(table)
+        division = choose(case)
+        size, size_reason = case.range_size if division.of_blocks else case.size
         if division.strategy is StrategyName.SAME_DATABASE:
             path, path_reason = DataPath.IN_SERVER, "source and target are one database"
         streamed = division.strategy is StrategyName.STREAM_ONCE
@@ -111,29 +111,18 @@ class Planning:
             return DataPath.ROWS, "rows are read as Python values"
         return DataPath.COPY_BINARY, "rows are read and counted, not written"
 
-    def _chunk_sizes(self) -> tuple[tuple[int, str], tuple[int, str]]:
-        """Return the rows of a chunk, and of one that is a range of blocks, each with why."""
+    def _case(self, table: Sequence[Column]) -> Case:
         given = self.settings.chunk_size
-        if given != AUTO:
-            return (int(given), ""), (int(given), "")
-        expected = self.survey.estimate()
-        size = sizing.auto_chunk_size(expected)
-        if self.mapping.transforms:
-            # Its rows may have to be in memory together.
-            return size, size
-        return size, sizing.auto_range_size(expected, self._workers(StrategyName.PHYSICAL))
-
-    def _case(self, table: Sequence[Column], chunk_size: int, range_size: int) -> Case:
         target = self.sink.target if self.sink else None
         return Case(
             mapping=self.mapping,
             query=self.query,
             survey=self.survey,
             columns=self.columns,
-            chunk_size=chunk_size,
-            range_size=range_size,
+            given_size=None if given == AUTO else int(given),
             threshold=self.settings.min_rows_for_parallel,
             workers=self._workers(StrategyName.STREAM_ONCE),
+            readers=self._workers(StrategyName.PHYSICAL),
             one_snapshot=self.one_snapshot,
             continued=self.named and not self.mapping.staged,
             sequential=self._sequential(target),

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from .. import sizing
 from ..fitting import spelled
-from ..model import Chunk, Column, Estimate, Mapping, Refused, StrategyName
+from ..model import Chunk, ChunkKind, Column, Estimate, Mapping, Refused, StrategyName
 from ..protocols import Survey
 from ..query import Query
 
@@ -27,11 +28,14 @@ class Division:
     key: tuple[str, ...] = ()
     key_types: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
-    of_blocks: bool = False
-    """Whether the chunks are ranges of blocks."""
     undivided: str | None = None
     """Why there is but one chunk, with one transaction; None when there may be more."""
     refused: tuple[tuple[StrategyName, str], ...] = ()
+
+    @property
+    def of_blocks(self) -> bool:
+        """Whether the chunks are ranges of where rows lie."""
+        return self.chunks[0].kind in {ChunkKind.BLOCKS, ChunkKind.ROWIDS}
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,14 @@ class Case:
     query: Query
     survey: Survey
     columns: Sequence[Column]
-    chunk_size: int
-    range_size: int
-    """Rows of a chunk that is a range of blocks."""
+    given_size: int | None
+    """Rows of a chunk, if somebody said how many."""
     threshold: int
     """Rows below which dividing does not pay."""
     workers: int
     """Chunks that may be in flight at once."""
+    readers: int
+    """Workers that may read at once."""
     one_snapshot: bool
     """Whether every read must see one read point."""
     continued: bool
@@ -71,6 +76,26 @@ class Case:
     def estimate(self) -> Estimate:
         """What the database expects of the query."""
         return self.survey.estimate()
+
+    @cached_property
+    def size(self) -> tuple[int, str]:
+        """Rows of a chunk, and why so many where nobody said."""
+        if self.given_size is not None:
+            return self.given_size, ""
+        return sizing.auto_chunk_size(self.estimate)
+
+    @cached_property
+    def range_size(self) -> tuple[int, str]:
+        """The same of a range of blocks."""
+        # The rows that a function is to see may have to be in memory together.
+        if self.given_size is not None or self.mapping.transforms:
+            return self.size
+        return sizing.auto_range_size(self.estimate, self.readers)
+
+    @property
+    def chunk_size(self) -> int:
+        """Rows of a chunk."""
+        return self.size[0]
 
     @cached_property
     def unsplittable(self) -> str | None:

@@ -14,12 +14,12 @@ def divide(case: Case) -> Answer:
     by_name = case.mapping.strategy is StrategyName.PHYSICAL
     if not by_name and (reason := _better_by_key(case)):
         return Refused(reason)
-    found = case.survey.block_cuts(case.range_size, asked_for=case.forced)
+    found = case.survey.block_cuts(case.range_size[0], asked_for=case.forced)
     if isinstance(found, Refused):
         return found
     chunks = chunker.block_chunks(found.cuts, rows=found.rows, kind=found.kind)
     reason = f"{found.method} of {'.'.join(case.query.table or ())}"
-    return Division(StrategyName.PHYSICAL, reason, chunks, marks=found.marks, of_blocks=True)
+    return Division(StrategyName.PHYSICAL, reason, chunks, marks=found.marks)
 
 
 def _better_by_key(case: Case) -> str | None:

@@ -21,9 +21,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux is a
 SMALL = 64 * 1024
 
 
+def own_socket(connection):
+    return socket.socket(fileno=os.dup(connection.pgconn.socket))
+
+
 def room(connection):
     """What the kernel says, which is twice what it was told."""
-    with socket.socket(fileno=os.dup(connection.pgconn.socket)) as own:
+    with own_socket(connection) as own:
         return own.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
 
 
@@ -62,7 +66,7 @@ def test_a_room_that_is_larger_stays(target, monkeypatch):
 
 def test_a_tcp_connection_is_left_to_the_kernel(target):
     with Proxy(target) as proxy, psycopg.connect(proxy.url) as connection:
-        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as own:
+        with own_socket(connection) as own:
             own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
         with room_to_send(connection):
             assert room(connection) == SMALL

@@ -25,11 +25,7 @@ def orders(source, target, run):
     """1,000 orders; the target lets no chunk's rows end while a lock is held."""
     table = "create table orders (id int primary key, note text)"
     run(source, table, f"insert into orders select i, 'n' || i from generate_series(1, {ROWS}) i")
-    run(
-        target,
-        table.replace(" primary key", ""),
-        *PAUSE_AT_THE_END,
-    )
+    run(target, table.replace(" primary key", ""), *PAUSE_AT_THE_END)
     yield
     assert_nothing_left(source, target)
 
