@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
-from . import chunker, planner, publisher, recovery, resumption, verify
+from . import chunker, planner, publisher, recovery, resumption, verification
 from .crew import run_chunks
 from .errors import (
     DatabaseError,
@@ -347,8 +347,8 @@ class Load:
             return record.plan, False
         return resumption.at_another_point(record, sink, planning.snapshot, planning.survey)
 
-    def _verifying(self, plan: Plan, sink: Sink) -> verify.Verifying:
-        return verify.Verifying(
+    def _verifying(self, plan: Plan, sink: Sink) -> verification.Verifying:
+        return verification.Verifying(
             plan=plan,
             mapping=self.mapping,
             query=self.query,
@@ -358,8 +358,8 @@ class Load:
         )
 
     def _ask_source(
-        self, verifying: verify.Verifying, sink: Sink
-    ) -> tuple[verify.Expected | None, str]:
+        self, verifying: verification.Verifying, sink: Sink
+    ) -> tuple[verification.Expected | None, str]:
         """Return what the source says of the load's rows, and the words for it.
 
         Nothing for a load that is published already, or that lacks chunks and will be refused.

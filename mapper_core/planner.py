@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from . import fitting, verify
+from . import fitting, verification
 from .model import (
     Column,
     DataPath,
@@ -92,7 +92,7 @@ class Planning:
     def _with_verification(self, plan: Plan) -> Plan:
         if self.sink is None:
             return plan
-        verifying = verify.Verifying(
+        verifying = verification.Verifying(
             plan=plan,
             mapping=self.mapping,
             query=self.query,
