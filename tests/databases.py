@@ -15,10 +15,10 @@ def making_databases(server):
     """
     made = []
 
-    def make(label="db"):
+    def make(label="db", encoding="utf8"):
         name = f"{label}_{uuid.uuid4().hex[:8]}"
         with _admin(server) as admin:
-            admin.execute(f"create database {name} template template0")
+            admin.execute(f"create database {name} template template0 encoding '{encoding}'")
         made.append(name)
         return f"postgresql://postgres@/{name}?host={quote(server, safe='')}"
 

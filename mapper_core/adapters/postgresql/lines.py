@@ -257,6 +257,9 @@ def _psycopg_load(oid: int) -> Load | None:
     info = psycopg.adapters.types.get(oid)
     if info is None or info.array_oid != oid:
         return load
+    if info.delimiter != ",":
+        # A list would be written with commas.
+        return None
     return _array(load, of_json=info.name in JSON_TYPES)
 
 

@@ -36,6 +36,9 @@ _FORMATS = {
     "intervalstyle": "postgres",
     "extra_float_digits": "1",
     "bytea_output": "hex",
+    "array_nulls": "on",
+    # Types are known by the names that the server writes.
+    "quote_all_identifiers": "off",
 }
 
 # First version with the setting transaction_timeout.
@@ -233,6 +236,9 @@ def join(connection: Connection, snapshot: Snapshot) -> None:
         )
         raise SnapshotLostError(msg) from error
     (server,) = run(connection, f"select {SERVER}").fetchone()
+    if isinstance(server, bytes):
+        # Our settings come later, and psycopg reads no text of the encoding SQL_ASCII.
+        server = server.decode()
     if server != snapshot.server:
         msg = (
             f"{snapshot.description} is gone: the source server has been restarted since."

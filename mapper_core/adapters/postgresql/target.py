@@ -24,19 +24,22 @@ _MERGE = 150_000
 
 _COLUMNS = """
 with recursive kind as (
-    select a.attnum, a.atttypid as type, a.atttypmod as modifier
+    select a.attnum, a.atttypid as type, a.atttypmod as modifier,
+           a.attnotnull as required, a.atthasdef or a.attidentity <> '' as has_default
     from pg_attribute a
     where a.attrelid = to_regclass(:name) and a.attnum > 0 and not a.attisdropped
     union all
-    -- A domain's values travel as those of the type below it; the domain checks them.
-    select kind.attnum, t.typbasetype, t.typtypmod
+    -- A domain's values travel as those of the type below it; the domain checks them, except that
+    -- COPY leaves a column out without asking whether it may be NULL.
+    select kind.attnum, t.typbasetype, t.typtypmod,
+           kind.required or t.typnotnull, kind.has_default or t.typdefault is not null
     from kind join pg_type t on t.oid = kind.type
     where t.typtype = 'd'
 )
 select a.attname,
        format_type(kind.type, kind.modifier),
        kind.type,
-       a.attnotnull and not a.atthasdef and a.attidentity = '',
+       kind.required and not kind.has_default,
        a.attgenerated <> '' or a.attidentity = 'a'
 from kind
 join pg_type t on t.oid = kind.type and t.typtype <> 'd'

@@ -109,14 +109,16 @@ def _arrives(standard: str, theirs: Column, *, arrow: bool) -> bool:
 
 
 def length(type_name: str) -> int | None:
-    """Return how many characters a text type holds at most: `character varying(5)` -> 5."""
+    """Return how many characters or bits a type holds at most: `character varying(5)` -> 5."""
     bound = re.search(r"\((\d+)\)", type_name)
     return int(bound[1]) if bound else None
 
 
 def fits(ours: Column, theirs: Column) -> bool:
     """Whether text out of one column is text into the other, for every value or with an error."""
-    source, target = base(ours.type), base(theirs.type)
+    source, target = (_named(column.type) for column in (ours, theirs))
+    if source == target == "bit" and length(ours.type) is not None:
+        return ours.type == theirs.type  # of another length, no value fits
     if source == target or target in _TEXT_FITS.get(source, set()):
         return True
     if target in _ANYTHING_FITS:
@@ -127,6 +129,11 @@ def fits(ours: Column, theirs: Column) -> bool:
     # A type of the user's: the same one by another search path, or text that it must accept.
     same_name = source.rpartition(".")[2] == target.rpartition(".")[2]
     return same_name or source in {"text", "character varying"}
+
+
+def _named(type_name: str) -> str:
+    """Return the type without its modifier, by one name whether it has a modifier or not."""
+    return {"bpchar": "character", '"bit"': "bit"}.get(name := base(type_name), name)
 
 
 def _rounds(source: str, target: str) -> bool:
