@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .errors import QueryError, SettingsError, TargetError
-from .model import Column
+from .model import Column, Mapping
 
 # What PostgreSQL and SQLite call an expression that the query gave no name.
 _UNNAMED = {"?column?", ""}
@@ -110,6 +111,18 @@ def seen_first(columns: Sequence[Column], seen: Sequence[str]) -> tuple[Column, 
         raise SettingsError(msg)
     first = tuple(by_name[name] for name in dict.fromkeys(names))
     return (*first, *(column for column in columns if column not in first))
+
+
+def as_in_table(mapping: Mapping, table: Sequence[Column]) -> Mapping:
+    """Return the mapping with the target's columns spelled as the target has them."""
+    names = {column.name for column in table}
+    window, order = mapping.window, mapping.order_column
+    return replace(
+        mapping,
+        primary_key=spelled(mapping.primary_key, names),
+        order_column=order and spelled((order,), names)[0],
+        window=window and replace(window, column=spelled((window.column,), names)[0]),
+    )
 
 
 def spelled(wanted: Sequence[str], names: set[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from itertools import chain
 from .batches import Batch, cut, parts_of, size_of
 from .errors import TransferError
 from .fitting import match_columns
-from .model import Chunk, ChunkKind, Column, DataPath, TransformScope
+from .model import Chunk, ChunkKind, Column, DataPath, LoadMode, TransformScope
 from .protocols import Transaction
 from .scheduling import giving_way
 from .transform import Changed, RowStep, Step
@@ -66,6 +66,10 @@ def write(work: Work, batches: Iterable[Batch], chunk: Chunk, transaction: Trans
             yield each.batch
 
     names = target_names(work, [Column(name) for name in first.names])
+    if work.mapping.load_mode is LoadMode.UPSERT:
+        # Rows that are known keep what they have in all other columns.
+        assert work.destination is not None  # noqa: S101 - for the type checker
+        work.destination.ledger.note_columns(transaction, work.plan, chunk, names)
     written = _handed_over(work, counted(), chunk, transaction, names, step.path)
     if written != given:
         raise TransferError(_TOOK.format(sent="the transform gave", rows=given, took=written))

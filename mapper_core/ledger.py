@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from . import chunker, ledger_tables
-from .errors import IncompleteLoadError, LedgerError, StaleLoadError
+from .errors import IncompleteLoadError, LedgerError, StaleLoadError, TransformError
 from .model import (
     Chunk,
     ChunkKind,
@@ -427,6 +427,44 @@ class Ledger:
                 "code": rejected.code,
             },
         )
+
+    def note_columns(
+        self, transaction: Transaction, plan: Plan, chunk: Chunk, names: Sequence[str]
+    ) -> None:
+        """Note which columns a claimed chunk writes, where only its function knows.
+
+        Raises TransformError when the chunk has written others already.
+        """
+        of_chunk = {"load_id": plan.load_id, "chunk_id": chunk.id}
+        where = "where load_id = :load_id and chunk_id = :chunk_id"
+        noted = transaction.execute(f"select written_columns from {self._claim} {where}", of_chunk)
+        if noted and noted[0][0] is not None:
+            before = json.loads(noted[0][0])
+            if before != list(names):
+                msg = (
+                    f"the function returned the columns {', '.join(names)} for some rows of a chunk"
+                    f" and {', '.join(before)} for others: return the same ones throughout"
+                )
+                raise TransformError(msg)
+            return
+        transaction.execute(
+            f"update {self._claim} set written_columns = :names {where}",
+            {**of_chunk, "names": json.dumps(list(names))},
+        )
+
+    def noted_columns(
+        self, transaction: Transaction, load_id: str
+    ) -> dict[tuple[str, ...], list[int]]:
+        """Return the sets of columns that a load's chunks have noted, with the chunks of each."""
+        found: dict[tuple[str, ...], list[int]] = {}
+        for number, names in transaction.execute(
+            f"select chunk_id, written_columns from {self._claim}"
+            " where load_id = :load_id and done = 1 order by chunk_id",
+            {"load_id": load_id},
+        ):
+            if names is not None:
+                found.setdefault(tuple(json.loads(names)), []).append(number)
+        return found
 
     def rows_written(self, transaction: Transaction, load_id: str) -> int:
         """Return how many rows the finished chunks of a load have written."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from .protocols import LedgerDialect, Transaction
 
-VERSION = 2
+VERSION = 3
 """Raised with every change of the tables below, or of the plans kept in them."""
 
 # A varchar that every database can index; load ids hold run id, asset key and partition key.
@@ -54,6 +54,7 @@ def create(
         seconds double precision,
         worker integer,
         checksum varchar(60),
+        written_columns {dialect.text},
         started_at {dialect.timestamp},
         finished_at {dialect.timestamp},
         primary key (load_id, chunk_id)""",

@@ -27,6 +27,9 @@ from .query import Query
 STAGE_CHUNK = "_mapper_chunk"
 """Column of a stage that says which chunk wrote the row."""
 
+STAGE_RANK = "_mapper_rank"
+"""Column that ranks a stage's rows of one key while they are published."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
@@ -344,7 +347,12 @@ class Transaction(Protocol):
 
         `rows` is a subquery with the columns, no key of which is NULL or comes twice. Only where
         `Target.merges`.
+
+        Raises TransferError when the table did not take all of them.
         """
+
+    def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> str | None:
+        """Return why rows cannot be merged into the table by this key, where that can be known."""
 
     def insert_select(
         self,

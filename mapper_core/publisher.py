@@ -1,14 +1,18 @@
 """Make a load's rows visible, in one transaction with the ledger's word that it is complete."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from .errors import TargetError, TransferError
+from .fitting import as_in_table
 from .ledger import Ledger
 from .model import LoadMode, LoadWindow, Mapping, Plan
-from .protocols import STAGE_CHUNK, Target, Transaction
+from .protocols import STAGE_CHUNK, STAGE_RANK, Target, Transaction
 
 # Keys that an error lists one by one.
 _NAMED = 5
+
+# Values that every database takes in one list.
+_LISTED = 1000
 
 
 def publish(
@@ -28,6 +32,8 @@ def publish(
         VerificationError: source and target differ; nothing changed.
         TargetError: the stage holds rows that do not belong into the window.
     """
+    # From here on names go into SQL as they are.
+    mapping = as_in_table(mapping, plan.target_columns)
     # Two loads of one window would each delete what they see and insert their own rows.
     transaction.lock_table(mapping.target_parts)
     stage = None if plan.stage_table is None else ledger.table(plan.stage_table)
@@ -40,7 +46,7 @@ def publish(
     if stage is not None:
         staged = _count_staged(transaction, target, ledger, plan, stage)
         if mapping.load_mode is LoadMode.UPSERT:
-            _merge(transaction, target, mapping, stage)
+            _merge(transaction, target, ledger, plan, mapping, stage)
         else:
             if mapping.load_mode is LoadMode.REPLACE:
                 # Not TRUNCATE, which makes readers wait and shows an old snapshot an empty table.
@@ -112,8 +118,13 @@ def _move(
         raise TransferError(msg)
 
 
-def _merge(
-    transaction: Transaction, target: Target, mapping: Mapping, stage: Sequence[str]
+def _merge(  # noqa: PLR0917 - as `publish`
+    transaction: Transaction,
+    target: Target,
+    ledger: Ledger,
+    plan: Plan,
+    mapping: Mapping,
+    stage: Sequence[str],
 ) -> None:
     """Update the target's rows of a known key, add the others.
 
@@ -131,13 +142,13 @@ def _merge(
         )
         raise TargetError(msg)
     if mapping.order_column is not None:
-        order = target.quote(mapping.order_column)
+        order, rank = target.quote(mapping.order_column), target.quote(STAGE_RANK)
         # Rows without an order come last; SQL has no one way to say so.
         rows = (
             f"(select r.*, rank() over (partition by {keys} order by case when {order} is null"
-            f" then 1 else 0 end, {order} desc) as mapper_rank from {rows} r)"
+            f" then 1 else 0 end, {order} desc) as {rank} from {rows} r)"
         )
-        rows = f"(select * from {rows} ranked where mapper_rank = 1)"
+        rows = f"(select * from {rows} ranked where {rank} = 1)"
     twice = transaction.execute(
         f"select {keys}, count(*) from {rows} d group by {keys} having count(*) > 1"
         f" order by count(*) desc, {keys}"
@@ -153,8 +164,36 @@ def _merge(
             " name the order_column whose highest value counts"
         )
         raise TargetError(msg)
-    columns = _staged_columns(transaction, stage)
-    transaction.merge(mapping.target_parts, rows, columns, mapping.primary_key)
+    for columns, part in _written(transaction, target, ledger, plan, mapping, stage, rows):
+        transaction.merge(mapping.target_parts, part, columns, mapping.primary_key)
+
+
+def _written(  # noqa: PLR0917 - as `publish`
+    transaction: Transaction,
+    target: Target,
+    ledger: Ledger,
+    plan: Plan,
+    mapping: Mapping,
+    stage: Sequence[str],
+    rows: str,
+) -> Iterator[tuple[Sequence[str], str]]:
+    """Yield sets of columns and the rows that were written in them.
+
+    The stage has all columns for what a function may return; one that it did not return is not to
+    be written over. Mostly there is but one set.
+    """
+    if not mapping.transforms:
+        yield _staged_columns(transaction, stage), rows
+        return
+    noted = ledger.noted_columns(transaction, plan.load_id)
+    chunk = target.quote(STAGE_CHUNK)
+    for columns, chunks in noted.items():
+        if len(noted) == 1:
+            yield columns, rows
+            return
+        lists = (chunks[at : at + _LISTED] for at in range(0, len(chunks), _LISTED))
+        among = " or ".join(f"{chunk} in ({', '.join(map(str, some))})" for some in lists)
+        yield columns, f"(select * from {rows} written where {among})"
 
 
 def _staged_columns(transaction: Transaction, stage: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from .model import (
     Plan,
     Snapshot,
 )
-from .protocols import Place, Target, Transaction
+from .protocols import STAGE_CHUNK, STAGE_RANK, Place, Target, Transaction
 from .query import Query
 from .results import ChunkResult
 from .work import Destination
@@ -65,8 +65,18 @@ class Sink:
                 )
                 raise TargetError(msg)
             refusal = transaction.refusal(self.table, self.mapping.privileges)
+            names = {column.name for column in table}
+            key, blocker = spelled(self.mapping.primary_key, names), None
+            if key and set(key) <= names and not refusal:
+                blocker = transaction.merge_blocker(self.table, key)
         if refusal:
             msg = f"{name} may not be written: {refusal}"
+            raise TargetError(msg)
+        if blocker:
+            msg = f"load_mode='upsert' cannot serve {name}: {blocker}"
+            raise TargetError(msg)
+        if ours := sorted(names & {STAGE_CHUNK, STAGE_RANK}):
+            msg = f"{name} has a column {', '.join(ours)}, a name that a load needs: rename it"
             raise TargetError(msg)
         return table
 

@@ -151,6 +151,9 @@ class GenericTransaction:
             f" where not exists (select 1 from {name} t where {same})"
         )
 
+    def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> None:
+        """Return None: what would stand against it cannot be asked for beforehand."""
+
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         self.execute("savepoint mapper_rows")
@@ -171,7 +174,7 @@ class GenericTransaction:
     ) -> None:
         del checked  # its rows are refused when they are published
         like = self._table(target)
-        copied = [sa.Column(name, like.c[name].type) for name in columns]
+        copied = [sa.Column(name, _definable(like.c[name].type)) for name in columns]
         chunk = sa.Column(STAGE_CHUNK, sa.Integer)
         schema = stage[0] if len(stage) > 1 else None
         table = sa.Table(stage[-1], sa.MetaData(), *copied, chunk, schema=schema)
@@ -245,3 +248,8 @@ class GenericTransaction:
 
     def _plain(self, value: Any) -> Any:
         return sqlite.plain(value) if self._sqlite else value
+
+
+def _definable(kind: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+    """Return a type as a definition can name it: in SQLite a column may have none, as a BLOB."""
+    return sa.LargeBinary() if isinstance(kind, sa.types.NullType) else kind

@@ -250,6 +250,9 @@ class OracleTransaction:
             f" when not matched then insert ({_listed(columns)}) values ({given})"
         )
 
+    def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> None:
+        """Return None: what would stand against it cannot be asked for beforehand."""
+
     def insert_select(
         self,
         query: Query,

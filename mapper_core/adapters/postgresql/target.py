@@ -11,16 +11,13 @@ from ...errors import TransferError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
 from ...protocols import STAGE_CHUNK, Checksum, Place
 from ...query import Query
-from . import checksum, session
+from . import checksum, merging, session
 from .packer import PACKED_ROWS, packer_for
 from .statements import Statements, copy_format, key_columns
 from .survey import place
 
 # The setting that tells a stage's column default which chunk is being written.
 _CHUNK_SETTING = "mapper.chunk"
-
-# First version with MERGE.
-_MERGE = 150_000
 
 _COLUMNS = """
 with recursive kind as (
@@ -150,29 +147,22 @@ class PostgreSQLTransaction:
     def merge(
         self, table: Sequence[str], rows: str, columns: Sequence[str], key: Sequence[str]
     ) -> int:
-        name = session.identifier(*table)
-        same = " and ".join(f"t.{k} = s.{k}" for k in map(session.identifier, key))
-        others = [session.identifier(column) for column in columns if column not in key]
-        # Compared as they are kept: equal numbers may have other digits, JSON knows no equality.
-        # Source: PostgreSQL documentation, "Composite Type Comparison", operators of record_image.
-        ours, theirs = (", ".join(f"{side}.{c}" for c in others) for side in "ts")
-        changed = f"row({ours})::record *<> row({theirs})::record"
-        assigned = ", ".join(f"{c} = s.{c}" for c in others)
-        listed, given = _listed(columns), ", ".join(f"s.{session.identifier(c)}" for c in columns)
-        if self._connection.info.server_version >= _MERGE:
-            update = f" when matched and {changed} then update set {assigned}" if others else ""
-            return self.change(
-                f"merge into {name} t using {rows} s on {same}{update}"
-                f" when not matched then insert ({listed}) values ({given})"
+        merge = merging.Merge(table, rows, columns, key)
+        due = None
+        if self.execute(merging.FILTERS, {"name": merge.name})[0][0]:
+            due = self.execute(merge.due)[0][0]
+        version = self._connection.info.server_version
+        taken = sum(self.change(statement) for statement in merge.statements(version))
+        if due is not None and taken != due:
+            msg = (
+                f"{due} rows of the query are new or differ, and {'.'.join(table)} took {taken}: a"
+                " trigger on it drops rows; disable it for the load"
             )
-        updated = 0
-        if others:
-            statement = f"update {name} t set {assigned} from {rows} s where {same} and {changed}"
-            updated = self.change(statement)
-        return updated + self.change(
-            f"insert into {name} ({listed}) select {given} from {rows} s"
-            f" where not exists (select from {name} t where {same})"
-        )
+            raise TransferError(msg)
+        return taken
+
+    def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> str | None:
+        return merging.blocker(self._connection, table, key)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

@@ -108,6 +108,31 @@ def whole(user, sql):
         ]
 
 
+def test_upsert_leaves_columns_that_a_function_did_not_write(source, target):
+    """The stage has them, for the function might have added them."""
+    source.run(
+        "drop table item",
+        "create table item (id number(10), name varchar2(9))",
+        "insert into item values (1, 'new')",
+        "insert into item values (2, 'new')",
+    )
+    target.run(
+        "create table item (id number(10), name varchar2(9), by_hand varchar2(9))",
+        "insert into item values (1, 'old', 'kept')",
+    )
+
+    load(
+        source,
+        target,
+        load_mode="upsert",
+        primary_key="id",
+        transformation_func=lambda rows: [dict(row) for row in rows],
+    ).raise_for_failures()
+
+    found = target.run("select id, name, by_hand from item order by id")
+    assert [(1, "new", "kept"), (2, "new", None)] == found
+
+
 def test_upsert_takes_the_highest_of_several(source, target):
     """And names the keys that cannot be told apart."""
     source.run(
@@ -120,7 +145,7 @@ def test_upsert_takes_the_highest_of_several(source, target):
 
     twice = load(source, target, load_mode="upsert", primary_key="id")
     assert "failed" == twice.status
-    assert "1 keys (id) come several times" in twice.error
+    assert "1 keys (ID) come several times" in twice.error
 
     load(
         source, target, load_mode="upsert", primary_key="id", order_column="amount"
