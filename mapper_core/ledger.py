@@ -219,6 +219,19 @@ class Ledger:
                 {"load_id": load_id, "chunk_id": chunk.id, "bounds": chunk_text(chunk)},
             )
 
+    def add_chunk(self, transaction: Transaction, load_id: str, kind: ChunkKind) -> Chunk:
+        """Add a chunk without bounds after all others of a load; return it."""
+        chunk = Chunk(self._last_chunk(transaction, load_id) + 1, kind)
+        self._store_chunks(transaction, load_id, [chunk])
+        return chunk
+
+    def _last_chunk(self, transaction: Transaction, load_id: str) -> int:
+        found = transaction.execute(
+            f"select max(chunk_id) from {self._chunk} where load_id = :load_id",
+            {"load_id": load_id},
+        )
+        return int(found[0][0])
+
     def take_over(self, transaction: Transaction, load_id: str) -> int | None:
         """Raise the epoch of an unfinished load and return it; finished chunks stay finished.
 
@@ -370,9 +383,7 @@ class Ledger:
         # Only one at a time counts: the load's own row is shared by those who load chunks.
         transaction.lock(f"split {plan.load_id}")
         named = {"load_id": plan.load_id}
-        last = transaction.execute(
-            f"select max(chunk_id) from {self._chunk} where load_id = :load_id", named
-        )[0][0]
+        last = self._last_chunk(transaction, plan.load_id)
         parts = chunker.split(chunk, cuts, last + 1, weights=len(cuts) + 1)
         self._store_chunks(transaction, plan.load_id, parts)
         of_chunk = {**named, "chunk_id": chunk.id}

@@ -340,7 +340,9 @@ class Load:
         resumption.check_query(record, self.mapping)
         if record.published:
             return record.plan, True
-        resumption.check_shapes(record.plan, planning.columns, sink.found(planning.columns))
+        table = sink.found(planning.columns)
+        resumption.check_shapes(record.plan, planning.columns, table)
+        record = replace(record, plan=planning.taken_up(record.plan, table))
         # As this call wants it, which may be otherwise than the one before it.
         self._verifying(record.plan, sink).decide(lambda: planning.survey)
         if planning.snapshot.is_same_point(record.plan.snapshot):

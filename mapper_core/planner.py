@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from . import fitting, verification
+from .errors import LedgerError
 from .model import (
     Column,
     DataPath,
@@ -24,6 +25,9 @@ MOST_WORKERS = 16
 
 # Of a stream, which one reader feeds.
 STREAM_WRITERS = 2
+
+# Their chunks are other rows at another moment.
+_NEED_A_SNAPSHOT = {StrategyName.PHYSICAL, StrategyName.OFFSET}
 
 # One connection reads, one writes; none is left to hold a snapshot.
 _ONE_PAIR = 2
@@ -50,16 +54,15 @@ class Planning:
         """Return the plan. Raises MapperError for what would not do; nothing is stored."""
         fitting.check_key(self.mapping.chunk_key or (), self.columns)
         table = self.sink.found(self.columns) if self.sink else ()
-        path, path_reason = self._data_path(table)
+        # What does not fit is refused before the query is looked at.
+        self._data_path(table)
         case = self._case(table)
         division = choose(case)
         size, size_reason = case.range_size if division.of_blocks else case.size
-        if division.strategy is StrategyName.SAME_DATABASE:
-            path, path_reason = DataPath.IN_SERVER, "source and target are one database"
         streamed = division.strategy is StrategyName.STREAM_ONCE
-        if streamed and path is DataPath.COPY_BINARY and self.settings.reject_limit != 0:
-            path = DataPath.COPY_TEXT
-            path_reason = "a stream is not read twice, and refused rows are told apart as text"
+        path, path_reason = DataPath.IN_SERVER, "source and target are one database"
+        if division.strategy is not StrategyName.SAME_DATABASE:
+            path, path_reason = self._path_of_chunks(table, streamed=streamed)
         staged = self.mapping.staged or streamed
         workers = self._workers(division.strategy)
         if streamed and self.settings.max_workers == AUTO:
@@ -88,6 +91,55 @@ class Planning:
             load_mode=self.mapping.load_mode,
         )
         return self._with_verification(plan)
+
+    def taken_up(self, plan: Plan, table: Sequence[Column]) -> Plan:
+        """Return a plan of the ledger as this call can carry it out, its chunks as they are.
+
+        Connections and settings are this call's, and may be others than when it was planned.
+
+        Raises LedgerError when its chunks would not be the query's rows then.
+        """
+        if reason := self._unfit(plan, table):
+            msg = (
+                f"load {self.load_id!r} was planned as {plan.strategy} in {len(plan.chunks)}"
+                f" chunks, which this call cannot go on with: {reason}. Repeat it as it was first"
+                " called, or start a new load"
+            )
+            raise LedgerError(msg)
+        streamed = plan.strategy is StrategyName.STREAM_ONCE
+        auto = self.settings.max_workers == AUTO
+        workers = self._workers(plan.strategy) if self.settings.enable_parallel else 1
+        if plan.data_path is not DataPath.IN_SERVER:
+            path, reason = self._path_of_chunks(table, streamed=streamed)
+            plan = replace(plan, data_path=path, data_path_reason=reason)
+        if streamed:
+            return replace(plan, workers=min(workers, STREAM_WRITERS) if auto else workers)
+        return replace(plan, workers=min(workers, len(plan.chunks)), adaptive=auto)
+
+    def _unfit(self, plan: Plan, table: Sequence[Column]) -> str | None:
+        """Return why the chunks of a plan cannot be loaded by this call."""
+        if plan.data_path is DataPath.IN_SERVER and (why := self._why_not_in_server(table)):
+            return why
+        if len(plan.chunks) == 1:
+            return None
+        if not self.one_snapshot and plan.strategy in _NEED_A_SNAPSHOT:
+            return "there is no one snapshot (snapshot=False)"
+        target = self.sink.target if self.sink else None
+        if self.settings.enable_parallel and (why := self._sequential(target)):
+            return why
+        if self.one_snapshot and lone_source(self.source, shared_pool=self.shared_pool):
+            return "it has one connection to read with, which can hold no snapshot for several"
+        return None
+
+    def _path_of_chunks(self, table: Sequence[Column], *, streamed: bool) -> tuple[DataPath, str]:
+        """Return how rows travel between databases, and why so."""
+        path, reason = self._data_path(table)
+        if streamed and path is DataPath.COPY_BINARY and self.settings.reject_limit != 0:
+            return (
+                DataPath.COPY_TEXT,
+                "a stream is not read twice, and refused rows are told apart as text",
+            )
+        return path, reason
 
     def _with_verification(self, plan: Plan) -> Plan:
         if self.sink is None:

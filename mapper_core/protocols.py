@@ -123,6 +123,9 @@ class Survey(Protocol):
     def is_unique(self, key: Sequence[str]) -> bool:
         """Whether no two rows of the query share the key. Reads the query."""
 
+    def has_nulls(self, key: Sequence[str]) -> bool:
+        """Whether some row of the query has a NULL in the key."""
+
     def range_cost(self, key: Sequence[str]) -> float | None:
         """Return what reading a narrow range of the key costs, as a share of the whole query.
 

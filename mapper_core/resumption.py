@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from .errors import LedgerError
 from .ledger import LoadRecord
-from .model import Column, Mapping, Plan, Snapshot, StrategyName
+from .model import ChunkKind, Column, Mapping, Plan, Snapshot, StrategyName
 from .protocols import Survey, Transaction
 from .sink import Sink
 from .stored import query_hash
@@ -72,8 +72,21 @@ def at_another_point(
         else:
             snapshot = _continued(transaction, record, sink, snapshot, survey)
             plan = replace(old, snapshot=snapshot, epoch=epoch)
+        if _lacks_nulls(plan, survey):
+            nulls = sink.ledger.add_chunk(transaction, load_id, ChunkKind.NULLS)
+            plan = replace(plan, chunks=(*plan.chunks, nulls))
         sink.ledger.note(transaction, plan)
     return plan, False
+
+
+def _lacks_nulls(plan: Plan, survey: Survey) -> bool:
+    """Whether rows with a NULL in the key, of which there were none, may be in no chunk now."""
+    if plan.strategy is not StrategyName.KEY:
+        return False
+    if any(chunk.kind is ChunkKind.NULLS for chunk in plan.chunks):
+        return False
+    # Without one snapshot each chunk is read at a moment of its own.
+    return plan.snapshot.id is None or survey.has_nulls(plan.chunk_key)
 
 
 def _continued(

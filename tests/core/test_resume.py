@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 from mapper_core import (
     LedgerError,
@@ -58,7 +59,7 @@ def load(source, target, sql=QUERY, **options):
         source,
         sql,
         target_conn=target,
-        target_table="orders",
+        target_table=options.pop("target_table", "orders"),
         min_rows_for_parallel=0,
         enable_progress="progress_callback" in options,
         **options,
@@ -515,3 +516,106 @@ def test_a_holder_outlives_the_process_that_planned(step, source, run, target):
     )
     run(target, "update mapper.load set status = 'published'")
     wait_until(lambda: not holder(source), "the holder to end")
+
+
+@pytest.mark.parametrize("options", [{}, {"publish": "atomic"}, {"load_mode": "replace"}])
+def test_rows_whose_key_is_null_only_now_are_loaded_too(orders, source, target, run, options):
+    """When it was planned there were none, so that no chunk was for them."""
+    sql, table = "select * from orders order by version, id", "alter table orders alter version"
+    for database in (source, target):
+        run(database, f"{table} drop not null")
+    first = load(source, target, sql, transformation_func=refuse_some, **options)
+    assert "succeeded" != first.status
+    run(source, "insert into orders values (5000, null, '2024-01-01')")
+
+    second = load(source, target, sql, transformation_func=lambda rows: rows, **options)
+
+    assert ("succeeded", 11) == (second.status, second.chunks_total)
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+@pytest.mark.parametrize(
+    "changed", [{"max_workers": 1}, {"enable_parallel": False}, {"max_workers": 4}]
+)
+def test_a_load_goes_on_with_the_workers_of_this_call(orders, source, target, changed):
+    """Not with those it was planned with."""
+    together, most, lock = 0, 0, threading.Lock()
+
+    def watch(rows):
+        nonlocal together, most
+        with lock:
+            together += 1
+            most = max(most, together)
+        threading.Event().wait(0.05)
+        with lock:
+            together -= 1
+        return rows
+
+    load(source, target, transformation_func=refuse_some, max_workers=3, **STAGED)
+    result = load(source, target, transformation_func=watch, **{**STAGED, **changed})
+
+    wanted = 1 if "enable_parallel" in changed else changed["max_workers"]
+    assert ("succeeded", wanted) == (result.status, result.workers)
+    assert 1 <= most <= wanted
+
+
+def test_blocks_are_not_gone_on_with_where_there_is_no_snapshot(orders, source, target, run):
+    """An update moves its row to another block, and no chunk, or two, would find it."""
+    options = {"strategy": "physical", "publish": "atomic", "chunk_size": 20}
+    sql = "select * from orders"
+    load(source, target, sql, transformation_func=refuse_some, **options)
+
+    with pytest.raises(LedgerError, match=r"no one snapshot \(snapshot=False\)"):
+        load(source, target, sql, transformation_func=lambda rows: rows, snapshot=False, **options)
+    assert [] == run(target, "select * from orders")
+
+    load(source, target, sql, transformation_func=lambda rows: rows, **options).raise_for_failures()
+
+
+@pytest.mark.parametrize("how", ["connection", "pool"])
+def test_chunks_of_one_snapshot_are_not_read_over_one_connection(orders, source, target, run, how):
+    """It could hold no snapshot for them: each would be read at a moment of its own."""
+    load(source, target, transformation_func=refuse_some, **STAGED)
+
+    with psycopg.connect(source) as connection:
+        connection.execute("update orders set version = version")
+        engine = sa.create_engine(
+            source.replace("postgresql:", "postgresql+psycopg:"), pool_size=1, max_overflow=0
+        )
+        with pytest.raises(LedgerError, match="which this call cannot go on with"):
+            load(
+                connection if how == "connection" else engine,
+                target,
+                transformation_func=lambda rows: rows,
+                **STAGED,
+            )
+        engine.dispose()
+        connection.rollback()
+    assert [] == run(target, "select * from orders")
+
+
+def test_a_stream_goes_on_with_a_reject_limit_that_it_did_not_have(orders, source, target, run):
+    """Refused rows are told apart as text, whatever it was planned with."""
+    run(target, BROKEN)
+    sql = "select *, random() as r from orders"
+    run(target, "alter table orders add r float8")
+    assert "failed" == load(source, target, sql, load_mode="replace").status
+
+    result = load(source, target, sql, load_mode="replace", reject_limit=None)
+
+    assert (True, 200) == (result.published, result.rows_rejected)
+    assert [(800,)] == run(target, "select count(*) from orders")
+
+
+def test_a_load_inside_one_database_does_not_go_on_from_another(orders, source, target, run):
+    """The server would read its own table of that name."""
+    run(target, "create table copies (like orders)", "alter table copies add check (id > 5)")
+    run(target, "insert into orders select i, 9, '2024-01-01' from generate_series(1, 10) i")
+    options = {"strategy": "same_database", "target_table": "copies", "snapshot": False}
+    assert "failed" == load(target, target, "select * from orders", **options).status
+    run(target, "alter table copies drop constraint copies_id_check")
+
+    with pytest.raises(LedgerError, match="source and target are different databases"):
+        load(source, target, "select * from orders", **options)
+
+    assert [] == run(target, "select * from copies")

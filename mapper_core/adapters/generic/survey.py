@@ -66,6 +66,13 @@ class GenericSurvey:
         asked = groups.having(sa.func.count() > 1).limit(1)
         return self._connection.execute(asked).first() is None
 
+    def has_nulls(self, key: Sequence[str]) -> bool:
+        source = subquery(self._connection, self._query, key)
+        one: sa.Label[int] = sa.literal_column("1").label("one")
+        asked = sa.select(one).select_from(source)
+        nulls = sa.or_(*(source.c[name].is_(None) for name in key))
+        return self._connection.execute(asked.where(nulls).limit(1)).first() is not None
+
     def range_cost(self, key: Sequence[str]) -> float | None:
         del key
         return None

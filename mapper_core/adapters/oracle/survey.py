@@ -68,6 +68,13 @@ class OracleSurvey:
         twice = f"select 1 from (\n{asked.sql}\n) q group by {listed} having count(*) > 1"
         return not self._run(f"select 1 from ({twice}) where rownum <= 1", asked.values)
 
+    def has_nulls(self, key: Sequence[str]) -> bool:
+        asked, nulls = self._statements.query(self._query), _any_null(key)
+        found = self._run(
+            f"select 1 from (\n{asked.sql}\n) q where ({nulls}) and rownum <= 1", asked.values
+        )
+        return bool(found)
+
     def range_cost(self, key: Sequence[str]) -> float | None:
         del key
         return None
@@ -85,11 +92,9 @@ class OracleSurvey:
                 return KeyCuts(tuple(key), cuts, kinds, has_nulls=True, rows=None, method=how)
             asked = self._statements.query(self._query)
             cuts = self._ranked(asked, key, kinds, chunk_size)
-        nulls = " or ".join(f"q.{session.exact(name)} is null" for name in key)
-        rows, null_rows = self._run(
-            f"select count(*), count(case when {nulls} then 1 end) from (\n{asked.sql}\n) q",
-            asked.values,
-        )[0]
+        nulls = f"count(case when {_any_null(key)} then 1 end)"
+        counted = f"select count(*), {nulls} from (\n{asked.sql}\n) q"
+        rows, null_rows = self._run(counted, asked.values)[0]
         return KeyCuts(tuple(key), cuts, kinds, bool(null_rows), int(rows), "one sort of the keys")
 
     def cuts_within(self, plan: Plan, chunk: Chunk, parts: int) -> list[tuple[str, ...]]:
@@ -181,3 +186,7 @@ class OracleSurvey:
         cursor = session.run(self._connection, sql, values, digits=exact)
         with cursor:
             return list(cursor.fetchall())
+
+
+def _any_null(key: Sequence[str]) -> str:
+    return " or ".join(f"q.{session.exact(name)} is null" for name in key)

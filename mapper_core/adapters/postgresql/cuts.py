@@ -94,7 +94,7 @@ def find(
         if lone and _reads_all(planned):
             found = _by_sample(run, sampled, key[0], types[0], rows=rows, chunk_size=chunk_size)
             if found and not found[1]:
-                return replace(found[0], has_nulls=_has_nulls(run, query, names[:1]))
+                return replace(found[0], has_nulls=has_nulls(run, query, names[:1]))
         return _walked(run, query, key, types=types, chunk_size=chunk_size)
     if lone:
         found = _by_sample(
@@ -147,11 +147,12 @@ def _walked(
         f" offset {chunk_size - 1:d} limit 1) step"
         f") select {_texts(names)} from mapper_cut"
     )
-    cuts, nulls = tuple(tuple(row) for row in found), _has_nulls(run, query, names)
+    cuts, nulls = tuple(tuple(row) for row in found), has_nulls(run, query, names)
     return KeyCuts(tuple(key), cuts, types, nulls, None, "one ordered pass over an index")
 
 
-def _has_nulls(run: Run, query: str, names: Sequence[str]) -> bool:
+def has_nulls(run: Run, query: str, names: Sequence[str]) -> bool:
+    """Return whether some row of the query has a NULL in one of these columns."""
     asked = f"select exists (select from (\n{query}\n) q where {_any_null(names)})"
     return bool(run(asked)[0][0])
 

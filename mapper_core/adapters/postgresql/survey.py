@@ -120,6 +120,9 @@ class PostgreSQLSurvey:
         asked = f"select 1 from (\n{self._text}\n) q group by {listed} having count(*) > 1"
         return not self._run(f"select exists ({asked})")[0][0]
 
+    def has_nulls(self, key: Sequence[str]) -> bool:
+        return cuts.has_nulls(self._run, self._text, [session.identifier(name) for name in key])
+
     def range_cost(self, key: Sequence[str]) -> float | None:
         whole = self._explain(self._text)["Total Cost"]
         if whole < _CHEAP:
