@@ -55,7 +55,7 @@ class StaleLoadError(LedgerError):
 
 
 class IncompleteLoadError(LedgerError):
-    """Planned chunks are not in the ledger, so the load may not be published."""
+    """Planned chunks are not in the ledger, or the load was stopped: it is not published."""
 
 
 RUN_AGAIN = "Run the load again (in Dagster: re-execute all steps)"

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from threading import Event
 from typing import TYPE_CHECKING, TypeVar
@@ -12,6 +12,7 @@ from .crew import run_chunks
 from .errors import (
     DatabaseError,
     DatabaseUnavailableError,
+    IncompleteLoadError,
     LedgerError,
     MapperError,
     SettingsError,
@@ -33,6 +34,7 @@ from .results import ChunkResult
 from .retry import RetryHandler, first_line
 from .settings import Settings
 from .sink import Sink
+from .stopping import cancelling
 from .stream import Stream
 from .tracker import ProgressTracker
 from .work import Destination, RejectBudget, Work
@@ -91,16 +93,16 @@ class Load:
         Raises:
             MapperError: a mistake that can be known beforehand; the message names the cure.
         """
-        return self._outside_chunks("plan", lambda: self._plan(snapshot, load_group))
+        return self._unless_stopped("plan", lambda: self._plan(snapshot, load_group))
 
     def preview(self, snapshot: Snapshot) -> Plan:
         """Decide the load and store nothing; otherwise as `plan` for a load that is new."""
 
         def decide() -> Plan:
-            with self.source.open_reader(snapshot) as reader:
+            with self.source.open_reader(snapshot) as reader, self._stopping(reader.cancel):
                 return self._planning(reader, snapshot).decide()
 
-        return self._outside_chunks("plan", decide)
+        return self._unless_stopped("plan", decide)
 
     def run(
         self,
@@ -234,7 +236,7 @@ class Load:
                 sink.ledger.note_verified(transaction, plan, str(error), published=False)
 
         try:
-            self._outside_chunks("publish", attempt)
+            self._unless_stopped("publish", attempt)
         except VerificationError as error:
             difference = error
             self._outside_chunks("note the difference of", lambda: note(difference))
@@ -299,7 +301,7 @@ class Load:
         return [found[chunk_id] for chunk_id in sorted(found)]
 
     def _plan(self, snapshot: Snapshot, load_group: str | None) -> tuple[Plan, bool]:
-        with self.source.open_reader(snapshot) as reader:
+        with self.source.open_reader(snapshot) as reader, self._stopping(reader.cancel):
             planning = self._planning(reader, snapshot)
             record = self._find()
             if record is not None:
@@ -372,13 +374,14 @@ class Load:
             return None, record.verified
 
         def attempt(work: Callable[[], T]) -> T:
-            return self._outside_chunks("verify", work)
+            return self._unless_stopped("verify", work)
 
         # The workers' sessions have ended; one may still hold the read point.
         most = plan.workers if self.source.limit is None else self.source.limit - 1
-        expected, words = verifying.ask_source(
-            finished, workers=max(1, min(plan.workers, most)), attempt=attempt
-        )
+        with self._stopping(verifying.cancel):
+            expected, words = verifying.ask_source(
+                finished, workers=max(1, min(plan.workers, most)), attempt=attempt
+            )
         if expected is not None and expected.checksums:
             checksums = expected.checksums
 
@@ -416,6 +419,22 @@ class Load:
 
     def _destination(self, plan: Plan) -> Destination | None:
         return self.sink.destination(plan) if self.sink else None
+
+    def _stopping(self, cancel: Callable[[], None]) -> AbstractContextManager[None]:
+        """While the block runs, call `cancel` as soon as the load is to stop."""
+        return cancelling(self.stop, self.should_stop, cancel)
+
+    def _unless_stopped(self, purpose: str, work: Callable[[], T]) -> T:
+        """As `_outside_chunks`, unless somebody wants the load to stop, before or meanwhile."""
+        msg = f"load {self.load_id} was stopped: there was still to {purpose} it"
+        if self.stop.is_set():
+            raise IncompleteLoadError(msg)
+        try:
+            return self._outside_chunks(purpose, work)
+        except (DatabaseError, DatabaseUnavailableError) as error:
+            if self.stop.is_set():
+                raise IncompleteLoadError(msg) from error
+            raise
 
     def _outside_chunks(self, purpose: str, work: Callable[[], T]) -> T:
         """Do work that belongs to no chunk: again after transient errors, in words if it fails."""

@@ -14,10 +14,13 @@ def outcome(
     published: bool,
     seconds: float,
     error: str | None,
+    stopped: bool = False,
     stop_on_error: bool = False,
     verified: str = "",
 ) -> ParallelProcessingResult:
     """Return what the load came to.
+
+    `stopped` says that somebody stopped it before it was published, all its chunks being in.
 
     Rows of a staged load that was not published are in nobody's sight: they count as failed.
     """
@@ -30,7 +33,7 @@ def outcome(
     rejected = sum(result.rows_rejected for result in succeeded)
     successful = 0 if hidden else read[ChunkStatus.SUCCEEDED] - rejected
     processed = read[ChunkStatus.SUCCEEDED] + read[ChunkStatus.FAILED]
-    if of[ChunkStatus.UNSTARTED] and not (failed and stop_on_error):
+    if stopped or (of[ChunkStatus.UNSTARTED] and not (failed and stop_on_error)):
         status = LoadStatus.STOPPED
     elif not failed and not error:
         status = LoadStatus.SUCCEEDED

@@ -57,10 +57,11 @@ class ParallelProcessor:
         ):
             plan, published = load.plan(snapshot)
             plan, results = load.run(plan, plan.chunks, may_split=True)
-            error, verified = None, load.find().verified if published else ""
+            error, verified, stopped = None, load.find().verified if published else "", False
             if load.sink and not published and all(chunk.rows_are_in for chunk in results):
                 error, verified = _published(load, plan)
                 published = error is None
+                stopped = not published and load.stop.is_set()
         return outcome(
             plan,
             results,
@@ -68,6 +69,7 @@ class ParallelProcessor:
             published=published,
             seconds=time.monotonic() - begun,
             error=error,
+            stopped=stopped,
             stop_on_error=load.settings.stop_on_error,
             verified=verified,
         )

@@ -4,11 +4,11 @@ A load is verified while it is published: the source is asked at the load's read
 within the transaction that makes it visible.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Dict
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Protocol, TypeVar
 
@@ -64,6 +64,22 @@ class Verifying:
     source: Source
     target: Target
     ledger: Ledger
+    readers: set[Reader] = field(default_factory=set, init=False, compare=False)
+    """Those that the source is being asked with."""
+
+    def cancel(self) -> None:
+        """End what the source is being asked; called from another thread."""
+        for reader in tuple(self.readers):
+            reader.cancel()
+
+    @contextmanager
+    def _reader(self) -> Iterator[Reader]:
+        with self.source.open_reader(self.plan.snapshot) as reader:
+            self.readers.add(reader)
+            try:
+                yield reader
+            finally:
+                self.readers.discard(reader)
 
     def decide(self, survey: Callable[[], Survey]) -> Decision:
         """Return how the load will be verified; `survey` is asked if nothing else decides.
@@ -198,7 +214,7 @@ class Verifying:
 
             @cache
             def reader() -> Reader:
-                return stack.enter_context(self.source.open_reader(self.plan.snapshot))
+                return stack.enter_context(self._reader())
 
             decision = self.decide(lambda: reader().survey(self.query))
             if decision.method is Verification.NONE:
@@ -216,7 +232,7 @@ class Verifying:
 
     def _sum_up(self, chunks: Sequence[Chunk]) -> dict[int, Checksum]:
         pairs = self._pairs()
-        with self.source.open_reader(self.plan.snapshot) as reader:
+        with self._reader() as reader:
             return {
                 chunk.id: reader.checksum(self.query, pairs, self.plan, chunk) for chunk in chunks
             }

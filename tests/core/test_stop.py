@@ -7,7 +7,14 @@ from unittest.mock import patch
 import psycopg
 import pytest
 
-from mapper_core import ParallelProcessor, RetryConfig, RetryHandler, execute_query_parallel
+from mapper_core import (
+    IncompleteLoadError,
+    MapperError,
+    ParallelProcessor,
+    RetryConfig,
+    RetryHandler,
+    execute_query_parallel,
+)
 
 from ..waiting import assert_nothing_left, backends, wait_until
 
@@ -44,14 +51,17 @@ def options(target, **more):
 class Job(threading.Thread):
     """A load in a thread of its own, which a test may stop."""
 
-    def __init__(self, source, target, **more):
+    def __init__(self, source, target, sql=GATED, **more):
         super().__init__(name="job")
         self.processor = ParallelProcessor(**options(target, **more))
-        self._source, self.came_to = source, None
+        self._source, self._sql, self.came_to = source, sql, None
         self.start()
 
     def run(self):
-        self.came_to = self.processor.process_mapper_job(self._source, GATED)
+        try:
+            self.came_to = self.processor.process_mapper_job(self._source, self._sql)
+        except MapperError as error:
+            self.came_to = error
 
     def ended(self):
         self.join(60)
@@ -198,3 +208,54 @@ def test_a_statement_that_has_ended_is_not_cancelled(source, target, strategy):
 
     assert ("succeeded", ROWS) == (result.status, result.rows_written)
     cancel.assert_not_called()
+
+
+@pytest.fixture
+def counted(orders, source, run):
+    """Counting the orders waits; yields what waits for that."""
+    run(
+        source,
+        "create function counts(i int) returns boolean language plpgsql stable as $$ begin"
+        " if i = 950 and current_query() like 'select count(*) from (%' then"
+        "   perform pg_advisory_xact_lock_shared(42); end if;"
+        " return true; end $$",
+    )
+    waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+    with psycopg.connect(source, autocommit=True) as lock:
+        lock.execute("select pg_advisory_lock(42)")
+        yield lambda: wait_until(lambda: [(1,)] == run(source, waiting), "a count that waits")
+
+
+COUNTED = "select * from orders where counts(id) order by id"
+
+
+@pytest.mark.parametrize("how", ["stop", "should_stop"])
+def test_a_load_that_is_being_verified_stops_unpublished(orders, counted, source, target, run, how):
+    """Its chunks stay in the ledger, for the next call."""
+    run(target, "insert into orders values (-1, 'old')")
+    wanted = threading.Event()
+    should_stop = wanted.is_set if how == "should_stop" else None
+
+    job = Job(source, target, COUNTED, load_mode="replace", should_stop=should_stop)
+    counted()
+    wanted.set()
+    if how == "stop":
+        job.processor.stop()
+    result = job.ended()
+
+    assert ("stopped", False) == (result.status, result.published)
+    assert "there was still to verify it" in result.error
+    assert [(-1, "old")] == run(target, "select * from orders")
+
+
+def test_a_load_that_is_being_planned_stops(orders, counted, source, target, run):
+    """Nothing has begun, so there is no result but an error."""
+    job = Job(source, target, COUNTED, min_rows_for_parallel=1_500)
+    counted()
+    job.processor.stop()
+
+    error = job.ended()
+
+    assert isinstance(error, IncompleteLoadError)
+    assert "there was still to plan it" in str(error)
+    assert [] == run(target, "select * from orders")
