@@ -242,6 +242,19 @@ def test_a_missing_target_is_made_with_the_querys_types(orders, source, target, 
     ]
 
 
+def test_a_missing_type_of_a_missing_target_is_named_with_the_cure(orders, source, target, run):
+    run(source, "create type mood as enum ('good')")
+
+    with pytest.raises(TargetError, match=r'"mood" does not exist in the target\. Create the type'):
+        load(
+            source,
+            target,
+            "select id, 'good'::mood as mood from orders",
+            create_target=True,
+            target_table="made",
+        )
+
+
 def test_a_missing_target_is_an_error_otherwise(orders, source, target):
     """The words say how to have it made."""
     with pytest.raises(TargetError, match=r"has no table nothing.*create_target=True"):

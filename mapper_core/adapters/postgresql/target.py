@@ -7,11 +7,11 @@ from typing import Any
 import psycopg
 
 from ...batches import Batch, rows_of
-from ...errors import TransferError
+from ...errors import TargetError, TransferError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
 from ...protocols import STAGE_CHUNK, Checksum, Place
 from ...query import Query
-from . import checksum, merging, session
+from . import checksum, errors, merging, session
 from .packer import PACKED_ROWS, packer_for
 from .statements import Statements, copy_format, key_columns
 from .survey import place
@@ -142,7 +142,14 @@ class PostgreSQLTransaction:
     def create_table(self, table: Sequence[str], columns: Sequence[Column]) -> None:
         # The types are PostgreSQL's own words for them (format_type), quoted where they must be.
         listed = ", ".join(f"{session.identifier(c.name)} {c.type}" for c in columns)
-        self.execute(f"create table {session.identifier(*table)} ({listed})")
+        try:
+            self.execute(f"create table {session.identifier(*table)} ({listed})")
+        except psycopg.errors.UndefinedObject as error:
+            msg = (
+                f"{'.'.join(table)} cannot be made: {errors.words(error)} in the target. Create the"
+                " type there, or cast the column to text in the query"
+            )
+            raise TargetError(msg) from error
 
     def merge(
         self, table: Sequence[str], rows: str, columns: Sequence[str], key: Sequence[str]
