@@ -13,7 +13,7 @@ from ...model import Column, DataPath, LoadWindow, Snapshot
 from ...protocols import LedgerDialect, Place, Source, Target
 from ...query import Query
 from .reader import GenericReader
-from .sqlite import bound
+from .sqlite import UnfitValueError, bound
 from .writer import GenericWriter
 
 # SQLAlchemy's dialect name -> sqlglot's, where they differ.
@@ -143,11 +143,11 @@ class Generic:
     def row_error(self, error: BaseException) -> str | None:
         if isinstance(error, exc.IntegrityError | exc.DataError):
             return type(error.orig).__name__
-        return None
+        return "unfit value" if isinstance(error, UnfitValueError) else None
 
     def row_positions(self, error: BaseException) -> tuple[int, ...]:
-        del error  # no word for it that all databases share
-        return ()
+        # No word for it that all databases share; values are looked at here.
+        return (error.position,) if isinstance(error, UnfitValueError) else ()
 
     def explain(self, error: BaseException) -> str | None:
         if isinstance(error, exc.DBAPIError):

@@ -201,12 +201,15 @@ class GenericTransaction:
             if self._sqlite
             else into.insert()
         )
+        declared = self._declared(table, names) if self._sqlite else []
         written = 0
         for batch in batches:
-            rows = [
-                dict(zip(names, map(self._plain, (*row, *mine)), strict=True))
-                for row in rows_of(batch)
-            ]
+            given = [(*row, *mine) for row in rows_of(batch)]
+            rows = (
+                sqlite.bound_rows(given, declared, written)
+                if self._sqlite
+                else [dict(zip(names, row, strict=True)) for row in given]
+            )
             self._connection.execute(insert, rows)
             written += len(rows)
         return written
@@ -241,6 +244,16 @@ class GenericTransaction:
         except exc.NoSuchTableError as error:
             msg = f"the target has no table {'.'.join(name)}"
             raise TargetError(msg) from error
+
+    def _declared(self, table: Sequence[str], names: Sequence[str]) -> list[Column]:
+        """Return columns of a table of SQLite's with the types that it goes by."""
+        schema = table[0] if len(table) > 1 else None
+        found = self.execute(
+            "select name, type from pragma_table_xinfo(:table, :schema)",
+            {"table": table[-1], "schema": schema},
+        )
+        types = {str(name): str(kind) for name, kind in found}
+        return [Column(name, types[name]) for name in names]
 
     def _run(self, sql: str, values: Mapping[str, Any] | None) -> sa.CursorResult[Any]:
         plain = {name: self._plain(value) for name, value in (values or {}).items()}
