@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from decimal import Decimal
 
 import pytest
 
@@ -72,3 +73,58 @@ def test_nan_as_text_arrives(source, lite, ask):
     load(source, lite, "select 'NaN'::float8::text as v").raise_for_failures()
 
     assert [("NaN",)] == ask("select * from item")
+
+
+NUMBERS = {
+    # Each with the kinds of columns that would not keep all of it.
+    "12345678901234567890.1234567891::numeric": {"decimal(30,10)", "numeric", "integer", "real"},
+    "0.1234567890123456::numeric": {"decimal(30,10)", "numeric", "integer", "real"},
+    "123456789012.345::numeric": set(),
+    "(-1.10)::numeric": set(),
+    "9223372036854775807::numeric": {"real"},
+    "9223372036854775808::numeric": {"decimal(30,10)", "numeric", "integer", "real"},
+    "9223372036854775807::bigint": {"real"},
+    "9007199254740992::bigint": set(),
+    f"{'9' * 5_000}::numeric": {"decimal(30,10)", "numeric", "integer", "real"},
+    "1e400::numeric": {"decimal(30,10)", "numeric", "integer", "real"},
+    "1e-400::numeric": {"decimal(30,10)", "numeric", "integer", "real"},
+    "'12345678901234567890.1'::text": {"decimal(30,10)", "numeric", "integer", "real"},
+    "'12345678901234567890'::jsonb": {"decimal(30,10)", "numeric", "integer", "real"},
+    "'12345678901234567890 pieces'::text": set(),
+    "'NaN'::numeric": set(),
+    "(0.1::float8 + 0.2::float8)": set(),
+    "1e300::float8": set(),
+}
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number[:40])
+def test_a_number_arrives_with_all_its_digits_or_is_refused(source, run, lite, ask, number):
+    """SQLite makes a REAL of a text that looks like a number, where a column is for numbers."""
+    ((wanted,),) = run(source, f"select {number}::text")
+    refused = set()
+    for kind in ("decimal(30,10)", "numeric", "integer", "real", "text", "blob"):
+        ask("drop table if exists item", f"create table item (v {kind})")
+
+        result = load(source, lite, f"select {number} as v")
+
+        if "succeeded" == result.status:
+            ((found,),) = ask("select v from item")
+            assert same_number(found, wanted), kind
+            assert kind != "text" or isinstance(found, str)
+            continue
+        refused.add(kind)
+        (error,) = result.chunk_errors
+        assert f"column v ({kind}): sqlite would not keep the number" in error["error"].lower()
+        assert "declare the column TEXT" in error["error"]
+        assert [] == ask("select * from item")
+    assert NUMBERS[number] == refused
+
+
+def same_number(found, wanted):
+    """Whether what SQLite keeps is what PostgreSQL shows, be it spelled another way."""
+    if found == wanted:
+        return True
+    try:
+        return Decimal(str(found)) == Decimal(wanted)
+    except ArithmeticError:
+        return False

@@ -1,17 +1,68 @@
-"""Values as SQLite keeps them: it has no types of its own for times, decimals, JSON."""
+"""Values as SQLite keeps them: it has no types of its own for times, decimals, JSON.
+
+Source: SQLite documentation, "Datatypes In SQLite": the type that a column is declared with only
+says what its values are converted to.
+"""
 
 import json
 import math
+import re
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time, timezone
 from decimal import Decimal
+from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 from ...model import Column, Row
 
 # What to do about a value that SQLite would change, for the end of a message.
 _INSTEAD = "cast the column to text in the query"
+
+# A text that SQLite reads as a number, where a column is for numbers.
+_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*", re.ASCII)
+_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+
+# Significant digits that SQLite promises to keep when it makes a REAL of a text.
+_DIGITS = 15
+
+_INTEGER_ENDS = 2**63
+
+
+class _Affinity(Enum):
+    """What SQLite converts the values of a column to, where it can."""
+
+    INTEGER = "integer"
+    TEXT = "text"
+    BLOB = "blob"
+    REAL = "real"
+    NUMERIC = "numeric"
+
+
+# Parts of a declared type that say so; the first that is found decides.
+_SAYING = {
+    _Affinity.INTEGER: ("INT",),
+    _Affinity.TEXT: ("CHAR", "CLOB", "TEXT"),
+    _Affinity.BLOB: ("BLOB",),
+    _Affinity.REAL: ("REAL", "FLOA", "DOUB"),
+}
+
+
+@lru_cache(maxsize=1_000)
+def _affinity(declared: str) -> _Affinity:
+    """Return what a column declared so converts its values to.
+
+    >>> _affinity("varchar(10)").value, _affinity("decimal(10,2)").value, _affinity("").value
+    ('text', 'numeric', 'blob')
+    """
+    if not declared:
+        return _Affinity.BLOB
+    said = declared.upper()
+    for affinity, parts in _SAYING.items():
+        if any(part in said for part in parts):
+            return affinity
+    return _Affinity.NUMERIC
 
 
 class UnfitValueError(Exception):
@@ -38,7 +89,7 @@ def bound_rows(rows: Iterable[Row], columns: Sequence[Column], before: int) -> l
         kept = {}
         for column, value in zip(columns, row, strict=True):
             try:
-                kept[column.name] = _kept(value)
+                kept[column.name] = _kept(value, _affinity(column.type))
             except UnfitValueError as error:
                 words = f"column {column.name} ({column.type or 'of no type'}): {error}"
                 raise UnfitValueError(words, position) from error.__cause__
@@ -46,16 +97,46 @@ def bound_rows(rows: Iterable[Row], columns: Sequence[Column], before: int) -> l
     return made
 
 
-def _kept(value: Any) -> Any:
+def _kept(value: Any, affinity: _Affinity) -> Any:
     """Return a value as it is bound for a column. Raises UnfitValueError."""
     if isinstance(value, float) and math.isnan(value):
         msg = f"SQLite keeps NaN as NULL: {_INSTEAD}"
         raise UnfitValueError(msg)
-    return plain(value)
+    value = plain(value)
+    if isinstance(value, int) and not -_INTEGER_ENDS <= value < _INTEGER_ENDS:
+        value = str(value)
+    if affinity is _Affinity.TEXT:
+        # SQLite would write fewer digits.
+        return float.__repr__(value) if isinstance(value, float) else value
+    if affinity is not _Affinity.BLOB and not _arrives(value, affinity):
+        msg = (
+            f"SQLite would not keep the number {str(value).strip()} as it is there: declare the"
+            " column TEXT in the target"
+        )
+        raise UnfitValueError(msg)
+    return value
+
+
+def _arrives(value: Any, affinity: _Affinity) -> bool:
+    """Whether a column for numbers keeps a value, or another number that is equal to it."""
+    if isinstance(value, int):
+        return affinity is not _Affinity.REAL or float(value) == value
+    found = _NUMBER.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return True
+    try:
+        number = Decimal(found[1])
+    except ArithmeticError:
+        return False  # its exponent is past all sense
+    is_integer = -_INTEGER_ENDS <= number < _INTEGER_ENDS and _WHOLE.fullmatch(found[1])
+    if is_integer and affinity is not _Affinity.REAL:
+        return True
+    digits = "".join(map(str, number.as_tuple().digits)).strip("0")
+    return len(digits) <= _DIGITS and Decimal(repr(float(number))) == number
 
 
 def plain(value: Any) -> Any:
-    """Return a value that SQLite can bind, without losing a digit of it."""
+    """Return a value that SQLite can bind, with all its digits."""
     if isinstance(value, Decimal | uuid.UUID | time):
         return str(value)
     if isinstance(value, datetime):
