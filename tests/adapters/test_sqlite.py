@@ -128,3 +128,44 @@ def same_number(found, wanted):
         return Decimal(str(found)) == Decimal(wanted)
     except ArithmeticError:
         return False
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "'{1.10}'::numeric[]",
+        "'{NaN}'::float8[]",
+        "'{2024-01-01}'::date[]",
+        "'1 day'::interval",
+        "'[1,3)'::int4range",
+        "'{[1,3)}'::int4multirange",
+    ],
+)
+def test_what_sqlite_has_no_value_for_is_refused_by_its_column(source, run, lite, ask, value):
+    """As a row is, and cast to text it arrives."""
+    ask("create table item (v text)")
+
+    failed = load(source, lite, f"select {value} as v")
+    sifted = load(source, lite, f"select {value} as v", reject_limit=1)
+
+    (error,) = failed.chunk_errors
+    assert "UnfitValueError: column v (TEXT): " in error["error"]
+    assert error["error"].endswith(": cast the column to text in the query")
+    assert 1 == sifted.rows_rejected
+
+    load(source, lite, f"select {value}::text as v").raise_for_failures()
+
+    assert run(source, f"select {value}::text") == ask("select v from item")
+
+
+def test_addresses_are_kept_as_their_text(source, run, lite, ask):
+    """As PostgreSQL writes them."""
+    addresses = ("'10.0.0.1'::inet", "'10.0.0.1/8'::inet", "'::1'::inet", "'10.0.0.0/8'::cidr")
+    sql = f"select {', '.join(f'{at} as a{n}' for n, at in enumerate(addresses))}"
+    ask("create table item (a0 text, a1 text, a2 numeric, a3 blob)")
+
+    load(source, lite, sql).raise_for_failures()
+
+    # Cast to text, an address alone would have a mask.
+    texts = ", ".join(f"format('%s', {at})" for at in addresses)
+    assert run(source, f"select {texts}") == ask("select * from item")

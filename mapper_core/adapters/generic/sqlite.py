@@ -13,12 +13,19 @@ from datetime import date, datetime, time, timezone
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from ...model import Column, Row
 
 # What to do about a value that SQLite would change, for the end of a message.
 _INSTEAD = "cast the column to text in the query"
+
+# What the driver binds.
+_BINDABLE = (str, int, float, bytes, bytearray, memoryview, type(None))
+
+# Values that Python prints as PostgreSQL does.
+_AS_PRINTED = (Decimal, uuid.UUID, time, IPv4Address, IPv6Address, IPv4Network, IPv6Network)
 
 # A text that SQLite reads as a number, where a column is for numbers.
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*", re.ASCII)
@@ -66,7 +73,7 @@ def _affinity(declared: str) -> _Affinity:
 
 
 class UnfitValueError(Exception):
-    """A value that SQLite would change."""
+    """A value that SQLite would change, or has no way to keep."""
 
     def __init__(self, words: str, position: int = 0) -> None:
         super().__init__(words)
@@ -102,7 +109,7 @@ def _kept(value: Any, affinity: _Affinity) -> Any:
     if isinstance(value, float) and math.isnan(value):
         msg = f"SQLite keeps NaN as NULL: {_INSTEAD}"
         raise UnfitValueError(msg)
-    value = plain(value)
+    value = _bindable(value)
     if isinstance(value, int) and not -_INTEGER_ENDS <= value < _INTEGER_ENDS:
         value = str(value)
     if affinity is _Affinity.TEXT:
@@ -115,6 +122,19 @@ def _kept(value: Any, affinity: _Affinity) -> Any:
         )
         raise UnfitValueError(msg)
     return value
+
+
+def _bindable(value: Any) -> Any:
+    try:
+        bindable = plain(value)
+    except (TypeError, ValueError) as error:
+        kind = type(value).__name__
+        msg = f"a {kind} is kept as JSON, which has no word for its values ({error}): {_INSTEAD}"
+        raise UnfitValueError(msg) from error
+    if not isinstance(bindable, _BINDABLE):
+        msg = f"SQLite has no way to keep a {type(value).__name__}: {_INSTEAD}"
+        raise UnfitValueError(msg)
+    return bindable
 
 
 def _arrives(value: Any, affinity: _Affinity) -> bool:
@@ -137,13 +157,14 @@ def _arrives(value: Any, affinity: _Affinity) -> bool:
 
 def plain(value: Any) -> Any:
     """Return a value that SQLite can bind, with all its digits."""
-    if isinstance(value, Decimal | uuid.UUID | time):
+    if isinstance(value, _AS_PRINTED):
         return str(value)
     if isinstance(value, datetime):
         return instant(value)
     if isinstance(value, date):
         return value.isoformat()
-    return json.dumps(value) if isinstance(value, dict | list) else value
+    # A NaN in it would be no JSON, and read as null.
+    return json.dumps(value, allow_nan=False) if isinstance(value, dict | list) else value
 
 
 def instant(value: datetime) -> str:
