@@ -169,3 +169,58 @@ def test_addresses_are_kept_as_their_text(source, run, lite, ask):
     # Cast to text, an address alone would have a mask.
     texts = ", ".join(f"format('%s', {at})" for at in addresses)
     assert run(source, f"select {texts}") == ask("select * from item")
+
+
+DROPPING = {
+    "a constraint": ("create table item (id integer unique on conflict ignore, v text)",),
+    "a trigger": (
+        "create table item (id integer, v text)",
+        "create trigger t before insert on item when new.id in (select id from item)"
+        " begin select raise(ignore); end",
+    ),
+}
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("limit", [0, 5])
+@pytest.mark.parametrize("what", DROPPING)
+def test_rows_that_the_target_drops_are_no_success(source, ask, lite, what, limit, rows):
+    """What it took is counted, not what it was sent."""
+    ask(*DROPPING[what], "insert into item values (2, 'old')")
+    sql = f"select 2 - (n % 2) as id, 'new' as v from generate_series(2, {rows + 1}) n"
+
+    result = load(source, lite, sql, reject_limit=limit)
+
+    assert ("failed", 0) == (result.status, result.total_rows_successful)
+    (error,) = result.chunk_errors
+    taken = rows // 3  # of three, one is new; a row alone is not
+    assert f"the source sent {rows} rows and the target took {taken}" in error["error"]
+    assert [(2, "old")] == ask("select * from item")
+
+
+@pytest.mark.parametrize("event", ["insert", "update"])
+def test_rows_that_a_merge_loses_are_no_success(source, ask, lite, event):
+    """Those that differ are updated and those that are missing added, all of them or none."""
+    ask(
+        "create table item (id integer primary key, v text)",
+        "insert into item values (1, 'old'), (2, 'same'), (3, 'old')",
+    )
+    rows = "(1, 'new'), (2, 'same'), (3, 'new'), (4, 'new'), (5, 'new')"
+    sql = f"select * from (values {rows}) r(id, v)"
+    asked = "select * from item order by id"
+    was = ask(asked)
+    ask(
+        f"create trigger t before {event} on item when new.id in (3, 5)"
+        " begin select raise(ignore); end"
+    )
+
+    failed = load(source, lite, sql, load_mode="upsert", primary_key="id")
+
+    assert ("failed", False) == (failed.status, failed.published)
+    assert "4 rows of the query are new or differ, and item took 3: a trigger" in failed.error
+    assert was == ask(asked)
+
+    ask("drop trigger t")
+    load(source, lite, sql, load_mode="upsert", primary_key="id").raise_for_failures()
+
+    assert [(1, "new"), (2, "same"), (3, "new"), (4, "new"), (5, "new")] == ask(asked)

@@ -9,7 +9,7 @@ from sqlalchemy import exc
 from sqlalchemy.schema import CreateSchema
 
 from ...batches import Batch, rows_of
-from ...errors import SettingsError, TargetError
+from ...errors import SettingsError, TargetError, TransferError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
 from ...protocols import STAGE_CHUNK, Checksum, Place
 from ...query import Query
@@ -138,18 +138,26 @@ class GenericTransaction:
         others = [quote(column) for column in columns if column not in key]
         listed = ", ".join(map(quote, columns))
         given = ", ".join(f"s.{quote(column)}" for column in columns)
-        updated = 0
+        due = taken = 0
         if others:
             assigned = ", ".join(f"{c} = s.{c}" for c in others)
             # SQLite's word for "is distinct from".
             changed = " or ".join(f"t.{c} is not s.{c}" for c in others)
-            updated = self.change(
-                f"update {name} as t set {assigned} from {rows} as s where {same} and ({changed})"
+            differing = f"{same} and ({changed})"
+            due += self._counted(f"{name} as t join {rows} as s on {differing}")
+            taken += self.change(
+                f"update {name} as t set {assigned} from {rows} as s where {differing}"
             )
-        return updated + self.change(
-            f"insert into {name} ({listed}) select {given} from {rows} as s"
-            f" where not exists (select 1 from {name} t where {same})"
-        )
+        missing = f"{rows} as s where not exists (select 1 from {name} t where {same})"
+        due += self._counted(missing)
+        taken += self.change(f"insert into {name} ({listed}) select {given} from {missing}")
+        if taken != due:
+            msg = (
+                f"{due} rows of the query are new or differ, and {'.'.join(table)} took {taken}: a"
+                " trigger or an ON CONFLICT clause on it drops rows; disable it for the load"
+            )
+            raise TransferError(msg)
+        return taken
 
     def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> None:
         """Return None: what would stand against it cannot be asked for beforehand."""
@@ -202,16 +210,20 @@ class GenericTransaction:
             else into.insert()
         )
         declared = self._declared(table, names) if self._sqlite else []
-        written = 0
+        # Not every driver knows how many rows of many it wrote.
+        tells = self._connection.dialect.supports_sane_multi_rowcount
+        keep = {"preserve_rowcount": True}  # which SQLAlchemy forgets after an INSERT
+        sent = written = 0
         for batch in batches:
             given = [(*row, *mine) for row in rows_of(batch)]
             rows = (
-                sqlite.bound_rows(given, declared, written)
+                sqlite.bound_rows(given, declared, sent)
                 if self._sqlite
                 else [dict(zip(names, row, strict=True)) for row in given]
             )
-            self._connection.execute(insert, rows)
-            written += len(rows)
+            result = self._connection.execute(insert, rows, execution_options=keep)
+            sent += len(rows)
+            written += result.rowcount if tells and result.rowcount >= 0 else len(rows)
         return written
 
     def insert_select(
@@ -254,6 +266,9 @@ class GenericTransaction:
         )
         types = {str(name): str(kind) for name, kind in found}
         return [Column(name, types[name]) for name in names]
+
+    def _counted(self, rows: str) -> int:
+        return int(self.execute(f"select count(*) from {rows}")[0][0])
 
     def _run(self, sql: str, values: Mapping[str, Any] | None) -> sa.CursorResult[Any]:
         plain = {name: self._plain(value) for name, value in (values or {}).items()}
