@@ -100,7 +100,9 @@ def _step(work: Work) -> Step:
     table: tuple[Column, ...] = ()
     if destination is not None:
         table = destination.columns
-        packer = destination.target.packer(table, json_is_text=work.source.json_is_text)
+        packer = destination.target.packer(
+            work.plan.columns, table, json_is_text=work.source.json_is_text
+        )
     return RowStep(
         function=mapping.transform,
         columns=columns,

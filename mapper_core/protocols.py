@@ -473,10 +473,13 @@ class Target(Protocol):
     def no_direct_path(self, columns: Sequence[Column]) -> str | None:
         """Return why a direct path load into these columns of a stage would not do, or None."""
 
-    def packer(self, table: Sequence[Column], *, json_is_text: bool) -> Packer | None:
+    def packer(
+        self, columns: Sequence[Column], table: Sequence[Column], *, json_is_text: bool
+    ) -> Packer | None:
         """Return what writes Python values for columns of a table, as `Transaction.write` would.
 
-        None where rows are written as they are.
+        What is JSON in the query, whose columns are given, is so in a column of text too. None
+        where rows are written as they are.
         """
 
     def insert_select_blocker(

@@ -485,3 +485,46 @@ def test_processes_end_with_the_load_that_is_killed(orders, source, target, run,
 
 def _lives(process):
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+JSON_VALUES = {
+    "[1, 2]": "[1, 2]",
+    "[]": "[]",
+    '["ä", null, {"b": [true]}]': '["ä", null, {"b": [true]}]',
+    '{"ö": "\\n"}': '{"ö": "\\n"}',
+    "true": "true",
+    "false": "false",
+    "15": "15",
+    "1.5": "1.5",
+    # A text is the text it is: nobody can tell it from one that the function made.
+    '"5"': "5",
+    '"a \\"b\\""': 'a "b"',
+}
+
+
+@pytest.mark.parametrize("workers", ["threads", "processes"])
+@pytest.mark.parametrize("given", ["json", "jsonb"])
+@pytest.mark.parametrize("kind", ["text", "varchar", "char(40)"])
+def test_json_in_a_column_of_text_is_the_json_it_was(source, target, run, given, kind, workers):
+    """Untouched, it is neither an array of PostgreSQL's nor its word for true."""
+    run(source, f'create table orders (id int, "Doc" {given})')
+    run(target, f"create table orders (id int, doc {kind})")
+    for number, value in enumerate(JSON_VALUES):
+        run(source, f"insert into orders values ({number}, '{value}')")
+    run(source, "insert into orders values (100)")
+
+    loaded(source, target, transformation_func=lambda rows: rows, strategy=None, workers=workers)
+
+    wanted = [*((text,) for text in JSON_VALUES.values()), (None,)]
+    assert wanted == run(target, "select doc::text from orders order by id")
+
+
+def test_a_list_made_of_json_is_an_array_where_the_target_has_one(source, target, run):
+    """JSON is written as JSON where the target has text; other columns of text take arrays."""
+    run(source, "create table orders (id int, a jsonb, b jsonb, c int[])")
+    run(source, "insert into orders values (1, '[1, 2]', '[[1], \"x\"]', '{1,2}')")
+    run(target, "create table orders (id int, a int[], b text, c text)")
+
+    loaded(source, target, transformation_func=lambda rows: rows, strategy=None)
+
+    assert [([1, 2], '[[1], "x"]', "{1,2}")] == run(target, "select a, b, c from orders")

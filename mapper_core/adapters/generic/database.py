@@ -98,8 +98,10 @@ class Generic:
         del columns
         return "only Oracle has such a load"
 
-    def packer(self, table: Sequence[Column], *, json_is_text: bool) -> None:
-        del table, json_is_text  # rows are written as they are
+    def packer(
+        self, columns: Sequence[Column], table: Sequence[Column], *, json_is_text: bool
+    ) -> None:
+        del columns, table, json_is_text  # rows are written as they are
 
     def insert_select_blocker(
         self,

@@ -146,8 +146,10 @@ class Oracle:
             return "it commits by itself, and no connection can be had for it alone"
         return direct_path.refusal(columns)
 
-    def packer(self, table: Sequence[Column], *, json_is_text: bool) -> None:
-        del table, json_is_text  # rows are bound, not written
+    def packer(
+        self, columns: Sequence[Column], table: Sequence[Column], *, json_is_text: bool
+    ) -> None:
+        del columns, table, json_is_text  # rows are bound, not written
 
     def insert_select_blocker(
         self,

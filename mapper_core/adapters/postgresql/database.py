@@ -150,8 +150,10 @@ class PostgreSQL:
         del columns
         return "only Oracle has such a load; COPY is PostgreSQL's bulk path already"
 
-    def packer(self, table: Sequence[Column], *, json_is_text: bool) -> TextPacker:
-        return packer_for(table, json_is_text=json_is_text)
+    def packer(
+        self, columns: Sequence[Column], table: Sequence[Column], *, json_is_text: bool
+    ) -> TextPacker:
+        return packer_for(table, columns, json_is_text=json_is_text)
 
     def insert_select_blocker(
         self,

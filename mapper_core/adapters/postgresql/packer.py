@@ -3,6 +3,7 @@
 Source: PostgreSQL documentation, COPY, "Text Format".
 """
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -18,7 +19,7 @@ from psycopg.types.string import BytesDumper
 from ...copy_text import NULL, SPECIAL, escaped
 from ...model import Column
 from .adapting import Unconnected
-from .types import JSON_TYPES
+from .types import JSON_TYPES, holds_text
 
 # Rows written together: as many as stay in a processor's own cache.
 PACKED_ROWS = 250
@@ -37,6 +38,9 @@ class TextPacker:
     arrays_of_json: frozenset[str] = frozenset()
     json_is_text: bool = False
     """Whether a string for such a column is JSON already."""
+    json_as_text: frozenset[str] = frozenset()
+    """The table's columns of text whose values are JSON in the query: a list is not an array there
+    either."""
 
     def texts(self, column: str, values: Sequence[Any]) -> Sequence[str]:
         """Return a column's values as COPY's text format has them.
@@ -47,6 +51,8 @@ class TextPacker:
             values = [self._marked(value) for value in values]
         elif column in self.arrays_of_json:
             values = [self._all_marked(value) for value in values]
+        elif column in self.json_as_text:
+            values = [_json_text(value) for value in values]
         kinds = set(map(type, values))
         if len(kinds) == 1:
             (kind,) = kinds
@@ -75,14 +81,25 @@ class TextPacker:
         return value if is_json else Jsonb(value)
 
 
-def packer_for(table: Iterable[Column], *, json_is_text: bool) -> TextPacker:
-    """Return what writes columns of a table."""
+def packer_for(
+    table: Iterable[Column], columns: Iterable[Column] = (), *, json_is_text: bool
+) -> TextPacker:
+    """Return what writes columns of a table, for rows of a query that has `columns`."""
     kinds = {column.name: column.type for column in table}
+    given = {column.name.lower() for column in columns if column.type in JSON_TYPES}
     return TextPacker(
         frozenset(name for name, kind in kinds.items() if kind in JSON_TYPES),
         frozenset(name for name, kind in kinds.items() if kind in _ARRAYS_OF_JSON),
         json_is_text,
+        frozenset(n for n, kind in kinds.items() if n.lower() in given and holds_text(kind)),
     )
+
+
+def _json_text(value: Any) -> Any:
+    """Return a value of JSON as its text; a string is a text, as nobody can tell it from one."""
+    # Other numbers are spelled alike.
+    is_json = isinstance(value, list | dict | bool)
+    return json.dumps(value, ensure_ascii=False) if is_json else value
 
 
 def _text(value: Any) -> str:

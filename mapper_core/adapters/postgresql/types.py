@@ -131,6 +131,11 @@ def fits(ours: Column, theirs: Column) -> bool:
     return same_name or source in {"text", "character varying"}
 
 
+def holds_text(type_name: str) -> bool:
+    """Whether values of a type are texts of any kind."""
+    return _named(type_name) in {*_ANYTHING_FITS, "character"}
+
+
 def _named(type_name: str) -> str:
     """Return the type without its modifier, by one name whether it has a modifier or not."""
     return {"bpchar": "character", '"bit"': "bit"}.get(name := base(type_name), name)
