@@ -528,3 +528,23 @@ def test_a_list_made_of_json_is_an_array_where_the_target_has_one(source, target
     loaded(source, target, transformation_func=lambda rows: rows, strategy=None)
 
     assert [([1, 2], '[[1], "x"]', "{1,2}")] == run(target, "select a, b, c from orders")
+
+
+@pytest.mark.parametrize("columns", [(), ("doc",)])
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+def test_text_that_is_json_for_the_target_is_not_quoted_again(source, target, run, kind, columns):
+    """Not even beside rows that the function changed, or left out."""
+    run(source, "create table orders (id int, doc text)")
+    run(target, f"create table orders (id int, doc {kind})")
+    run(source, """insert into orders select i, '{"a": 1}' from generate_series(1, 10) i""")
+
+    def some(rows):
+        rows[0]["doc"] = {"b": 2}
+        rows[1]["doc"] = '{"c": 3}'
+        return rows if columns else rows[:-1]
+
+    loaded(source, target, transformation_func=some, transform_columns=columns, strategy=None)
+
+    found = run(target, "select doc::jsonb from orders order by id")
+    left = 8 if columns else 7
+    assert [({"b": 2},), ({"c": 3},), *left * [({"a": 1},)]] == found

@@ -38,6 +38,8 @@ class TextPacker:
     arrays_of_json: frozenset[str] = frozenset()
     json_is_text: bool = False
     """Whether a string for such a column is JSON already."""
+    text_as_json: frozenset[str] = frozenset()
+    """Those of the columns of JSON whose values are texts in the query: they are JSON already."""
     json_as_text: frozenset[str] = frozenset()
     """The table's columns of text whose values are JSON in the query: a list is not an array there
     either."""
@@ -48,7 +50,8 @@ class TextPacker:
         Raises psycopg.ProgrammingError for a value that cannot be written.
         """
         if column in self.json:
-            values = [self._marked(value) for value in values]
+            is_json = self.json_is_text or column in self.text_as_json
+            values = [_marked(value, text_is_json=is_json) for value in values]
         elif column in self.arrays_of_json:
             values = [self._all_marked(value) for value in values]
         elif column in self.json_as_text:
@@ -74,11 +77,9 @@ class TextPacker:
         return self.block([self.texts(n, v) for n, v in zip(columns, given, strict=True)])
 
     def _all_marked(self, value: Any) -> Any:
-        return [self._marked(each) for each in value] if isinstance(value, list) else value
-
-    def _marked(self, value: Any) -> Any:
-        is_json = value is None or (self.json_is_text and isinstance(value, str))
-        return value if is_json else Jsonb(value)
+        if not isinstance(value, list):
+            return value
+        return [_marked(each, text_is_json=self.json_is_text) for each in value]
 
 
 def packer_for(
@@ -86,13 +87,22 @@ def packer_for(
 ) -> TextPacker:
     """Return what writes columns of a table, for rows of a query that has `columns`."""
     kinds = {column.name: column.type for column in table}
-    given = {column.name.lower() for column in columns if column.type in JSON_TYPES}
+    given = {column.name.lower(): column.type for column in columns}
+    into_json = frozenset(name for name, kind in kinds.items() if kind in JSON_TYPES)
+    of_json = {name for name in kinds if given.get(name.lower()) in JSON_TYPES}
+    of_text = {name for name in kinds if holds_text(given.get(name.lower(), ""))}
     return TextPacker(
-        frozenset(name for name, kind in kinds.items() if kind in JSON_TYPES),
+        into_json,
         frozenset(name for name, kind in kinds.items() if kind in _ARRAYS_OF_JSON),
         json_is_text,
-        frozenset(n for n, kind in kinds.items() if n.lower() in given and holds_text(kind)),
+        into_json & of_text,
+        frozenset(name for name in of_json if holds_text(kinds[name])),
     )
+
+
+def _marked(value: Any, *, text_is_json: bool) -> Any:
+    is_json = value is None or (text_is_json and isinstance(value, str))
+    return value if is_json else Jsonb(value)
 
 
 def _json_text(value: Any) -> Any:
