@@ -371,6 +371,17 @@ class Ledger:
         if not waits and self.commits_asynchronously:
             transaction.execute(self._facts.asynchronous_commit)
 
+    def touch(self, transaction: Transaction, load_id: str, chunk_id: int) -> None:
+        """Write the claim of a finished chunk as it is; nothing where it is gone.
+
+        Only a transaction that has written something waits for the disk when it commits.
+        """
+        transaction.execute(
+            f"update {self._claim} set done = done"
+            " where load_id = :load_id and chunk_id = :chunk_id",
+            {"load_id": load_id, "chunk_id": chunk_id},
+        )
+
     def split(
         self, transaction: Transaction, plan: Plan, chunk: Chunk, cuts: Sequence[tuple[str, ...]]
     ) -> tuple[Chunk, ...]:

@@ -172,7 +172,9 @@ class Load:
         plan = replace(plan, chunks=chunker.with_parts(plan.chunks, parts))
         # Where nothing was to be done, the ledger has just been asked.
         while todo and (
-            lost := recovery.taken_back(work, results, self._finished_by_now, self.tracker)
+            lost := recovery.taken_back(
+                work, results, self._finished_by_now, self._wait_for_disk, self.tracker
+            )
         ):
             todo = [chunk for chunk in plan.chunks if chunk.id in lost]
             results = [result for result in results if result.chunk_id not in lost]
@@ -416,6 +418,13 @@ class Load:
             return self.sink.finished(self.load_id) if self.sink else {}
 
         return self._outside_chunks("read the ledger of", ask)
+
+    def _wait_for_disk(self, chunk_id: int) -> None:
+        def touch() -> None:
+            if self.sink:
+                self.sink.touch(self.load_id, chunk_id)
+
+        self._outside_chunks("wait for the disk with the chunks of", touch)
 
     def _destination(self, plan: Plan) -> Destination | None:
         return self.sink.destination(plan) if self.sink else None

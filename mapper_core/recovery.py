@@ -4,7 +4,8 @@ Waiting for the disk after every chunk costs a load up to a tenth of its time. S
 its last chunk only, and for all that something outside the target relies on: the pieces of a
 stream, which nobody can read again, and the splitting of a chunk. Rows and ledger row of a chunk
 are one transaction, and later transactions are never on disk without earlier ones: what the ledger
-says stays true, and a load that is published is on disk as a whole.
+says stays true, and a load that is published is on disk as a whole. Where a chunk that was to
+follow did not (it failed, or the load was stopped), one more transaction waits for those before it.
 """
 
 import logging
@@ -22,6 +23,7 @@ def taken_back(
     work: Work,
     results: Sequence[ChunkResult],
     finished: Callable[[], dict[int, ChunkResult]],
+    wait: Callable[[int], None],
     tracker: ProgressTracker | None,
 ) -> set[int]:
     """Return the ids of chunks that had ended well, and that the ledger does not have.
@@ -32,6 +34,7 @@ def taken_back(
         work: what the workers share.
         results: of chunks that this call has run, or found finished.
         finished: asks the ledger.
+        wait: waits until the disk has the chunk of that id, and all that committed before.
         tracker: has been told the results.
     """
     # By whomever; a chunk that another process has split is no chunk of the ledger's any more.
@@ -44,6 +47,9 @@ def taken_back(
     if not ended or work.destination is None or not work.destination.ledger.commits_asynchronously:
         return set()
     try:
+        if any(result.status is not ChunkStatus.SUCCEEDED for result in results):
+            # The chunk whose COMMIT a worker left the waiting to may be among these.
+            wait(ended[-1].chunk_id)
         there = finished()
     except MapperError as error:
         # Publishing meets the same, or what failed before has been told; a repetition asks again.

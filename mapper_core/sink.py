@@ -205,6 +205,11 @@ class Sink:
         with self.transaction() as transaction:
             return self.ledger.finished(transaction, load_id)
 
+    def touch(self, load_id: str, chunk_id: int) -> None:
+        """Wait until a finished chunk, and all that committed before, is on the target's disk."""
+        with self.transaction() as transaction:
+            self.ledger.touch(transaction, load_id, chunk_id)
+
 
 def _arrow_path(offered: frozenset[DataPath]) -> tuple[DataPath, str]:
     if DataPath.ARROW in offered:

@@ -129,18 +129,41 @@ def test_a_worker_waits_for_its_last_chunk_and_so_for_all(forgetful, source, run
     assert_all_but_the_seventh(run, source, forgetful)
 
 
+@pytest.mark.parametrize("end", ["partial", "stopped"])
+def test_what_a_load_that_did_not_load_all_calls_loaded_is_on_disk(forgetful, source, run, end):
+    """Its worker did not wait for a chunk, for another was to follow, which came to nothing."""
+    processor = ParallelProcessor()
+
+    def picky(rows):
+        if rows[0]["id"] > ROWS // 2:
+            if end == "stopped":
+                processor.stop()
+            raise ValueError("not these")
+        return rows
+
+    result = processor.process_mapper_job(
+        source, QUERY, **options(forgetful, None, reject_limit=0, transformation_func=picky)
+    )
+    forgetful.restart("immediate")
+
+    assert end == result.status
+    assert 0 < result.rows_written < ROWS
+    assert [(result.rows_written,)] == run(forgetful.url, "select count(*) from copies")
+
+
 def test_chunks_that_another_process_had_loaded_are_loaded_again_too(
     forgetful, crash, seen, source, run, caplog
 ):
     """A lane that is run again had found them finished, and counts them once."""
     first = ParallelProcessor()
 
-    def stop(snapshot):
+    def interrupt(snapshot):
         if snapshot.completed_chunks == 6:
-            first.stop()
+            raise KeyboardInterrupt
 
     first.plan_load(source, QUERY, "steps", **options(forgetful, None))
-    first.load_lane(source, QUERY, "steps", lane=0, lanes=1, **options(forgetful, stop))
+    with pytest.raises(KeyboardInterrupt):
+        first.load_lane(source, QUERY, "steps", lane=0, lanes=1, **options(forgetful, interrupt))
 
     again = ParallelProcessor(**options(forgetful, crash(7)))
     told = again.load_lane(source, QUERY, "steps", lane=0, lanes=1)
