@@ -410,13 +410,19 @@ class Ledger:
         )
         return parts
 
-    def finished(self, transaction: Transaction, load_id: str) -> dict[int, ChunkResult]:
-        """Return the finished chunks of a load by their id, as skipped results."""
+    def finished(
+        self, transaction: Transaction, load_id: str, epoch: int | None = None
+    ) -> dict[int, ChunkResult]:
+        """Return the finished chunks of a load by their id, as skipped results.
+
+        With an `epoch` only those that were finished in it.
+        """
+        of_epoch = {} if epoch is None else {"epoch": epoch}
         rows = transaction.execute(
             "select chunk_id, rows_read, rows_written, bytes, attempts, seconds, worker,"
             f" started_at, finished_at, rows_rejected from {self._claim}"
-            " where load_id = :load_id and done = 1",
-            {"load_id": load_id},
+            f" where load_id = :load_id and done = 1{' and epoch = :epoch' if of_epoch else ''}",
+            {"load_id": load_id, **of_epoch},
         )
         return {
             row[0]: ChunkResult(

@@ -62,6 +62,8 @@ class Worker:
         self._upcoming: Callable[[], Chunk | None] | None = None
         self.commit_seconds: float | None = None
         """How long the target took for the COMMIT of the chunk loaded last."""
+        self.in_doubt = False
+        """Whether that COMMIT was sent, and may have got no answer."""
 
     def __enter__(self) -> "Worker":
         return self
@@ -96,6 +98,7 @@ class Worker:
         """
         work, begun, started_at = self._work, time.monotonic(), datetime.now(timezone.utc)
         self._attempts, self._last_error, self.commit_seconds = 0, None, None
+        self.in_doubt = False
         self._upcoming = upcoming
 
         def attempt() -> ChunkResult:
@@ -117,11 +120,13 @@ class Worker:
                 stop=work.stop,
                 name=f"load {work.plan.load_id}, chunk {chunk.id}",
             )
-        except (CrowdedOutError, SnapshotLostError, StaleLoadError):
+        except CrowdedOutError:
             raise
         except Exception as error:
-            if work.is_transient(error) and (found := self._committed_after_all(chunk)):
+            if self.in_doubt and (found := self._committed_after_all(chunk)):
                 return self._signed(found, begun, started_at)
+            if isinstance(error, SnapshotLostError | StaleLoadError):
+                raise
             if work.stop.is_set():
                 # Its statement was ended, and what it had done is rolled back.
                 unstarted = ChunkResult(chunk_id=chunk.id, status=ChunkStatus.UNSTARTED)
@@ -156,11 +161,12 @@ class Worker:
                         transaction, self._work.plan, result, waits=not self._another_follows()
                     )
                     complete = time.monotonic()
+                    self.in_doubt = True
                 self.commit_seconds = time.monotonic() - complete
                 return result
             except ChunkIsFinished:
                 # By another process, or by an attempt of ours that got no answer to its COMMIT.
-                return self._found_finished(chunk, ours=self._attempts > 1)
+                return self._found_finished(chunk, sessions.writer, ours=self.in_doubt)
         except BaseException:
             if self._work.rejects:
                 # Rolled back with the chunk; its next attempt counts them again.
@@ -187,6 +193,7 @@ class Worker:
         """
         work, meter, rejected = self._work, intake.Meter(), 0
         self._destination.ledger.claim(transaction, work.plan, chunk, sessions.asker)
+        self.in_doubt = False  # whatever was sent before, it did not commit
         if not work.in_server:
             rows = _Rows(work, chunk, piece, sessions.reader, self._upcoming)
             if piece is not None and not piece.rows:
@@ -238,48 +245,51 @@ class Worker:
         )
 
     def _committed_after_all(self, chunk: Chunk) -> ChunkResult | None:
-        """Return the chunk's result if its last attempt committed without our hearing of it.
+        """Return the chunk's result if an attempt committed without our hearing of it.
 
         Only claiming the chunk tells; what is claimed here is rolled back.
         """
-        if self._work.destination is None:
-            return None
         try:
-            return self._claimed_by_its_last_attempt(chunk)
+            return self._claimed_by_an_attempt(chunk)
         except Exception as error:  # noqa: BLE001 - the chunk's own error is the one to report
             logger.debug("chunk %d did not commit, or cannot be asked: %r", chunk.id, error)
             return None
         finally:
             self._close()
 
-    def _claimed_by_its_last_attempt(self, chunk: Chunk) -> ChunkResult:
-        sessions = self._open()
-        assert sessions.writer is not None  # noqa: S101 - for the type checker
+    def _claimed_by_an_attempt(self, chunk: Chunk) -> ChunkResult | None:
+        ledger, plan = self._destination.ledger, self._work.plan
+        # Without a reader: there may be none any more at the load's snapshot.
+        writer = self._sessions.enter_context(self._destination.target.open_writer())
+        self._opened = Sessions(None, writer, None)
         try:
-            with sessions.writer.begin() as transaction:
-                self._destination.ledger.claim(transaction, self._work.plan, chunk)
+            with writer.begin() as transaction:
+                ledger.claim(transaction, plan, chunk)
                 raise _NotCommittedError
         except ChunkIsFinished:
-            return self._found_finished(chunk, ours=True)
+            return self._found_finished(chunk, writer, ours=True)
+        except StaleLoadError:
+            # Who has the load now has waited for our COMMIT, but may have loaded the chunk itself.
+            with writer.begin() as transaction:
+                found = ledger.finished(transaction, plan.load_id, plan.epoch).get(chunk.id)
+            return found and self._ours(found)
 
-    def _found_finished(self, chunk: Chunk, *, ours: bool) -> ChunkResult:
+    def _found_finished(self, chunk: Chunk, writer: Writer, *, ours: bool) -> ChunkResult:
         """Return what the ledger says of a chunk that it already holds.
 
         `ours` says that this call committed it, so that it counts as this call's work.
         """
-        writer = self._open().writer
-        assert writer is not None  # noqa: S101 - for the type checker
         with writer.begin() as transaction:
-            found = self._destination.ledger.finished(transaction, self._work.plan.load_id)
-        # One that another process has split is nobody's to load any more.
-        result = found.get(chunk.id) or ChunkResult(
-            chunk_id=chunk.id, status=ChunkStatus.SKIPPED, rows_read=0
-        )
-        return replace(
-            result,
-            status=ChunkStatus.SUCCEEDED if ours else ChunkStatus.SKIPPED,
-            attempts=self._attempts,
-        )
+            finished = self._destination.ledger.finished(transaction, self._work.plan.load_id)
+        if (found := finished.get(chunk.id)) is None:
+            # Another process has split it: it is nobody's to load any more.
+            found = ChunkResult(chunk_id=chunk.id, status=ChunkStatus.SKIPPED, rows_read=0)
+        elif ours:
+            return self._ours(found)
+        return replace(found, attempts=self._attempts)
+
+    def _ours(self, found: ChunkResult) -> ChunkResult:
+        return replace(found, status=ChunkStatus.SUCCEEDED, attempts=self._attempts)
 
     def _count(self, chunk: Chunk) -> int | None:
         """Count a failed chunk's rows at the load's read point; None when that is gone too."""

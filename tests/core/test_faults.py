@@ -312,6 +312,58 @@ def test_a_chunk_whose_last_attempts_commit_got_no_reply_is_not_called_failed(
     assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
 
 
+def test_a_chunk_whose_commit_got_no_reply_counts_though_the_snapshot_is_gone(
+    orders, source, target, run
+):
+    """It needs no second attempt, which could not read any more."""
+
+    def lose(number):
+        if number != 2:
+            return None
+        terminate(source, backends(source, extra=HOLDER))
+        return "reply"
+
+    with Proxy(target, lose_commit=lose) as proxy:
+        result = load(source, proxy.url, max_workers=1)
+
+    assert ("partial", 2, 14) == (result.status, result.chunks_succeeded, result.chunks_failed)
+    assert [(result.total_rows_successful,)] == run(target, "select count(*) from orders")
+    assert_adds_up(result)
+
+
+# What another run does that takes the load over: it loads the second chunk, if that is left.
+TAKE_OVER = (
+    "with taken as (update mapper.load set epoch = epoch + 1 returning load_id, epoch)"
+    " insert into mapper.claim (load_id, chunk_id, epoch, done)"
+    " select load_id, 2, epoch, 1 from taken on conflict do nothing"
+)
+
+
+@pytest.mark.parametrize(("lost", "loaded"), [("reply", 2), ("request", 1)])
+def test_a_chunk_whose_commit_got_no_reply_counts_if_it_came_before_another_run(
+    orders, source, target, run, lost, loaded
+):
+    """If it did not, the chunk is the other run's."""
+    other = threading.Thread(target=run, args=(target, TAKE_OVER))
+
+    def lose(number):
+        if number != 2:
+            return None
+        other.start()
+        waits = "wait_event_type = 'Lock' and query like 'with taken%'"
+        wait_until(lambda: backends(target, "%", waits), "another run to wait for the COMMIT")
+        return lost
+
+    with Proxy(target, lose_commit=lose) as proxy:
+        result = load(source, proxy.url, max_workers=1)
+    other.join()
+
+    assert ("partial", loaded) == (result.status, result.chunks_succeeded)
+    assert loaded + result.chunks_failed == result.chunks_total
+    assert "taken over" in result.chunk_errors[0]["error"]
+    assert [(result.total_rows_successful,)] == run(target, "select count(*) from orders")
+
+
 def test_a_chunk_whose_only_commit_was_never_sent_is_failed(orders, source, target, run):
     """What asking the ledger about it claims, it does not keep."""
     with Proxy(target, lose_commit=lambda n: "request" if n == 2 else None) as proxy:
