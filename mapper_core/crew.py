@@ -86,6 +86,8 @@ class _Crew:
     queue: "SimpleQueue[Chunk]" = field(default_factory=SimpleQueue)
     ahead: dict[Worker, Chunk] = field(default_factory=dict)
     """The chunk that each worker will load next, when its source has begun with it already."""
+    in_doubt: set[int] = field(default_factory=set)
+    """Chunks put back whose COMMIT was sent, and may have got no answer."""
     results: list[ChunkResult] = field(default_factory=list)
     given_up: Exception | None = None
     at_work: int = 0
@@ -137,20 +139,25 @@ class _Crew:
         """Load a chunk; return whether the worker can go on."""
         try:
             result = worker.load(
-                chunk, may_yield=self._yield, upcoming=lambda: self._upcoming(worker)
+                chunk,
+                in_doubt=chunk.id in self.in_doubt,
+                may_yield=self._yield,
+                upcoming=lambda: self._upcoming(worker),
             )
             self._keep_pace(result, worker.commit_seconds)
             self._record(result)
         except CrowdedOutError as error:
             self._leave_ahead(worker)
-            self.queue.put(chunk)
+            self._put_back(worker, chunk)
             self._rest(error)
         except SnapshotLostError as error:
             # A worker whose session still reads at the snapshot can finish the rest.
-            self._give_up(chunk, error)
+            self._put_back(worker, chunk)
+            self.given_up = error
             return False
         except StaleLoadError as error:
-            self._give_up(chunk, error)
+            self._put_back(worker, chunk)
+            self.given_up = error
             self.work.stop.set()
             return False
         return True
@@ -271,9 +278,10 @@ class _Crew:
         except Empty:
             return None
 
-    def _give_up(self, chunk: Chunk, error: Exception) -> None:
+    def _put_back(self, worker: Worker, chunk: Chunk) -> None:
+        if worker.in_doubt:
+            self.in_doubt.add(chunk.id)
         self.queue.put(chunk)
-        self.given_up = error
 
     def _record(self, result: ChunkResult) -> None:
         self.results.append(result)

@@ -81,12 +81,14 @@ class Worker:
         chunk: Chunk,
         piece: Piece | None = None,
         *,
+        in_doubt: bool = False,
         may_yield: Callable[[], bool] | None = None,
         upcoming: Callable[[], Chunk | None] | None = None,
     ) -> ChunkResult:
         """Load a chunk, again after transient errors. A permanent failure is its result.
 
         A piece of a stream is in memory already, and is written from there as often as it takes.
+        `in_doubt` says that another worker sent a COMMIT of the chunk and may have got no answer.
         `may_yield` is asked when there is no connection to be had: True leaves them to others.
         `upcoming` is asked, once all rows have come, for the chunk that will be loaded next: the
         source begins with it while the target finishes this one.
@@ -98,7 +100,7 @@ class Worker:
         """
         work, begun, started_at = self._work, time.monotonic(), datetime.now(timezone.utc)
         self._attempts, self._last_error, self.commit_seconds = 0, None, None
-        self.in_doubt = False
+        self.in_doubt = in_doubt
         self._upcoming = upcoming
 
         def attempt() -> ChunkResult:

@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from datetime import datetime
 from typing import Any
@@ -329,6 +330,38 @@ def test_a_chunk_whose_commit_got_no_reply_counts_though_the_snapshot_is_gone(
     assert ("partial", 2, 14) == (result.status, result.chunks_succeeded, result.chunks_failed)
     assert [(result.total_rows_successful,)] == run(target, "select count(*) from orders")
     assert_adds_up(result)
+
+
+def test_a_chunk_whose_commit_got_no_reply_counts_though_another_worker_finds_it_finished(
+    orders, source, target, run, caplog
+):
+    """Its own worker has no place left in the server, and leaves it to the others."""
+    full = threading.Event()
+
+    def lose(number):
+        if number != 5:
+            return None
+        full.set()
+        return "reply"
+
+    def both_at_work(rows):
+        time.sleep(0.05)
+        return rows
+
+    with Proxy(target, lose_commit=lose) as proxy:
+
+        def connect():
+            if full.is_set():
+                full.clear()
+                raise psycopg.OperationalError("FATAL:  sorry, too many clients already")
+            return psycopg.connect(proxy.url)
+
+        result = load(source, connect, max_workers=2, transformation_func=both_at_work)
+
+    assert "going on with 1 workers" in caplog.text
+    assert ("succeeded", 16, 0) == (result.status, result.chunks_succeeded, result.chunks_skipped)
+    assert ROWS == result.total_rows_successful
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
 
 
 # What another run does that takes the load over: it loads the second chunk, if that is left.
