@@ -54,6 +54,11 @@ class RejectBudget:
         with self._lock:
             self._taken -= rows
 
+    def take_again(self, rows: int) -> None:
+        """Count refused rows, given back before, whose chunk had committed after all."""
+        with self._lock:
+            self._taken += rows
+
 
 @dataclass(frozen=True, slots=True)
 class Work:

@@ -291,6 +291,9 @@ class Worker:
         return replace(found, attempts=self._attempts)
 
     def _ours(self, found: ChunkResult) -> ChunkResult:
+        if self._work.rejects:
+            # Given back when its attempt seemed to have come to nothing.
+            self._work.rejects.take_again(found.rows_rejected)
         return replace(found, status=ChunkStatus.SUCCEEDED, attempts=self._attempts)
 
     def _count(self, chunk: Chunk) -> int | None:

@@ -15,6 +15,7 @@ from mapper_core import (
     list_rejects,
 )
 
+from ..proxy import Proxy
 from ..waiting import assert_nothing_left
 
 ROWS = 3_000
@@ -279,6 +280,18 @@ def test_rows_refused_in_an_attempt_that_came_to_nothing_do_not_count(orders, so
         result.total_rows_successful,
     ), result.chunk_errors
     assert [2] == [chunk.attempts for chunk in result.chunk_results]
+
+
+def test_rows_refused_in_an_attempt_whose_commit_got_no_reply_do_count(orders, source, target, run):
+    """They were forgotten with the attempt, until its chunk was found finished."""
+    patient = RetryHandler(RetryConfig(max_retries=3, initial_delay=0.01))
+    with Proxy(target, lose_commit=lambda _: "reply") as proxy:
+        result = load(source, proxy.url, reject_limit=3, max_workers=1, retry_handler=patient)
+
+    assert ("partial", 2) == (result.status, result.chunks_failed)
+    assert all("more than 3 rows were refused" in e["error"] for e in result.chunk_errors)
+    assert 3 == result.rows_rejected == len(list_rejects(target, result.load_id))
+    assert [(result.total_rows_successful,)] == run(target, COUNT)
 
 
 def test_inside_one_database_rows_are_copied_to_be_told_apart(orders, source, run):
