@@ -6,7 +6,7 @@ goes wrong on the way, the transaction takes all of it back.
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -247,34 +247,38 @@ class Worker:
         )
 
     def _committed_after_all(self, chunk: Chunk) -> ChunkResult | None:
-        """Return the chunk's result if an attempt committed without our hearing of it.
-
-        Only claiming the chunk tells; what is claimed here is rolled back.
-        """
+        """Return the chunk's result if an attempt committed without our hearing of it."""
         try:
             return self._claimed_by_an_attempt(chunk)
         except Exception as error:  # noqa: BLE001 - the chunk's own error is the one to report
-            logger.debug("chunk %d did not commit, or cannot be asked: %r", chunk.id, error)
+            logger.debug("chunk %d cannot be asked for: %r", chunk.id, error)
             return None
         finally:
             self._close()
 
     def _claimed_by_an_attempt(self, chunk: Chunk) -> ChunkResult | None:
         ledger, plan = self._destination.ledger, self._work.plan
-        # Without a reader: there may be none any more at the load's snapshot.
-        writer = self._sessions.enter_context(self._destination.target.open_writer())
-        self._opened = Sessions(None, writer, None)
+        writer = self._open_writer()
         try:
-            with writer.begin() as transaction:
-                ledger.claim(transaction, plan, chunk)
-                raise _NotCommittedError
-        except ChunkIsFinished:
-            return self._found_finished(chunk, writer, ours=True)
+            if not self._is_claimed(writer, chunk):
+                return None
         except StaleLoadError:
             # Who has the load now has waited for our COMMIT, but may have loaded the chunk itself.
             with writer.begin() as transaction:
                 found = ledger.finished(transaction, plan.load_id, plan.epoch).get(chunk.id)
             return found and self._ours(found)
+        return self._found_finished(chunk, writer, ours=True)
+
+    def _is_claimed(self, writer: Writer, chunk: Chunk) -> bool:
+        """Whether a claim of the chunk has committed. Only claiming it tells: it is rolled back."""
+        try:
+            with writer.begin() as transaction:
+                self._destination.ledger.claim(transaction, self._work.plan, chunk)
+                raise _NotCommittedError
+        except _NotCommittedError:
+            return False
+        except ChunkIsFinished:
+            return True
 
     def _found_finished(self, chunk: Chunk, writer: Writer, *, ours: bool) -> ChunkResult:
         """Return what the ledger says of a chunk that it already holds.
@@ -339,6 +343,12 @@ class Worker:
             self._opened = Sessions(reader, writer, asker)
         return self._opened
 
+    def _open_writer(self) -> Writer:
+        """Open a session of the target alone: there may be no reader at the snapshot any more."""
+        writer = self._sessions.enter_context(self._destination.target.open_writer())
+        self._opened = Sessions(None, writer, None)
+        return writer
+
     def split(self, chunk: Chunk, parts: int, width: int) -> tuple[Chunk, ...]:
         """Put parts in the place of a chunk that nobody has begun; return them, or just the chunk.
 
@@ -364,8 +374,14 @@ class Worker:
             cuts = []
         if not cuts or sessions.writer is None:
             return (chunk,)
-        with sessions.writer.begin() as transaction:
-            made = self._destination.ledger.split(transaction, work.plan, chunk, cuts)
+        made: tuple[Chunk, ...] = ()
+        try:
+            with sessions.writer.begin() as transaction:
+                made = self._destination.ledger.split(transaction, work.plan, chunk, cuts)
+        except Exception:
+            # With parts in hand it was the COMMIT that failed, or the reply to it.
+            if not made or not self._split_after_all(chunk, made):
+                raise
         logger.info(
             "load %s: chunk %d, which lagged behind, was split into %d",
             work.plan.load_id,
@@ -373,6 +389,30 @@ class Worker:
             len(made),
         )
         return made
+
+    def _split_after_all(self, chunk: Chunk, parts: Sequence[Chunk]) -> bool:
+        """Whether the ledger has the parts: asked as often as it takes, or they would be lost."""
+        work, ledger = self._work, self._destination.ledger
+
+        def look() -> bool:
+            try:
+                writer = self._open_writer()
+                if not self._is_claimed(writer, chunk):
+                    return False
+                with writer.begin() as transaction:
+                    record = ledger.find(transaction, work.plan.load_id)
+            finally:
+                self._close()
+            # Another process may have split one of them already.
+            return record is not None and not set(parts).isdisjoint(record.plan.chunks)
+
+        self._close()
+        return work.retry.execute_with_retry(
+            look,
+            is_transient=work.is_transient,
+            stop=work.stop,
+            name=f"load {work.plan.load_id}, splitting of chunk {chunk.id}",
+        )
 
     def rest(self) -> None:
         """Give back the sessions; the next chunk opens new ones."""

@@ -18,7 +18,9 @@ from mapper_core.ledger import ChunkIsFinished, Ledger
 from mapper_core.model import Chunk, ChunkKind
 from mapper_core.pacing import Pace
 
-from ..waiting import assert_nothing_left
+from ..proxy import Proxy
+from ..waiting import assert_nothing_left, backends
+from .running import PATIENT
 
 CHUNK = 1_000
 
@@ -212,6 +214,28 @@ def test_the_last_chunks_are_split_and_every_row_comes_once(
     assert (seen[-1].completed_chunks, seen[-1].total_chunks) == (len(finished), len(finished))
     (summary,) = list_loads(target)
     assert summary.chunks_planned == summary.chunks_finished == len(finished)
+
+
+@pytest.mark.parametrize("lost", ["reply", "request"])
+def test_a_lost_commit_of_a_split_leaves_no_part_out(eager, orders, source, target, run, lost):
+    """The ledger says whether the chunk is to be loaded as it is, or its parts."""
+    splitting = "state = 'idle in transaction' and query like '%done = 2%'"
+
+    def lose(_):
+        return lost if backends(target, extra=splitting) else None
+
+    with Proxy(target, lose_commit=lose) as proxy:
+        result = execute_query_parallel(
+            source, "select * from orders", target_conn=proxy.url, retry_handler=PATIENT, **SPLIT
+        )
+
+    assert proxy.cuts
+    assert ("succeeded", 6000) == (result.status, result.total_rows_successful), result
+    assert [(6000, 6000)] == run(target, "select count(*), count(distinct id) from orders")
+    finished = run(target, "select chunk_id from mapper.claim where done = 1 order by 1")
+    assert [(chunk.chunk_id,) for chunk in result.chunk_results] == finished
+    split = run(target, "select count(*) from mapper.claim where done = 2")[0][0]
+    assert bool(split) == (lost == "reply")
 
 
 def test_a_load_is_continued_in_the_parts_that_are_left(eager, orders, source, target, run):
