@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from threading import Lock
 
 from . import chunker, intake, rejects
 from .batches import Batch, Piece
@@ -33,12 +34,6 @@ class Sessions:
     asker: Writer | None
     """Asks the ledger while the writer reads at a snapshot."""
 
-    def cancel(self) -> None:
-        """End whatever statement is running."""
-        for each in (self.reader, self.writer, self.asker):
-            if each is not None:
-                each.cancel()
-
 
 class CrowdedOutError(Exception):
     """A worker found no connection, and leaves what there is to the others."""
@@ -55,6 +50,8 @@ class Worker:
         self._number = number
         self._sessions = ExitStack()
         self._opened: Sessions | None = None
+        self._cancelling = Lock()
+        """Held while a session's statement is cancelled, for as long as it is this worker's."""
         self._attempts = 0
         self._rows_read: int | None = None
         self._rejected = 0
@@ -73,8 +70,13 @@ class Worker:
 
     def cancel(self) -> None:
         """End the statement that is running, from another thread. The chunk comes to nothing."""
-        if (opened := self._opened) is not None:
-            opened.cancel()
+        if (opened := self._opened) is None:
+            return
+        for each in (opened.reader, opened.writer, opened.asker):
+            with self._cancelling:
+                # Given back meanwhile, it may be running a statement of somebody else.
+                if each is not None and self._opened is opened:
+                    each.cancel()
 
     def load(
         self,
@@ -420,6 +422,8 @@ class Worker:
 
     def _close(self) -> None:
         self._opened = None
+        with self._cancelling:
+            """What is being cancelled is waited for, and no other one is cancelled after it."""
         try:
             self._sessions.close()
         except Exception as error:  # noqa: BLE001 - it is being thrown away; what went wrong is already known

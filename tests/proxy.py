@@ -22,9 +22,19 @@ class Proxy:
             its rows the connection is cut (at the latest before the word that it is complete), or
             None.
         stall: seconds that the server's word of a COPY's end is held back, its rows all sent.
+        before_cancel: called before a request to cancel a statement is passed on.
     """
 
-    def __init__(self, url, *, lose_commit=None, every_commit=False, cut_copy=None, stall=0.0):
+    def __init__(
+        self,
+        url,
+        *,
+        lose_commit=None,
+        every_commit=False,
+        cut_copy=None,
+        stall=0.0,
+        before_cancel=None,
+    ):
         split = urlsplit(url)
         folder = Path(parse_qs(split.query)["host"][0])
         self._socket = str(folder / ".s.PGSQL.5432")
@@ -32,6 +42,7 @@ class Proxy:
         self._every_commit = every_commit
         self._cut_copy = cut_copy or (lambda _: None)
         self.stall = stall
+        self.before_cancel = before_cancel or (lambda: None)
         self._lock = threading.Lock()
         self.commits = self.copies = self.cuts = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -87,6 +98,10 @@ class Proxy:
         return answer
 
 
+# By PostgreSQL's documentation, "Message Formats": CancelRequest.
+_CANCEL = (80877102).to_bytes(4, "big")
+
+
 class _Link:
     def __init__(self, proxy, client, server):
         self._proxy, self._client, self._server = proxy, client, server
@@ -98,7 +113,10 @@ class _Link:
         with suppress(OSError, EOFError):
             # The first message has no type.
             size = _take(self._client, 4)
-            self._server.sendall(size + _take(self._client, int.from_bytes(size, "big") - 4))
+            first = _take(self._client, int.from_bytes(size, "big") - 4)
+            if first.startswith(_CANCEL):
+                self._proxy.before_cancel()
+            self._server.sendall(size + first)
             while True:
                 kind, message = _message(self._client)
                 if kind in b"QP" and b'"claim" (load_id' in message:

@@ -1,11 +1,12 @@
 """Stopping soon, with what is finished kept and nothing of the rest; and too few connections."""
 
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from unittest.mock import patch
 
 import psycopg
 import pytest
+from psycopg_pool import ConnectionPool
 
 from mapper_core import (
     IncompleteLoadError,
@@ -16,7 +17,9 @@ from mapper_core import (
     execute_query_parallel,
 )
 
+from ..proxy import Proxy
 from ..waiting import assert_nothing_left, backends, wait_until
+from .running import Background
 
 ROWS = 2_000
 SUM = "select count(*), sum(hashtext(o::text)) from orders o"
@@ -95,6 +98,35 @@ def test_stop_ends_running_statements_and_keeps_what_is_finished(
 
     assert ("succeeded", len(kept)) == (again.status, again.chunks_skipped)
     assert run(source, SUM) == run(target, SUM)
+
+
+@pytest.mark.usefixtures("orders")
+def test_stop_cancels_no_statement_of_who_has_the_session_next(source, target):
+    """While a statement of the reader is cancelled, the writer goes back to the pool."""
+    gate = psycopg.connect(source, autocommit=True)
+    gate.execute("select pg_advisory_lock(42)")
+
+    def use():
+        with pool.connection(60) as connection:
+            return connection.execute("select 'undisturbed' from pg_sleep(1)").fetchone()
+
+    def give_back():
+        gate.close()  # the chunk ends by itself
+        with suppress(TimeoutError):
+            wait_until(lambda: backends(target, "%", "wait_event = 'PgSleep'"), "its use", limit=2)
+
+    with (
+        closing(gate),
+        ConnectionPool(target, min_size=1, max_size=1) as pool,
+        Proxy(source, before_cancel=give_back) as proxy,
+    ):
+        job = Job(proxy.url, pool, chunk_size=ROWS)
+        wait_until(lambda: backends(source, extra="wait_event = 'advisory'"), "the gate")
+        using = Background(use)
+        job.processor.stop()
+
+        assert ("undisturbed",) == using.result()
+        job.ended()
 
 
 def test_one_failed_chunk_stops_the_others_only_if_asked_to(orders, source, target, run):
