@@ -96,8 +96,8 @@ def check_key(key: Sequence[str], columns: Sequence[Column]) -> None:
         raise QueryError(msg)
 
 
-def seen_first(columns: Sequence[Column], seen: Sequence[str]) -> tuple[Column, ...]:
-    """Return the columns with those that a transform sees before the others.
+def seen_by(columns: Sequence[Column], seen: Sequence[str]) -> tuple[Column, ...]:
+    """Return the columns that a transform is to see, each once, in the order they are named in.
 
     Raises SettingsError when it is to see one that the query does not have.
     """
@@ -109,7 +109,12 @@ def seen_first(columns: Sequence[Column], seen: Sequence[str]) -> tuple[Column, 
             f" {', '.join(by_name)}: select it, or leave it out"
         )
         raise SettingsError(msg)
-    first = tuple(by_name[name] for name in dict.fromkeys(names))
+    return tuple(by_name[name] for name in dict.fromkeys(names))
+
+
+def seen_first(columns: Sequence[Column], seen: Sequence[str]) -> tuple[Column, ...]:
+    """Return the columns with those that a transform sees before the others; see `seen_by`."""
+    first = seen_by(columns, seen)
     return (*first, *(column for column in columns if column not in first))
 
 

@@ -7,7 +7,7 @@ from itertools import chain
 
 from .batches import Batch, cut, parts_of, size_of
 from .errors import TransferError
-from .fitting import match_columns
+from .fitting import match_columns, seen_by
 from .model import Chunk, ChunkKind, Column, DataPath, LoadMode, TransformScope
 from .protocols import Transaction
 from .scheduling import giving_way
@@ -106,7 +106,7 @@ def _step(work: Work) -> Step:
     return RowStep(
         function=mapping.transform,
         columns=columns,
-        seen=len(mapping.transform_columns) or None,
+        seen=len(seen_by(work.plan.columns, mapping.transform_columns)) or None,
         packer=packer,
         table=table,
         target=mapping.target_name,

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from .errors import TargetError
-from .fitting import match_columns, spelled
+from .fitting import match_columns, seen_by, spelled
 from .ledger import Ledger, LoadRecord
 from .model import (
     Column,
@@ -103,12 +103,13 @@ class Sink:
         if self.mapping.transform_batch:
             return _arrow_path(offered)
         if self.mapping.transform:
-            if not (seen := self.mapping.transform_columns):
+            if not (seen := seen_by(columns, self.mapping.transform_columns)):
                 return DataPath.ROWS, "the transform needs Python rows"
+            wanted = ", ".join(column.name for column in seen)
             others = match_columns(columns[len(seen) :], table, name, complete=False)
             # Only to have refused what would not arrive as it is.
             self.target.data_path(offered, others)
-            return DataPath.ROWS, f"the transform needs Python values of {', '.join(seen)}"
+            return DataPath.ROWS, f"the transform needs Python values of {wanted}"
         pairs = match_columns(columns, table, name)
         selected = {theirs.name for _, theirs in pairs}
         key = spelled(self.mapping.primary_key, names)

@@ -192,6 +192,18 @@ def test_only_the_columns_named_are_seen_and_the_rest_arrives(orders, source, ta
     assert expected == run(target, told.format("note"))
 
 
+@pytest.mark.parametrize("twice", [["note", "note"], ["note", "NOTE"]])
+def test_a_column_named_twice_is_seen_once(orders, source, target, run, twice):
+    """However it is spelled; no other column is seen in its place, and so none is lost."""
+
+    def noted(rows):
+        return [{"note": row["note"]} for row in rows]
+
+    loaded(source, target, transformation_func=noted, transform_columns=twice)
+
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
 @pytest.mark.parametrize(
     ("function", "words"),
     [
