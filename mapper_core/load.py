@@ -118,19 +118,19 @@ class Load:
         for every piece of a stream. With `may_split` the last chunks may come in parts, which are
         chunks of that plan; `has_neighbours` says that other processes run the rest of its chunks.
         """
-        with self._processes(plan) as processes:
+        with self._processes() as processes:
             work = self._work(plan, processes, has_neighbours=has_neighbours)
             return self._run(work, chunks, may_split=may_split)
 
     @contextmanager
-    def _processes(self, plan: Plan) -> "Iterator[TransformProcesses | None]":
+    def _processes(self) -> "Iterator[TransformProcesses | None]":
         """Have processes for the transform, where it is to run in such."""
         if self.mapping.workers is TransformWorkers.THREADS:
             yield None
             return
         from .transform.processes import TransformProcesses  # loky is there where it is wanted
 
-        with TransformProcesses(plan.workers) as processes:
+        with TransformProcesses() as processes:
             yield processes
 
     def _work(

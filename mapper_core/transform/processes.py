@@ -38,12 +38,16 @@ WATCH_SECONDS = 1.0
 
 
 class TransformProcesses:
-    """As many processes as a load has workers. Used by all of its threads."""
+    """A process for each thread that needs one at the same time.
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    Each is a pool of its own: a process that dies breaks the whole pool it is in, and would cost
+    chunks beside its own an attempt.
+    """
+
+    def __init__(self) -> None:
         self._lock = Lock()
-        self._pool: loky.ProcessPoolExecutor | None = None
+        self._pools: set[loky.ProcessPoolExecutor] = set()
+        self._idle: list[loky.ProcessPoolExecutor] = []
         self._closed = False
 
     def __enter__(self) -> "TransformProcesses":
@@ -59,7 +63,7 @@ class TransformProcesses:
 
         Raises TransformProcessError when the process ended before it had an answer.
         """
-        pool = self._running()
+        pool = self._take()
         try:
             answer = pool.submit(_applied, step, list(group), names).result()
         except (BrokenProcessPool, loky.process_executor.ShutdownExecutorError) as error:
@@ -68,29 +72,43 @@ class TransformProcesses:
                 "a process that ran transformation_func ended before it had an answer: it was"
                 " killed, or had no memory left"
             ) from error
+        except BaseException:
+            self._give_back(pool)
+            raise
+        self._give_back(pool)
         yield from answer
 
     def cancel(self) -> None:
         """End the processes, whatever they are doing; they do not come back."""
         with self._lock:
-            pool, self._pool, self._closed = self._pool, None, True
-        if pool is not None:
+            pools, self._closed = list(self._pools), True
+            self._pools.clear()
+            self._idle.clear()
+        for pool in pools:
             pool.shutdown(wait=True, kill_workers=True)
 
-    def _running(self) -> "loky.ProcessPoolExecutor":
+    def _take(self) -> "loky.ProcessPoolExecutor":
         with self._lock:
             if self._closed:
                 raise TransformProcessError("the load is to stop")
-            if self._pool is None:
-                self._pool = loky.ProcessPoolExecutor(
-                    max_workers=self._count, initializer=_end_with, initargs=(os.getpid(),)
-                )
-            return self._pool
+            if self._idle:
+                return self._idle.pop()
+            pool = loky.ProcessPoolExecutor(
+                max_workers=1, initializer=_end_with, initargs=(os.getpid(),)
+            )
+            self._pools.add(pool)
+            return pool
+
+    def _give_back(self, pool: "loky.ProcessPoolExecutor") -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.append(pool)
 
     def _forget(self, pool: "loky.ProcessPoolExecutor") -> None:
         with self._lock:
-            if self._pool is pool:
-                self._pool = None
+            if pool not in self._pools:
+                return  # it was ended by us
+            self._pools.remove(pool)
         pool.shutdown(wait=False, kill_workers=True)
 
 

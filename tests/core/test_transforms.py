@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import closing
 from decimal import Decimal
 from typing import Any
@@ -440,6 +440,34 @@ def test_a_process_that_is_killed_costs_an_attempt(orders, source, target, run, 
     assert result.status == "succeeded"
     assert any(chunk.attempts > 1 for chunk in result.chunk_results)
     assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+def test_a_process_that_is_killed_costs_no_other_chunk(orders, source, target, run, tmp_path):
+    """What another process is busy with at that moment goes on."""
+    busy, killed = tmp_path / "busy", tmp_path / "killed"
+
+    def dies_beside_another(rows):
+        if rows[0]["id"] == 1:
+            wait_until(busy.exists, "the other chunk")
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        busy.touch()
+        wait_until(killed.exists, "the process to be killed")
+        # Time enough to be taken along.
+        time.sleep(1)
+        return rows
+
+    result = load(
+        source,
+        target,
+        transformation_func=dies_beside_another,
+        workers="processes",
+        chunk_size=ROWS // 2,
+        enable_retry=False,
+    )
+
+    assert {"failed": 1, "succeeded": 1} == Counter(c.status for c in result.chunk_results)
+    assert [(result.total_rows_successful,)] == run(target, "select count(*) from orders")
 
 
 def test_a_load_that_is_to_stop_ends_its_processes(orders, source, target, run, tmp_path):
