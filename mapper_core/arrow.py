@@ -16,8 +16,24 @@ def batches_in(returned: Any) -> list[pa.RecordBatch]:
         returned: a `pyarrow.RecordBatch` or `Table`, or whatever offers Arrow's C stream or array
             interface, as polars, pandas 3 and DuckDB do.
 
+    An index of pandas' that has no name is no column: it says where rows were before.
+
     Raises TransformError for anything else.
     """
+    return [_without_index(batch) for batch in _batches_in(returned)]
+
+
+def _without_index(batch: pa.RecordBatch) -> pa.RecordBatch:
+    # Source: pandas documentation, "Storing pandas DataFrame objects in Apache Parquet format".
+    told = batch.schema.pandas_metadata or {}
+    unnamed = {each["field_name"] for each in told.get("columns", ()) if each["name"] is None}
+    # What is no text describes an index of which no column was made.
+    kept = {name for name in told.get("index_columns", ()) if isinstance(name, str)}
+    left_out = unnamed & kept & set(batch.schema.names)
+    return batch.drop_columns(list(left_out)) if left_out else batch
+
+
+def _batches_in(returned: Any) -> list[pa.RecordBatch]:
     if isinstance(returned, pa.RecordBatch):
         return [returned]
     if isinstance(returned, pa.Table):

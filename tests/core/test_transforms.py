@@ -286,6 +286,20 @@ def test_batches_handed_on_arrive_as_they_were(orders, source, target, run):
         assert run(source, SUM.format("orders")) == run(target, SUM.format("orders")), way
 
 
+def test_an_index_of_pandas_without_a_name_is_no_column(orders, source, target, run):
+    """Whichever rows a frame has left; an index that has a name is a column like the others."""
+
+    def filtered(batch):
+        frame = batch.to_pandas(types_mapper=pd.ArrowDtype, date_as_object=False)
+        return frame.query("id != 7").set_index("note", append=True)
+
+    result = load(source, target, transform_batch=filtered)
+
+    assert "succeeded" == result.status, result.chunk_errors
+    rows = "(select * from orders where id <> 7)"
+    assert run(source, SUM.format(rows)) == run(target, SUM.format("orders"))
+
+
 def test_a_batch_function_works_on_columns(orders, source, target, run):
     """Filtered, computed, renamed: the guide's promise, an Arrow batch at a time."""
 
