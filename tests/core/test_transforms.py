@@ -300,6 +300,23 @@ def test_an_index_of_pandas_without_a_name_is_no_column(orders, source, target, 
     assert run(source, SUM.format(rows)) == run(target, SUM.format("orders"))
 
 
+@pytest.mark.parametrize("kind", [polars.Categorical, polars.Enum(["even", "odd", "neither"])])
+def test_words_that_are_kept_once_are_written(orders, source, target, run, kind):
+    """However polars keeps them, missing ones among them."""
+
+    def worded(batch):
+        parity = polars.when(polars.col("id") % 2 == 0).then(polars.lit("even"))
+        return polars.DataFrame(batch).with_columns(
+            note=parity.when(polars.col("id") % 3 == 0).then(polars.lit("odd")).cast(kind)
+        )
+
+    loaded(source, target, transform_batch=worded)
+
+    told = "case when id % 2 = 0 then 'even' when id % 3 = 0 then 'odd' end"
+    expected = run(source, f"select id, {told} from orders order by id")
+    assert expected == run(target, "select id, note from orders order by id")
+
+
 def test_a_batch_function_works_on_columns(orders, source, target, run):
     """Filtered, computed, renamed: the guide's promise, an Arrow batch at a time."""
 

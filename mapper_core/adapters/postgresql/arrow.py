@@ -118,7 +118,12 @@ def _writable(array: pa.Array, column: Column) -> pa.Array:
     """Return values of a type that is written as PostgreSQL reads it."""
     kind = array.type
     if pa.types.is_dictionary(kind):
-        return _writable(array.dictionary_decode(), column)
+        words = array.dictionary
+        if pa.types.is_string_view(kind.value_type):
+            # pyarrow cannot repeat these, which are polars' own.
+            words = words.cast(pa.string())
+        decoded = pa.DictionaryArray.from_arrays(array.indices, words).dictionary_decode()
+        return _writable(decoded, column)
     if pa.types.is_timestamp(kind):
         return _days(array, column) if column.type == "date" else _timestamps(array, column)
     if pa.types.is_string_view(kind) or pa.types.is_null(kind):
