@@ -22,6 +22,7 @@ from .errors import (
     TransferError,
     TransformError,
     TransformProcessError,
+    TransformRowError,
     VerificationError,
 )
 from .model import (
@@ -85,6 +86,7 @@ __all__ = [
     "TransferError",
     "TransformError",
     "TransformProcessError",
+    "TransformRowError",
     "TransformScope",
     "Verification",
     "VerificationError",

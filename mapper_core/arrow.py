@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from .errors import TransformError
+from .errors import TransformError, TransformRowError
 from .model import Row
 
 
@@ -18,7 +18,9 @@ def batches_in(returned: Any) -> list[pa.RecordBatch]:
 
     An index of pandas' that has no name is no column: it says where rows were before.
 
-    Raises TransformError for anything else.
+    Raises:
+        TransformRowError: it was only to be made while it is read, and raises then.
+        TransformError: it is anything else.
     """
     return [_without_index(batch) for batch in _batches_in(returned)]
 
@@ -39,7 +41,12 @@ def _batches_in(returned: Any) -> list[pa.RecordBatch]:
     if isinstance(returned, pa.Table):
         return list(returned.to_batches())
     if hasattr(returned, "__arrow_c_stream__"):
-        return list(pa.RecordBatchReader.from_stream(returned))
+        try:
+            return list(pa.RecordBatchReader.from_stream(returned))
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}".partition("\n")[0]
+            msg = f"what transform_batch returned raised when it was read: {said}"
+            raise TransformRowError(msg) from error
     if hasattr(returned, "__arrow_c_array__"):
         return [pa.record_batch(returned)]
     msg = (

@@ -59,10 +59,16 @@ class Packer(Protocol):
     """Writes Python values as a target takes them without looking into them. May be pickled."""
 
     def texts(self, column: str, values: Sequence[Any]) -> Sequence[str]:
-        """Return a column's values as COPY's text format has them."""
+        """Return a column's values as COPY's text format has them.
+
+        Raises some error for a value that cannot be written.
+        """
 
     def block(self, texts: Sequence[Sequence[str]]) -> bytes:
-        """Return the rows whose columns these are, ready to be written on `DataPath.COPY_TEXT`."""
+        """Return the rows whose columns these are, ready to be written on `DataPath.COPY_TEXT`.
+
+        Raises UnicodeEncodeError for a text that UTF-8 cannot hold.
+        """
 
 
 Batch = Union[bytes, list[Row], Lines, "RecordBatch"]

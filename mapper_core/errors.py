@@ -12,6 +12,7 @@ MapperError
 ├── SnapshotLostError    the load's read point is gone
 ├── RejectLimitError     more rows were refused than the load may leave out
 ├── TransformError       a transform did not return what it promised to
+│   ├── TransformRowError       what it made of one row cannot be written; the others can
 │   └── TransformProcessError   a process that ran it ended; trying again may help
 ├── TransferError        a stream ended without the database saying it was whole
 ├── VerificationError    source and target differ in their rows
@@ -72,6 +73,10 @@ class RejectLimitError(MapperError):
 
 class TransformError(MapperError):
     """The transform did not return what it promised to."""
+
+
+class TransformRowError(TransformError):
+    """What the transform made of a row cannot be written; `reject_limit` leaves such rows out."""
 
 
 class TransformProcessError(TransformError):

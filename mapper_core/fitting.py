@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from .errors import QueryError, SettingsError, TargetError
+from .errors import QueryError, SettingsError, TargetError, TransformRowError
 from .model import Column, Mapping
 
 # What PostgreSQL and SQLite call an expression that the query gave no name.
@@ -82,6 +83,27 @@ def unfit(
     return TargetError(
         f"column {theirs.name!r} is {theirs.type} in the target, but {ours.type} in the query, so"
         f" not every value would arrive as it is: {cure}"
+    )
+
+
+def unwritable(name: str, value: Any, error: Exception) -> TransformRowError:
+    """Return the error for a value of a transform that cannot be written into its column.
+
+    Args:
+        name: the column.
+        value: what the transform made.
+        error: what was raised when it was to be written.
+    """
+    said = str(error).strip().partition("\n")[0]
+    cure = "return it as a str, or as a type that rows come with"
+    if isinstance(error, UnicodeEncodeError):
+        # Its own words give a place among all the values that were written together.
+        said = f"{error.object[error.start : error.end]!r}: {error.reason}"
+        cure = "return text that UTF-8 can hold, as value.encode(errors='replace').decode() is"
+    elif isinstance(value, dict | list):
+        cure = "return what is inside it as str, int, float, bool or None"
+    return TransformRowError(
+        f"a value for {name}, of type {type(value).__name__}, cannot be written ({said}): {cure}"
     )
 
 

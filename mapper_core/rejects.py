@@ -13,6 +13,7 @@ from typing import Any
 from . import intake
 from .batches import Batch, Piece, cut_up, joined, rows_of
 from .copy_text import fields
+from .errors import TransformRowError
 from .model import Chunk, Column, DataPath, Plan
 from .protocols import Transaction
 from .results import Reject
@@ -23,6 +24,9 @@ from .work import Work
 # tried again, many enough that a chunk with one bad row costs little more than another.
 PIECE_ROWS = 2_000
 PIECE_BYTES = 8 * 1024 * 1024
+
+# The code of a row that no database has seen.
+_BY_TRANSFORM = "transform"
 
 
 class RowRefusedError(Exception):
@@ -105,6 +109,8 @@ class Sieve:
                 yield work
         except RowRefusedError:
             raise
+        except TransformRowError as error:
+            raise RowRefusedError(first_line(error), _BY_TRANSFORM) from error
         except Exception as error:
             code = None if self._source_failed else target.row_error(error)
             if code is None:
@@ -148,7 +154,7 @@ class _Guarded:
         try:
             return self.transform(rows)
         except Exception as error:
-            raise RowRefusedError(first_line(error), "transform") from error
+            raise RowRefusedError(first_line(error), _BY_TRANSFORM) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..batches import PART_BYTES, Batch, Columns, Lines, Packer, rows_of
 from ..errors import TransformError
-from ..fitting import match_columns
+from ..fitting import match_columns, unwritable
 from ..model import Column, DataPath, Row, RowTransform
 from .step import Changed
 
@@ -109,7 +109,18 @@ class RowStep:
                 rows = [(*row, *rest) for row, rest in zip(rows, part.rest, strict=True)]
             return Changed(names, rows, len(rows))
         texts = self._texts([*zip(*rows, strict=True)], names, part)
-        return Changed(names, self.packer.block(texts), len(rows))
+        try:
+            block = self.packer.block(texts)
+        except UnicodeEncodeError as error:
+            # Looked for only now: to encode each text by itself costs several times as much.
+            name, text = next(
+                (name, text)
+                for name, column in zip(names, texts, strict=False)
+                for text in column
+                if text.encode(errors="ignore").decode() != text
+            )
+            raise unwritable(name, text, error) from error
+        return Changed(names, block, len(rows))
 
     def _texts(
         self, values: list[Sequence[Any]], names: tuple[str, ...], part: "_Part | None"
@@ -124,10 +135,23 @@ class RowStep:
         texts: list[Sequence[str]] = []
         for column, (ours, theirs) in zip(values, pairs, strict=False):
             untouched = columns and self._untouched(columns, ours.name, column)
-            texts.append(untouched or self.packer.texts(theirs.name, column))
+            texts.append(untouched or self._written(theirs.name, column))
         if columns is not None and self._rest:
             texts.append(columns.texts[-1])
         return texts
+
+    def _written(self, name: str, values: Sequence[Any]) -> Sequence[str]:
+        """Return a column's texts. Raises TransformRowError when a value has none."""
+        assert self.packer is not None  # noqa: S101 - for the type checker
+        try:
+            return self.packer.texts(name, values)
+        except Exception:
+            for value in values:
+                try:
+                    self.packer.texts(name, [value])
+                except Exception as error:
+                    raise unwritable(name, value, error) from error
+            raise
 
     def _untouched(
         self, columns: Columns, name: str, values: Sequence[Any]

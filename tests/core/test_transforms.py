@@ -263,6 +263,51 @@ def test_refused_rows_are_set_apart_from_those_around_them(orders, source, targe
     assert "11.00" == refused[10].row["amount"]
 
 
+UNWRITABLE: dict[str, tuple[dict[str, Any], str]] = {
+    "half a character": (
+        {"note": "\ud800"},
+        r"a value for note, of type str, cannot be written ('\ud800': surrogates not allowed):"
+        " return text that UTF-8 can hold",
+    ),
+    "half a character in a list": ({"note": ["\ud800"]}, "a value for note, of type list"),
+    "a number in JSON": (
+        {"extra": {"a": Decimal("1.5")}},
+        "a value for extra, of type dict, cannot be written (Object of type Decimal is not JSON"
+        " serializable): return what is inside it as str, int, float",
+    ),
+    "an object": (
+        {"note": object()},
+        "a value for note, of type object, cannot be written (cannot adapt type 'object'): return"
+        " it as a str",
+    ),
+    "a huge number": ({"amount": 10**5000}, "a value for amount, of type int, cannot be written"),
+}
+
+
+@pytest.mark.parametrize("kind", UNWRITABLE)
+@pytest.mark.parametrize("workers", ["threads", "processes"])
+def test_a_value_that_cannot_be_written_is_told_and_set_apart(
+    orders, source, target, run, workers, kind
+):
+    """By its column, its type and the cure; it fails its chunk only if no row may be refused."""
+    value, words = UNWRITABLE[kind]
+
+    def spoil(rows):
+        return [{**row, **value} if row["id"] == 700 else row for row in rows]
+
+    options = {"transformation_func": spoil, "workers": workers}
+    result = load(source, target, **options, reject_limit=1)
+
+    assert ("succeeded", 1) == (result.status, result.rows_rejected), result.chunk_errors
+    (refused,) = list_rejects(target, result.load_id)
+    assert ("transform", 700) == (refused.code, int(refused.row["id"]))
+    assert words in refused.error
+    assert [(ROWS - 1,)] == run(target, "select count(*) from orders")
+
+    (error,) = load(source, target, **options).chunk_errors
+    assert words in error["error"]
+
+
 BATCHES = {
     "the very batch": lambda batch: batch,
     "a table": lambda batch: pa.Table.from_batches([batch]),
@@ -373,6 +418,45 @@ def test_rows_refused_through_arrow_are_set_apart(orders, source, target, run):
     assert (ROWS - 1, 1) == (result.total_rows_successful, result.total_rows_failed)
     (refused,) = list_rejects(target, result.load_id)
     assert 10 == int(refused.row["id"])
+
+
+LATE = {
+    "raised when it is read": (
+        lambda batch: (
+            duckdb.connect()
+            .from_arrow(pa.Table.from_batches([batch]))
+            .project("* replace (case when id = 700 then error('odd') else note end as note)")
+        ),
+        "what transform_batch returned raised when it was read: InvalidInputException",
+    ),
+    "what JSON does not have": (
+        lambda batch: polars.DataFrame(batch).with_columns(
+            extra=polars.when(polars.col("id") == 700).then(polars.struct(a="placed"))
+        ),
+        "a value for extra, of type dict, cannot be written",
+    ),
+    "more exact than it is kept": (
+        lambda batch: polars.DataFrame(batch).with_columns(
+            placed=polars.col("placed").dt.cast_time_unit("ns")
+            + polars.duration(nanoseconds=(polars.col("id") == 700).cast(int), time_unit="ns")
+        ),
+        "transform_batch returned placed more exact than PostgreSQL's microseconds",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LATE)
+def test_rows_that_cannot_be_written_through_arrow_are_set_apart(orders, source, target, run, kind):
+    """What a batch function made of them is known only when it is read, or written."""
+    function, words = LATE[kind]
+
+    result = load(source, target, transform_batch=function, reject_limit=1)
+
+    assert ("succeeded", 1) == (result.status, result.rows_rejected), result.chunk_errors
+    (refused,) = list_rejects(target, result.load_id)
+    assert 700 == int(refused.row["id"])
+    assert words in refused.error
+    assert [(ROWS - 1,)] == run(target, "select count(*) from orders")
 
 
 @pytest.mark.parametrize("kind", ["rows", "some columns", "batches"])

@@ -17,7 +17,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import compute, csv
 
-from ...errors import TransformError
+from ...errors import TransformError, TransformRowError
+from ...fitting import unwritable
 from ...model import Column
 from .packer import dumped
 from .types import JSON_TYPES, base
@@ -152,11 +153,11 @@ _PLAIN = frozenset(
 
 
 def _days(array: pa.Array, column: Column) -> pa.Array:
-    """Return the days of timestamps. Raises TransformError for one that has a time of day."""
+    """Return the days of timestamps. Raises TransformRowError for one that has a time of day."""
     days = array.cast(pa.date32())
     if not array.equals(days.cast(array.type)):
         msg = f"a value for {column.name}, a date, has a time of day, which would be dropped"
-        raise TransformError(msg)
+        raise TransformRowError(msg)
     return days
 
 
@@ -181,12 +182,15 @@ def _cast(array: pa.Array, kind: pa.DataType, column: Column) -> pa.Array:
             f"transform_batch returned {column.name} more exact than PostgreSQL's microseconds"
             f" ({error}): round it there"
         )
-        raise TransformError(msg) from error
+        raise TransformRowError(msg) from error
 
 
 def _text(value: Any, column: Column) -> str | None:
     if value is None:
         return None
-    if column.type in JSON_TYPES and isinstance(value, dict | list):
-        return json.dumps(value)
-    return dumped(value)
+    try:
+        if column.type in JSON_TYPES and isinstance(value, dict | list):
+            return json.dumps(value)
+        return dumped(value)
+    except Exception as error:
+        raise unwritable(column.name, value, error) from error

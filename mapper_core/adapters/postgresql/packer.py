@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from psycopg.abc import Buffer
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.types.json import Jsonb, JsonbDumper
@@ -143,7 +144,11 @@ def dumped(value: Any) -> str | None:
 
     Raises psycopg.ProgrammingError when it knows none.
     """
-    text = Transformer.from_context(_CONTEXT).get_dumper(value, PyFormat.TEXT).dump(value)
+    try:
+        text = Transformer.from_context(_CONTEXT).get_dumper(value, PyFormat.TEXT).dump(value)
+    except psycopg.ProgrammingError as error:
+        # It names the placeholder of a parameter, too, and there is none.
+        raise psycopg.ProgrammingError(str(error).partition(" using ")[0]) from error
     return None if text is None else bytes(text).decode()
 
 
