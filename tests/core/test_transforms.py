@@ -331,6 +331,52 @@ def test_batches_handed_on_arrive_as_they_were(orders, source, target, run):
         assert run(source, SUM.format("orders")) == run(target, SUM.format("orders")), way
 
 
+@pytest.mark.parametrize("zone", ["Africa/Monrovia", "Europe/Amsterdam", "Asia/Kolkata"])
+def test_moments_of_long_ago_are_read(orders, source, target, run, zone):
+    """Their offset from UTC has seconds; they are those moments, in the session's time zone."""
+    run(
+        source,
+        "update orders set placed = '1800-01-01 00:00+00'::timestamptz + id * interval '1 month'"
+        " + id * interval '1 microsecond'",
+        "update orders set placed = null where id = 10",
+    )
+    kinds = set()
+
+    def seen(batch):
+        kinds.add(batch.schema.field("placed").type)
+        return batch
+
+    loaded(source, target, transform_batch=seen, time_zone=zone)
+
+    assert {pa.timestamp("us", zone)} == kinds
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+@pytest.mark.parametrize(
+    ("moment", "words"),
+    [
+        ("infinity", "invalid value 'infinity'"),
+        ("0044-03-15 BC", "invalid value '0044-03-1"),
+        ("12000-01-01", "'12000-01-01 00:00:00'"),
+    ],
+)
+def test_what_is_no_moment_of_arrow_is_told_among_old_ones(
+    orders, source, target, run, moment, words
+):
+    """It is named, and not the one that has an equal."""
+    run(
+        source,
+        "update orders set placed = '1800-01-01'",
+        f"update orders set placed = '{moment}' where id = 10",
+    )
+
+    options = {"time_zone": "Africa/Monrovia", "strategy": "one_pass"}
+    (error,) = load(source, target, transform_batch=lambda batch: batch, **options).chunk_errors
+
+    assert "a value of column placed has no equal in Arrow" in error["error"]
+    assert words in error["error"]
+
+
 def test_an_index_of_pandas_without_a_name_is_no_column(orders, source, target, run):
     """Whichever rows a frame has left; an index that has a name is a column like the others."""
 

@@ -42,6 +42,11 @@ _TYPES: dict[str, pa.DataType] = {
 }
 _MODIFIERS = re.compile(r"\((\d+),(-?\d+)\)")
 _DECIMAL_DIGITS = 38
+# A moment as our sessions have it written, but for those that no type of Arrow's holds.
+_MOMENT = (
+    r"^(?P<local>[^+]+)(?P<sign>[+-])"
+    r"(?P<hours>\d\d)(?::(?P<minutes>\d\d))?(?::(?P<seconds>\d\d))?$"
+)
 _COLUMN = re.compile(r"CSV column #(\d+): (?:Row #\d+: )?")
 
 
@@ -63,9 +68,27 @@ def read(block: bytes, columns: Sequence[Column], zone: str) -> pa.RecordBatch:
 
     Raises TransformError for a value that Arrow cannot hold, as a date that is infinite.
     """
+    types = [type_of(column, zone) for column in columns]
+    try:
+        batch = _parsed(block, columns, types)
+    except TransformError:
+        if not any(map(_is_moment, types)):
+            raise
+        readable = [pa.string() if _is_moment(kind) else kind for kind in types]
+        batch = _parsed(block, columns, readable)
+    arrays = [
+        _finished(array, column, kind)
+        for array, column, kind in zip(batch, columns, types, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
+
+
+def _parsed(
+    block: bytes, columns: Sequence[Column], types: Sequence[pa.DataType]
+) -> pa.RecordBatch:
     names = [column.name for column in columns]
     convert = csv.ConvertOptions(
-        column_types={column.name: type_of(column, zone) for column in columns},
+        column_types=dict(zip(names, types, strict=True)),
         null_values=[""],
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
@@ -79,22 +102,50 @@ def read(block: bytes, columns: Sequence[Column], zone: str) -> pa.RecordBatch:
         found = _COLUMN.search(str(error))
         of = f" of column {names[int(found[1])]}" if found else ""
         said = _COLUMN.sub("", str(error)).removeprefix("In ")
-        msg = (
-            f"a value{of} has no equal in Arrow ({said}): cast the column to text in the query, or"
-            " leave out transform_batch"
-        )
-        raise TransformError(msg) from error
+        raise _no_equal(of, said) from error
     (batch,) = table.combine_chunks().to_batches()
-    arrays = [_finished(array, column) for array, column in zip(batch, columns, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, names=names)
+    return batch
 
 
-def _finished(array: pa.Array, column: Column) -> pa.Array:
+def _no_equal(of: str, said: str) -> TransformError:
+    return TransformError(
+        f"a value{of} has no equal in Arrow ({said}): cast the column to text in the query, or"
+        " leave out transform_batch"
+    )
+
+
+def _is_moment(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) and kind.tz is not None)
+
+
+def _finished(array: pa.Array, column: Column, kind: pa.DataType) -> pa.Array:
+    if _is_moment(kind) and pa.types.is_string(array.type):
+        return _moments(array, column, kind)
     if base(column.type) != "bytea":
         return array
     # Our sessions have bytea written in hexadecimal.
     values = [None if text is None else bytes.fromhex(text[2:]) for text in array.to_pylist()]
     return pa.array(values, pa.binary())
+
+
+def _moments(texts: pa.Array, column: Column, kind: pa.DataType) -> pa.Array:
+    """Return moments by their texts: pyarrow reads no offset with seconds, as of long ago."""
+    parts = compute.extract_regex(texts, _MOMENT)
+    unread = compute.filter(texts, compute.and_(parts.is_null(), texts.is_valid()))
+    if len(unread):
+        raise _no_equal(f" of column {column.name}", f"invalid value {unread[0].as_py()!r}")
+    local, sign, hours, minutes, seconds = parts.flatten()
+    try:
+        at = local.cast(pa.timestamp("us")).cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise _no_equal(f" of column {column.name}", str(error)) from error
+    # What lies east of Greenwich is ahead of it.
+    unit = compute.if_else(compute.equal(sign, "+"), -1_000_000, 1_000_000)
+    for part, length in ((hours, 3600), (minutes, 60), (seconds, 1)):
+        # A part that is not there is no number.
+        number = compute.binary_join_element_wise("0", part, "").cast(pa.int64())
+        at = compute.add(at, compute.multiply(compute.multiply(number, length), unit))
+    return at.cast(kind)
 
 
 def write(batch: pa.RecordBatch, columns: Sequence[Column]) -> bytes:
