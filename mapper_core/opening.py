@@ -1,7 +1,7 @@
 """From the keywords of a call to a load over opened databases; what cannot work is refused here."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as Dict
 from importlib.util import find_spec
 from threading import Event
@@ -98,6 +98,7 @@ def open_load(
         SettingsError: a keyword, setting or connection cannot work as given.
         QueryError: the SQL is not one SELECT, or names a value it was not given.
     """
+    _check_functions(options)
     settings = resolve(options, options.get("job_params"))
     mapping = _mapping(source_sql, options)
     _check_libraries(mapping)
@@ -161,6 +162,15 @@ def open_load(
     )
 
 
+def _check_functions(options: LoadOptions) -> None:
+    """Raise SettingsError when what is to be called by us is no function."""
+    for name in ("transformation_func", "transform_batch", "should_stop", "progress_callback"):
+        given = options.get(name)
+        if given is not None and not callable(given):
+            msg = f"{name} must be a function, and is of type {type(given).__name__}"
+            raise SettingsError(msg)
+
+
 def _check_libraries(mapping: Mapping) -> None:
     """Raise SettingsError when a transform needs what is not installed, or cannot be sent."""
     needed, extra = None, ""
@@ -188,8 +198,8 @@ def _mapping(source_sql: str, options: LoadOptions) -> Mapping:
         window=options.get("window"),
         params=options.get("params"),
         strategy=_optional_word(StrategyName, "strategy", options.get("strategy")),
-        chunk_key=_names(options.get("chunk_key")) or None,
-        primary_key=_names(options.get("primary_key")),
+        chunk_key=_names(options, "chunk_key") or None,
+        primary_key=_names(options, "primary_key"),
         order_column=options.get("order_column"),
         publishing=_word(Publishing, "publish", options.get("publish") or Publishing.CHUNKS),
         create_target=bool(options.get("create_target")),
@@ -200,7 +210,7 @@ def _mapping(source_sql: str, options: LoadOptions) -> Mapping:
             "transform_scope",
             options.get("transform_scope") or TransformScope.CHUNK,
         ),
-        transform_columns=_names(options.get("transform_columns")),
+        transform_columns=_names(options, "transform_columns"),
         transform_batch=options.get("transform_batch"),
         workers=_word(
             TransformWorkers, "workers", options.get("workers") or TransformWorkers.THREADS
@@ -224,8 +234,20 @@ def _zone_of(window: LoadWindow | None) -> str | None:
     )
 
 
-def _names(given: str | Sequence[str] | None) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given or ())
+def _names(options: LoadOptions, name: str) -> tuple[str, ...]:
+    """Return the columns that a keyword names."""
+    given: Any = options.get(name)
+    if given is None:
+        return ()
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    names = tuple(given) if several else (given,)
+    if wrong := [each for each in names if not isinstance(each, str)]:
+        msg = (
+            f"{name} names columns, each by a str, and has {wrong[0]!r} among them, of type"
+            f" {type(wrong[0]).__name__}"
+        )
+        raise SettingsError(msg)
+    return names
 
 
 def _optional_word(kind: type[WordT], name: str, given: str | None) -> WordT | None:

@@ -231,6 +231,23 @@ def test_a_column_to_be_seen_must_be_there(orders, source, target):
         load(source, target, transform_columns="note")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"transformation_func": 5}, "transformation_func must be a function, and is of type int"),
+        ({"transform_batch": [print]}, "transform_batch must be a function, and is of type list"),
+        ({"should_stop": True}, "should_stop must be a function, and is of type bool"),
+        ({"transform_columns": ["note", 5]}, "transform_columns names columns, .* 5 .* type int"),
+        ({"transform_columns": 5}, "transform_columns names columns, .* 5 .* type int"),
+        ({"chunk_key": [None]}, "chunk_key names columns, .* None .* type NoneType"),
+    ],
+)
+def test_what_is_of_another_kind_than_asked_for_is_told(orders, source, target, options, words):
+    """Before a row moves, by its name."""
+    with pytest.raises(SettingsError, match=words):
+        load(source, target, **{"transformation_func": lambda rows: rows, **options})
+
+
 def test_a_column_that_passes_by_must_fit(orders, source, target, run):
     """What nobody sees is not rounded either."""
     run(target, "alter table orders alter amount type numeric(10,1)")
