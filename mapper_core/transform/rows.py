@@ -13,7 +13,7 @@ from ..batches import PART_BYTES, Batch, Columns, Lines, Packer, rows_of
 from ..errors import TransformError
 from ..fitting import match_columns, unwritable
 from ..model import Column, DataPath, Row, RowTransform
-from .step import Changed
+from .step import Changed, called
 
 # Rows written together when the function returned others than it was given.
 _ROWS = 250
@@ -93,7 +93,7 @@ class RowStep:
         names = self.columns if self.seen is None else self.columns[: self.seen]
         given = [dict(zip(names, row, strict=True)) for part in parts for row in part.rows]
         count = len(given)
-        rows = _checked(self.function(given))
+        rows = _checked(called(self.function, given))
         if self.seen is not None and len(rows) != count:
             msg = (
                 f"transformation_func got {count} rows and returned {len(rows)}: with"

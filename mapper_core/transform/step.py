@@ -1,10 +1,11 @@
 """What both kinds of functions have in common: batches in, batches out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..batches import Batch
+from ..errors import TransformError
 from ..model import DataPath
 
 
@@ -38,3 +39,18 @@ class Step(Protocol):
 
         Raises TransformError when it did not return what it promised to.
         """
+
+
+def called(function: Callable[[Any], Any], given: Any) -> Any:
+    """Return what a function makes of what it is given.
+
+    Raises TransformError for its StopIteration, which would be taken for the end of our own steps.
+    """
+    try:
+        return function(given)
+    except StopIteration as error:
+        msg = (
+            "the function raised StopIteration: next() found nothing in it, and returns a default"
+            " only where it is given one, as in next(found, None)"
+        )
+        raise TransformError(msg) from error

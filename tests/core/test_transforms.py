@@ -223,6 +223,16 @@ def test_what_may_not_be_returned_is_told(orders, source, target, run, function,
     assert [(0,)] == run(target, "select count(*) from orders")
 
 
+@pytest.mark.parametrize("kind", ["transformation_func", "transform_batch"])
+def test_next_on_nothing_is_told_as_what_it_is(orders, source, target, kind):
+    """An error of the function's own, and not the end of a loop of ours."""
+    result = load(source, target, **{kind: lambda _: next(iter([]))})
+
+    assert ROWS == result.total_rows_failed
+    for error in result.chunk_errors:
+        assert "the function raised StopIteration: next() found nothing in it" in error["error"]
+
+
 def test_a_column_to_be_seen_must_be_there(orders, source, target):
     """A typing error is told before a row moves."""
     with pytest.raises(SettingsError, match="transform_columns names nota, but the query has id"):
