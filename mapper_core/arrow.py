@@ -40,18 +40,21 @@ def _batches_in(returned: Any) -> list[pa.RecordBatch]:
         return [returned]
     if isinstance(returned, pa.Table):
         return list(returned.to_batches())
-    if hasattr(returned, "__arrow_c_stream__"):
-        try:
+    said = f"it returned {type(returned).__name__}"
+    try:
+        if hasattr(returned, "__arrow_c_stream__"):
             return list(pa.RecordBatchReader.from_stream(returned))
-        except Exception as error:
-            said = f"{type(error).__name__}: {error}".partition("\n")[0]
-            msg = f"what transform_batch returned raised when it was read: {said}"
+        if hasattr(returned, "__arrow_c_array__"):
+            return [pa.record_batch(returned)]
+    except Exception as error:
+        if "non-struct type" not in str(error):
+            raised = f"{type(error).__name__}: {error}".partition("\n")[0]
+            msg = f"what transform_batch returned raised when it was read: {raised}"
             raise TransformRowError(msg) from error
-    if hasattr(returned, "__arrow_c_array__"):
-        return [pa.record_batch(returned)]
+        said += ", which is one column and no table"
     msg = (
         "transform_batch must return a pyarrow.RecordBatch, or an object with the Arrow C stream"
-        f" interface (polars, pandas 3, DuckDB); it returned {type(returned).__name__}"
+        f" interface (polars, pandas 3, DuckDB); {said}"
     )
     raise TransformError(msg)
 

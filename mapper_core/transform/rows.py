@@ -4,7 +4,7 @@ Rows are taken apart and put together a column at a time, and values that the fu
 it got them are written as they were read.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import is_, itemgetter
 from typing import Any
@@ -18,7 +18,7 @@ from .step import Changed, called
 # Rows written together when the function returned others than it was given.
 _ROWS = 250
 
-Rows = list[dict[str, Any]]
+Rows = list[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,17 +182,20 @@ class _Part:
 
 
 def _checked(rows: Any) -> Rows:
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        msg = (
-            "transformation_func must return a list of dicts, one per row to write; it returned"
-            f" {type(rows).__name__}"
-        )
-        raise TransformError(msg)
-    return rows
+    said = f"it returned {type(rows).__name__}"
+    if isinstance(rows, list):
+        # To ask whether it is a mapping of another kind takes longer.
+        odd = [row for row in rows if not isinstance(row, dict) and not isinstance(row, Mapping)]
+        if not odd:
+            return rows
+        place = next(place for place, row in enumerate(rows, start=1) if row is odd[0])
+        said = f"row {place} of {len(rows)} that it returned is of type {type(odd[0]).__name__}"
+    msg = f"transformation_func must return a list of dicts, one per row to write; {said}"
+    raise TransformError(msg)
 
 
-def as_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[Row]:
-    """Return the dicts as tuples in the order of `columns`; a missing key is NULL.
+def as_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[Row]:
+    """Return the rows as tuples in the order of `columns`; a missing key is NULL.
 
     Raises TransformError for a key that is not among `columns`: it would be lost.
     """
@@ -215,6 +218,16 @@ def as_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[Row]
     return [tuple(map(row.get, columns)) for row in rows]
 
 
-def names_in(rows: Iterable[dict[str, Any]]) -> tuple[str, ...]:
-    """Return every key of the rows, in order of first appearance."""
-    return tuple(dict.fromkeys(name for row in rows for name in row))
+def names_in(rows: Iterable[Mapping[Any, Any]]) -> tuple[str, ...]:
+    """Return every key of the rows, in order of first appearance.
+
+    Raises TransformError for one that is no name.
+    """
+    names = tuple(dict.fromkeys(name for row in rows for name in row))
+    if odd := [name for name in names if not isinstance(name, str)]:
+        msg = (
+            f"transformation_func returned a row with the key {odd[0]!r}, of type"
+            f" {type(odd[0]).__name__}: a key is the name of a column, a str"
+        )
+        raise TransformError(msg)
+    return names

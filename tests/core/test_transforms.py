@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import ChainMap, Counter, UserDict, defaultdict
 from contextlib import closing
 from decimal import Decimal
 from typing import Any
@@ -77,6 +77,8 @@ HANDED_ON = {
     "assigned to": lambda rows: [row.update(note=row["note"]) or row for row in rows],
     "reversed": lambda rows: rows[::-1],
     "a dict of another kind": lambda rows: [defaultdict(list, row) for row in rows],
+    "a mapping that is no dict": lambda rows: [UserDict(row) for row in rows],
+    "several dicts as one": lambda rows: [ChainMap({"note": row["note"]}, row) for row in rows],
     "another order of keys": lambda rows: [dict(sorted(row.items())) for row in rows],
     "through JSON": lambda rows: [
         {**row, **json.loads(json.dumps({k: row[k] for k in ("id", "note", "extra")}))}
@@ -212,6 +214,9 @@ def test_a_column_named_twice_is_seen_once(orders, source, target, run, twice):
         (lambda rows: [{**row, "other": 1} for row in rows], "no column other"),
         (lambda rows: rows[0], "must return a list of dicts"),
         (lambda rows: [{} for _ in rows], "without a single key"),
+        (lambda rows: [{**row, 5: 1} for row in rows], "a row with the key 5, of type int"),
+        (lambda rows: [*rows[:6], None, *rows[7:]], "row 7 of"),
+        (lambda rows: [*rows[:6], None, *rows[7:]], "that it returned is of type NoneType"),
     ],
 )
 def test_what_may_not_be_returned_is_told(orders, source, target, run, function, words):
@@ -457,6 +462,8 @@ def test_a_batch_function_works_on_columns(orders, source, target, run):
     ("function", "words"),
     [
         (lambda batch: batch.to_pylist(), "must return a pyarrow.RecordBatch"),
+        (lambda batch: polars.DataFrame(batch)["id"], "it returned Series, which is one column"),
+        (lambda batch: batch["id"], "it returned Int32Array, which is one column and no table"),
         (lambda batch: batch.append_column("other", batch["id"]), "no column other"),
         (lambda batch: 1 // (len(batch) - len(batch)), "ZeroDivisionError"),
     ],
