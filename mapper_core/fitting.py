@@ -30,15 +30,21 @@ def match_columns(
     target: str,
     *,
     complete: bool = True,
+    made_by: str | None = None,
 ) -> tuple[tuple[Column, Column], ...]:
     """Pair each query column with the target's column of that name.
 
     An exact name wins; else one that differs in case only. With `complete`, a column that the
-    target requires must be among them; a transform may still add it.
+    target requires must be among them; a transform may still add it. `made_by` is the keyword of
+    the function whose columns these are, where they are not the query's.
 
     Raises:
         TargetError: a name is not in the target, cannot be written, or is missing and required.
     """
+    origin, rename, left_out = "the query", "with AS in the query", "the query does not select"
+    if made_by is not None:
+        origin = f"what {made_by} returns"
+        rename, left_out = f"in {origin}", f"{made_by} does not return"
     exact = {column.name: column for column in table}
     folded: dict[str, Column | None] = {}
     for column in table:
@@ -54,24 +60,21 @@ def match_columns(
             pairs.append((column, match))
     if unknown:
         msg = (
-            f"{target} has no column {', '.join(unknown)}; it has {', '.join(exact)}. Rename with"
-            " AS in the query, leave the column out, or add it to the target"
+            f"{target} has no column {', '.join(unknown)}; it has {', '.join(exact)}. Rename"
+            f" {rename}, leave the column out, or add it to the target"
         )
         raise TargetError(msg)
     if computed := [theirs.name for _, theirs in pairs if theirs.generated]:
-        msg = f"{target} computes {', '.join(computed)} itself: leave it out of the query"
+        msg = f"{target} computes {', '.join(computed)} itself: leave it out of {origin}"
         raise TargetError(msg)
     if twice := [n for n, count in Counter(t.name for _, t in pairs).items() if count > 1]:
         both = ", ".join(ours.name for ours, theirs in pairs if theirs.name in twice)
-        msg = f"columns {both} of the query go to the same column of {target}: leave one out"
+        msg = f"columns {both} of {origin} go to the same column of {target}: leave one out"
         raise TargetError(msg)
     written = {theirs.name for _, theirs in pairs}
     missing = [c.name for c in table if c.required and c.name not in written]
     if complete and missing:
-        msg = (
-            f"{target} requires {', '.join(missing)} (NOT NULL without default), which the query"
-            " does not select"
-        )
+        msg = f"{target} requires {', '.join(missing)} (NOT NULL without default), which {left_out}"
         raise TargetError(msg)
     return tuple(pairs)
 

@@ -175,5 +175,11 @@ def target_names(work: Work, columns: Iterable[Column]) -> list[str]:
     """Return the target's names of the columns, in their order."""
     destination = work.destination
     assert destination is not None  # noqa: S101 - for the type checker
-    pairs = match_columns(list(columns), destination.columns, work.mapping.target_name)
+    mapping = work.mapping
+    pairs = match_columns(
+        list(columns),
+        destination.columns,
+        mapping.target_name,
+        made_by=mapping.transformed_by,
+    )
     return [theirs.name for _, theirs in pairs]

@@ -291,7 +291,14 @@ class Mapping:
     @property
     def transforms(self) -> bool:
         """Whether a function stands between source and target."""
-        return self.transform is not None or self.transform_batch is not None
+        return self.transformed_by is not None
+
+    @property
+    def transformed_by(self) -> str | None:
+        """The keyword of the function between source and target; None where there is none."""
+        if self.transform is not None:
+            return "transformation_func"
+        return None if self.transform_batch is None else "transform_batch"
 
     @property
     def target_name(self) -> str:

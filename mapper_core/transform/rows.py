@@ -131,7 +131,13 @@ class RowStep:
         rest = part.rest if part else None
         if rest is not None:
             values = [*values, *zip(*rest, strict=True)]
-        pairs = match_columns([*map(Column, names)], self.table, self.target, complete=False)
+        pairs = match_columns(
+            [*map(Column, names)],
+            self.table,
+            self.target,
+            complete=False,
+            made_by="transformation_func",
+        )
         texts: list[Sequence[str]] = []
         for column, (ours, theirs) in zip(values, pairs, strict=False):
             untouched = columns and self._untouched(columns, ours.name, column)

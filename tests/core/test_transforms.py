@@ -238,6 +238,33 @@ def test_next_on_nothing_is_told_as_what_it_is(orders, source, target, kind):
         assert "the function raised StopIteration: next() found nothing in it" in error["error"]
 
 
+@pytest.mark.parametrize(
+    ("ddl", "columns", "words"),
+    [
+        (None, ["id", "other"], "Rename in what {} returns, leave the column out, or add it to"),
+        (None, ["id", "ID"], "columns id, ID of what {} returns go to the same column"),
+        ("add twice int generated always as (2 * id) stored", ["twice"], "leave it out of what {}"),
+        ("alter note set not null", ["id"], "requires note (NOT NULL without default), which {} d"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["transformation_func", "transform_batch"])
+def test_columns_that_a_function_made_are_told_as_its_own(
+    orders, source, target, run, kind, ddl, columns, words
+):
+    """The cure is in the function: the query does not have them."""
+    if ddl:
+        run(target, f"alter table orders {ddl}")
+
+    def make(given):
+        row = dict.fromkeys(columns, 1)
+        return [row] if kind == "transformation_func" else pa.RecordBatch.from_pylist([row])
+
+    result = load(source, target, **{kind: make})
+
+    assert "failed" == result.status
+    assert all(words.format(kind) in error["error"] for error in result.chunk_errors)
+
+
 def test_a_column_to_be_seen_must_be_there(orders, source, target):
     """A typing error is told before a row moves."""
     with pytest.raises(SettingsError, match="transform_columns names nota, but the query has id"):
