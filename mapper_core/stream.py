@@ -153,7 +153,7 @@ class _Writers:
     def _load(self, worker: Worker, number: int, piece: Piece) -> None:
         try:
             result = worker.load(Chunk(number, ChunkKind.STREAM), piece)
-        except Exception as error:  # noqa: BLE001 - the reader must not wait for this thread
+        except BaseException as error:  # noqa: BLE001 - the reader must not wait for this thread
             self.failure = first_line(error)
             return
         if not result.rows_are_in:

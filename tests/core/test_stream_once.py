@@ -1,5 +1,6 @@
 """A stream: read once, written by many, visible all at once or not at all."""
 
+import asyncio
 import sqlite3
 import subprocess
 import sys
@@ -442,6 +443,23 @@ def test_a_transform_that_raises_fails_the_whole(orders, source, target, run):
 
     assert ("failed", ROWS) == (result.status, result.total_rows_failed)
     assert "ValueError: id 1200 is cursed" in result.chunk_errors[0]["error"]
+    assert [(0,)] == run(target, "select count(*) from orders")
+
+
+@pytest.mark.parametrize("first", [1, 1200], ids=["every writer", "one writer"])
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError, KeyboardInterrupt])
+def test_whatever_a_writer_dies_of_fails_the_whole(orders, source, target, run, error, first):
+    """Also of what no `except Exception` sees: the reader waits for nobody, nothing is visible."""
+
+    def end(rows):
+        if any(row["id"] >= first for row in rows):
+            raise error("no more of this")
+        return rows
+
+    result = stream(source, target, transformation_func=end, chunk_size=100)
+
+    assert ("failed", False, ROWS) == (result.status, result.published, result.total_rows_failed)
+    assert f"{error.__name__}: no more of this" in result.chunk_errors[0]["error"]
     assert [(0,)] == run(target, "select count(*) from orders")
 
 
