@@ -153,15 +153,14 @@ class _Writers:
     def _load(self, worker: Worker, number: int, piece: Piece) -> None:
         try:
             result = worker.load(Chunk(number, ChunkKind.STREAM), piece)
+            if not result.rows_are_in:
+                self.failure = f"piece {number}: {result.error}"
+                return
+            self.results.append(result)
+            if self.on_result:
+                self.on_result(result)
         except BaseException as error:  # noqa: BLE001 - the reader must not wait for this thread
             self.failure = first_line(error)
-            return
-        if not result.rows_are_in:
-            self.failure = f"piece {number}: {result.error}"
-            return
-        self.results.append(result)
-        if self.on_result:
-            self.on_result(result)
 
 
 @contextmanager

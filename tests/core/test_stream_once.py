@@ -463,6 +463,24 @@ def test_whatever_a_writer_dies_of_fails_the_whole(orders, source, target, run, 
     assert [(0,)] == run(target, "select count(*) from orders")
 
 
+class Unreachable(ProgressTracker):
+    """A tracker of the user's own that keeps its numbers where nobody answers."""
+
+    def record(self, result):
+        raise OSError("no answer")
+
+
+def test_a_tracker_that_raises_fails_the_whole(orders, source, target, run):
+    """In its words; the reader does not wait for the writers that told it."""
+    tracker = Unreachable()
+
+    result = stream(source, target, progress_tracker=tracker, enable_progress=True, chunk_size=100)
+
+    assert ("failed", ROWS) == (result.status, result.total_rows_failed)
+    assert "OSError: no answer" in result.chunk_errors[0]["error"]
+    assert [(0,)] == run(target, "select count(*) from orders")
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_an_empty_query_is_a_load_of_no_rows(orders, source, target, run, mode):
     """It is published all the same: an empty window is an answer."""
