@@ -78,7 +78,7 @@ class Stream:
         self.work = work = replace(self.work, plan=plan)
         self.reading = uuid.uuid4().hex
         self.on_reading()
-        rows = 0
+        number = rows = 0
         with (
             _writers(work, self.on_result) as writers,
             work.source.open_reader(work.plan.snapshot) as reader,
@@ -97,6 +97,14 @@ class Stream:
         if writers.failure is not None:
             # Read to its end all the same: so it is known how many rows are not in.
             return [self._failed(writers.failure, rows)]
+        written = sum(result.rows_read or 0 for result in writers.results)
+        if (len(writers.results), written) != (number, rows):
+            words = (
+                f"the source sent {rows:,} rows in {number:,} pieces, and {written:,} rows in"
+                f" {len(writers.results):,} pieces are in the stage: please report this; the load"
+                " begins anew when it is run again"
+            )
+            return [self._failed(f"{TransferError.__name__}: {words}", rows)]
         with Worker(work, 0) as worker:
             mark = worker.load(self.chunk, Piece((), 0))
         if not mark.rows_are_in or not writers.results:

@@ -306,6 +306,25 @@ def test_a_permanent_error_of_the_query_fails_the_whole(orders, source, target, 
     assert times_run(source, run) <= ROWS
 
 
+def test_a_stream_that_lacks_rows_is_not_marked_as_whole(orders, source, target, run):
+    """A piece that the ledger says is in, without its rows: nothing is published."""
+    with gate(source):
+        running = Background(stream, source, target, PAUSED, load_id="nightly")
+        at_the_gate(source)
+        run(
+            target,
+            "insert into mapper.claim (load_id, chunk_id, epoch, done, rows_read)"
+            " select load_id, 6, epoch, 1, 0 from mapper.load",
+        )
+    result = running.result()
+
+    assert ("failed", False, ROWS) == (result.status, result.published, result.total_rows_failed)
+    assert "3,000 rows in 6 pieces" in result.chunk_errors[0]["error"]
+    assert [(0,)] == run(target, "select count(*) from orders")
+    assert "succeeded" == stream(source, target, PAUSED, load_id="nightly").status
+    assert multiset(source, SAME) == multiset(target, SAME)
+
+
 def test_a_target_that_refuses_the_rows_is_as_it_was(orders, source, target, run):
     """Its constraints speak at publishing: the whole fails, and can be published once mended."""
     run(target, "alter table orders add constraint broken check (id <> 1200)")
