@@ -18,6 +18,7 @@ from .model import Chunk, Column, DataPath, Plan
 from .protocols import Transaction
 from .results import Reject
 from .retry import first_line
+from .transform import only_errors
 from .work import Work
 
 # Rows tried together once a row of the chunk was refused: few enough to be held in memory and
@@ -152,7 +153,8 @@ class _Guarded:
 
     def __call__(self, rows: Any) -> Any:
         try:
-            return self.transform(rows)
+            with only_errors():
+                return self.transform(rows)
         except Exception as error:
             raise RowRefusedError(first_line(error), _BY_TRANSFORM) from error
 

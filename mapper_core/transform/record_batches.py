@@ -8,7 +8,7 @@ from .. import arrow
 from ..batches import Batch
 from ..errors import TransformError
 from ..model import BatchTransform, DataPath
-from .step import Changed, called
+from .step import Changed, only_errors
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -40,7 +40,9 @@ class BatchStep:
 
     def _returned(self, batch: Batch) -> "list[RecordBatch]":
         given = arrow.from_rows(self.columns, batch) if isinstance(batch, list) else batch
-        return arrow.batches_in(called(self.function, given))
+        with only_errors():
+            # What it returned may only now find its rows, as DuckDB does.
+            return arrow.batches_in(self.function(given))
 
 
 def _in_order(batch: "RecordBatch", names: Sequence[str]) -> "RecordBatch":

@@ -13,7 +13,7 @@ from ..batches import PART_BYTES, Batch, Columns, Lines, Packer, rows_of
 from ..errors import TransformError
 from ..fitting import match_columns, unwritable
 from ..model import Column, DataPath, Row, RowTransform
-from .step import Changed, called
+from .step import Changed, only_errors
 
 # Rows written together when the function returned others than it was given.
 _ROWS = 250
@@ -93,7 +93,9 @@ class RowStep:
         names = self.columns if self.seen is None else self.columns[: self.seen]
         given = [dict(zip(names, row, strict=True)) for part in parts for row in part.rows]
         count = len(given)
-        rows = _checked(called(self.function, given))
+        with only_errors():
+            returned = self.function(given)
+        rows = _checked(returned)
         if self.seen is not None and len(rows) != count:
             msg = (
                 f"transformation_func got {count} rows and returned {len(rows)}: with"

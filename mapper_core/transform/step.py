@@ -1,8 +1,11 @@
 """What both kinds of functions have in common: batches in, batches out."""
 
-from collections.abc import Callable, Iterable, Iterator
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from traceback import walk_tb
+from typing import Protocol
 
 from ..batches import Batch
 from ..errors import TransformError
@@ -41,16 +44,33 @@ class Step(Protocol):
         """
 
 
-def called(function: Callable[[Any], Any], given: Any) -> Any:
-    """Return what a function makes of what it is given.
+@contextmanager
+def only_errors() -> Iterator[None]:
+    """While the user's function runs, make an error of what it raises that is no `Exception`.
 
-    Raises TransformError for its StopIteration, which would be taken for the end of our own steps.
+    That is `sys.exit()` in what was once a script, or a panic in what is written in Rust: the
+    chunk has failed, and not the load. What asks for the end of the load passes: Ctrl-C, and
+    whatever a signal's handler raises. A StopIteration would be taken for the end of our own steps.
     """
     try:
-        return function(given)
+        yield
     except StopIteration as error:
         msg = (
             "the function raised StopIteration: next() found nothing in it, and returns a default"
             " only where it is given one, as in next(found, None)"
         )
         raise TransformError(msg) from error
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        if _from_a_signal(error):
+            raise
+        words = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise TransformError(words) from error
+
+
+def _from_a_signal(error: BaseException) -> bool:
+    handlers = {
+        getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()
+    }
+    return any(frame.f_code in handlers for frame, _ in walk_tb(error.__traceback__))

@@ -647,6 +647,82 @@ def test_an_error_over_there_is_told_here(orders, source, target, run):
     assert "OddError: odd" in error["error"]
 
 
+def panic(batch):
+    """A batch function that fails as one written in Rust does: of one chunk."""
+    if ROWS in batch.column("id").to_pylist():
+        raise polars.exceptions.PanicException("out of bounds")
+    return batch
+
+
+def leave(rows):
+    """A function that was once the main part of a script."""
+    if any(row["id"] == ROWS for row in rows):
+        sys.exit("nothing to do")
+    return rows
+
+
+ENDINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "a batch function": ("PanicException: out of bounds", {"transform_batch": panic}),
+    "a row function": ("SystemExit: nothing to do", {"transformation_func": leave}),
+    "in a process": (
+        "SystemExit: nothing to do",
+        {"transformation_func": leave, "workers": "processes"},
+    ),
+}
+
+
+@pytest.mark.parametrize("strategy", ["key", "one_pass", "stream_once"])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_ends_no_load_is_an_error_of_its_chunk(orders, source, target, run, ending, strategy):
+    """What a function raises that is no Exception is told as others are, and returned."""
+    words, options = ENDINGS[ending]
+
+    result = load(source, target, strategy=strategy, **options)
+
+    (error,) = result.chunk_errors
+    assert f"TransformError: {words}" == error["error"].removeprefix("piece 6: ")
+    assert ROWS == result.total_rows_successful + result.total_rows_failed
+    assert [(result.total_rows_successful,)] == run(target, "select count(*) from orders")
+
+
+def test_a_row_that_ends_no_load_is_refused(orders, source, target, run):
+    """As one on which the function raises any other error."""
+    result = load(source, target, transformation_func=leave, reject_limit=1)
+
+    assert ("succeeded", 1) == (result.status, result.rows_rejected)
+    (reject,) = list_rejects(target, result.load_id)
+    assert "TransformError: SystemExit: nothing to do" == reject.error
+
+
+class Interruption(BaseException):
+    """What a scheduler raises in a process that is to end."""
+
+
+@pytest.mark.parametrize("raised", [Interruption, KeyboardInterrupt, SystemExit])
+def test_a_signal_that_comes_while_a_function_runs_ends_the_load(
+    orders, source, target, run, raised
+):
+    """Whatever its handler raises, for that is not what the function raised."""
+
+    def end(number, frame):
+        raise raised
+
+    def interrupted(rows):
+        if rows[0]["id"] > 1:
+            signal.raise_signal(signal.SIGTERM)
+        return rows
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(raised):
+            load(source, target, transformation_func=interrupted, max_workers=1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    ((rows,),) = run(target, "select count(*) from orders")
+    assert 0 < rows < ROWS / 2
+
+
 def test_a_process_that_is_killed_costs_an_attempt(orders, source, target, run, tmp_path):
     """The chunk is loaded again, by another process, exactly once."""
     once = tmp_path / "once"
