@@ -181,9 +181,9 @@ def _writers(work: Work, on_result: OnResult | None) -> Iterator[_Writers]:
         Thread(target=writers.work_off, args=(worker,), name=f"mapper {number}")
         for number, worker in enumerate(workers, start=1)
     ]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         yield writers
     except BaseException as error:
         writers.failure = first_line(error)  # nothing that waits is of use any more
@@ -192,4 +192,5 @@ def _writers(work: Work, on_result: OnResult | None) -> Iterator[_Writers]:
         for _ in threads:
             writers.waiting.put(None)
         for thread in threads:
-            thread.join()
+            if thread.is_alive():  # one may not have been started
+                thread.join()

@@ -4,9 +4,11 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from datetime import datetime
 from typing import Any
+from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -497,6 +499,24 @@ def test_a_tracker_that_raises_fails_the_whole(orders, source, target, run):
 
     assert ("failed", ROWS) == (result.status, result.total_rows_failed)
     assert "OSError: no answer" in result.chunk_errors[0]["error"]
+    assert [(0,)] == run(target, "select count(*) from orders")
+
+
+def test_a_writer_that_cannot_be_started_leaves_none_behind(orders, source, target, run):
+    """Where a process may have no more threads: it fails in words, and the others end."""
+    start = threading.Thread.start
+
+    def start_but_one(thread):
+        if thread.name == "mapper 2":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with patch.object(threading.Thread, "start", start_but_one):
+        result = stream(source, target)
+
+    assert "failed" == result.status
+    assert "can't start new thread" in result.chunk_errors[0]["error"]
+    assert not [each for each in threading.enumerate() if each.name.startswith("mapper")]
     assert [(0,)] == run(target, "select count(*) from orders")
 
 
