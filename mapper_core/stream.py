@@ -8,7 +8,7 @@ stream itself marked as finished; without that mark nothing can be published.
 
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from queue import Queue
@@ -146,6 +146,8 @@ class _Writers:
     waiting: "Queue[tuple[int, Piece] | None]"
     results: list[ChunkResult] = field(default_factory=list)
     failure: str | None = None
+    told: int = 0
+    """How many of them have been told that there are no more pieces."""
 
     def write(self, number: int, piece: Piece) -> None:
         """Hand over a piece; wait while every writer has one waiting already."""
@@ -170,6 +172,30 @@ class _Writers:
         except BaseException as error:  # noqa: BLE001 - the reader must not wait for this thread
             self.failure = first_line(error)
 
+    def give_up(self, error: BaseException) -> None:
+        """Write no other piece."""
+        self.failure = first_line(error)
+        if not isinstance(error, Exception):
+            # Ctrl-C, most likely: those being written are ended as well.
+            self.work.stop.set()
+
+    def wait_for(self, threads: Sequence[Thread]) -> None:
+        """Wait until the writers have ended; they have written what was handed over."""
+        try:
+            self._end(threads)
+        except BaseException as error:
+            self.give_up(error)
+            self._end(threads)
+            raise
+
+    def _end(self, threads: Sequence[Thread]) -> None:
+        while self.told < len(threads):
+            self.waiting.put(None)
+            self.told += 1
+        for thread in threads:
+            if thread.is_alive():  # one may not have been started
+                thread.join()
+
 
 @contextmanager
 def _writers(work: Work, on_result: OnResult | None) -> Iterator[_Writers]:
@@ -186,11 +212,7 @@ def _writers(work: Work, on_result: OnResult | None) -> Iterator[_Writers]:
             thread.start()
         yield writers
     except BaseException as error:
-        writers.failure = first_line(error)  # nothing that waits is of use any more
+        writers.give_up(error)  # nothing that waits is of use any more
         raise
     finally:
-        for _ in threads:
-            writers.waiting.put(None)
-        for thread in threads:
-            if thread.is_alive():  # one may not have been started
-                thread.join()
+        writers.wait_for(threads)

@@ -1,5 +1,6 @@
 """Stopping soon, with what is finished kept and nothing of the rest; and too few connections."""
 
+import signal
 import threading
 from contextlib import closing, suppress
 from unittest.mock import patch
@@ -127,6 +128,50 @@ def test_stop_cancels_no_statement_of_who_has_the_session_next(source, target):
 
         assert ("undisturbed",) == using.result()
         job.ended()
+
+
+@pytest.fixture
+def ctrl_c():
+    """Press Ctrl-C, from any thread."""
+    before, main = signal.signal(signal.SIGINT, signal.default_int_handler), threading.get_ident()
+    yield lambda: signal.pthread_kill(main, signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+STAGE = "select tablename from pg_tables where schemaname = 'mapper' and tablename like 'stage%'"
+
+
+@pytest.mark.parametrize("size", [100, 1_000], ids=["with more to write", "with all handed over"])
+def test_ctrl_c_ends_a_stream_whose_writers_wait(orders, source, target, run, ctrl_c, size):
+    """Its reader does not wait for what they wait for."""
+    ended = threading.Event()
+
+    def press():
+        with (
+            closing(psycopg.connect(source, autocommit=True)) as gate,
+            closing(psycopg.connect(target)) as stage,
+        ):
+            gate.execute("select pg_advisory_lock(42)")
+            begun.set()
+            wait_until(lambda: backends(source, extra="wait_event = 'advisory'"), "the gate")
+            stage.execute(f"lock table mapper.{run(target, STAGE)[0][0]} in exclusive mode")
+            gate.execute("select pg_advisory_unlock(42)")
+            waiting = "wait_event = 'relation'"
+            wait_until(lambda: 2 == len(backends(target, extra=waiting)), "the writers")
+            ctrl_c()
+            return ended.wait(20)
+
+    begun = threading.Event()
+    pressing = Background(press)
+    begun.wait()
+    with pytest.raises(KeyboardInterrupt):
+        execute_query_parallel(
+            source, GATED, **options(target, strategy="stream_once", chunk_size=size)
+        )
+    ended.set()
+
+    assert pressing.result()
+    assert [(0,)] == run(target, "select count(*) from orders")
 
 
 def test_one_failed_chunk_stops_the_others_only_if_asked_to(orders, source, target, run):
