@@ -49,8 +49,8 @@ def run_chunks(
             crew.work_off(crew.workers[0])
         elif count:
             with ThreadPoolExecutor(count, thread_name_prefix="mapper") as threads:
-                running = [threads.submit(crew.work_off, worker) for worker in crew.workers]
                 try:
+                    running = [threads.submit(crew.work_off, worker) for worker in crew.workers]
                     for ended in running:
                         ended.result()
                 except BaseException:

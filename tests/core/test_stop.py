@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from contextlib import closing, suppress
 from unittest.mock import patch
 
@@ -172,6 +173,30 @@ def test_ctrl_c_ends_a_stream_whose_writers_wait(orders, source, target, run, ct
 
     assert pressing.result()
     assert [(0,)] == run(target, "select count(*) from orders")
+
+
+def test_ctrl_c_between_two_workers_ends_the_first(orders, source, target, run):
+    """It does not load everything before it is heard."""
+    start = threading.Thread.start
+
+    def press_at_the_second(thread):
+        if thread.name == "mapper_1":
+            raise KeyboardInterrupt
+        start(thread)
+
+    def slow(rows):
+        time.sleep(0.05)
+        return rows
+
+    with (
+        patch.object(threading.Thread, "start", press_at_the_second),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        execute_query_parallel(
+            source, "select * from orders order by id", **options(target, transformation_func=slow)
+        )
+
+    assert run(target, "select count(*) from orders")[0][0] < ROWS / 2
 
 
 def test_one_failed_chunk_stops_the_others_only_if_asked_to(orders, source, target, run):
