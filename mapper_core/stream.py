@@ -75,7 +75,8 @@ class Stream:
         self.attempts += 1
         # Not `self.work` yet: if this one's COMMIT gets no reply, the next asks for the same.
         plan = self.begin_anew(self.work.plan, self.reading)
-        self.work = work = replace(self.work, plan=plan)
+        rejects = self.work.rejects and self.work.rejects.anew()
+        self.work = work = replace(self.work, plan=plan, rejects=rejects)
         self.reading = uuid.uuid4().hex
         self.on_reading()
         number = rows = 0

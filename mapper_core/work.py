@@ -59,6 +59,10 @@ class RejectBudget:
         with self._lock:
             self._taken += rows
 
+    def anew(self) -> "RejectBudget":
+        """Return one of the same limit for a load of which nothing is in any more."""
+        return RejectBudget(self._limit)
+
 
 @dataclass(frozen=True, slots=True)
 class Work:

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from mapper_core import (
+    ParallelProcessor,
     RejectLimitError,
     RetryConfig,
     RetryHandler,
@@ -16,7 +17,8 @@ from mapper_core import (
 )
 
 from ..proxy import Proxy
-from ..waiting import assert_nothing_left
+from ..waiting import assert_nothing_left, backends, wait_until
+from .running import PATIENT, PAUSE, Background, asked, at_the_gate, gate, terminate
 
 ROWS = 3_000
 BAD = {7, 8, 700, 1500, 2999}
@@ -292,6 +294,63 @@ def test_rows_refused_in_an_attempt_whose_commit_got_no_reply_do_count(orders, s
     assert all("more than 3 rows were refused" in e["error"] for e in result.chunk_errors)
     assert 3 == result.rows_rejected == len(list_rejects(target, result.load_id))
     assert [(result.total_rows_successful,)] == run(target, COUNT)
+
+
+# Refused rows are among those before the gate.
+PAUSED = (
+    "select pause(id, 1200) as id, note, amount from (select * from orders order by id) as orders"
+)
+REFUSED = "select 1 from mapper.reject"
+
+
+def test_a_stream_that_is_read_again_counts_its_refused_rows_once(orders, source, target, run):
+    """Those of the pieces that were in already are forgotten with them."""
+    run(source, PAUSE)
+    options = {
+        "strategy": "stream_once",
+        "chunk_size": 100,
+        "reject_limit": len(BAD),
+        "retry_handler": PATIENT,
+    }
+    with gate(source):
+        running = Background(load, source, target, PAUSED, **options)
+        reading = at_the_gate(source)
+        wait_until(lambda: asked(target, REFUSED), "rows to be refused")
+        terminate(source, reading)
+    result = running.result()
+
+    assert ("succeeded", len(BAD)) == (result.status, result.rows_rejected), result.chunk_errors
+    assert len(BAD) == len(list_rejects(target, result.load_id))
+    assert good() == run(target, COUNT)
+
+
+def test_a_stream_that_a_step_repeats_counts_its_refused_rows_once(orders, source, target, run):
+    """At the same snapshot it is read anew, and so is what may be refused of it."""
+    run(source, PAUSE)
+    step = (source, PAUSED, "run/orders")
+    options = {
+        "target_conn": target,
+        "target_table": "orders",
+        "strategy": "stream_once",
+        "chunk_size": 100,
+        "max_workers": 2,
+        "min_rows_for_parallel": 0,
+        "enable_progress": False,
+        "reject_limit": len(BAD),
+    }
+    planned = ParallelProcessor().plan_load(*step, **options)
+    with gate(source):
+        stopped = ParallelProcessor().load_lane(
+            *step, lane=0, lanes=1, should_stop=lambda: bool(asked(target, REFUSED)), **options
+        )
+    ParallelProcessor().load_lane(*step, lane=0, lanes=1, **options)
+    result = ParallelProcessor().publish_load(*step, **options)
+
+    assert ["unstarted"] == [chunk.status for chunk in stopped]
+    assert ("succeeded", len(BAD)) == (result.status, result.rows_rejected), result.chunk_errors
+    assert len(BAD) == len(list_rejects(target, planned.load_id))
+    assert good() == run(target, COUNT)
+    wait_until(lambda: not backends(source, "mapper snapshot of%"), "the holder to end")
 
 
 def test_inside_one_database_rows_are_copied_to_be_told_apart(orders, source, run):
