@@ -120,13 +120,14 @@ class Planning:
         """Return why the chunks of a plan cannot be loaded by this call."""
         if plan.data_path is DataPath.IN_SERVER and (why := self._why_not_in_server(table)):
             return why
+        streamed = plan.strategy is StrategyName.STREAM_ONCE
+        target = self.sink.target if self.sink else None
+        if (streamed or len(plan.chunks) > 1) and (why := self._lone(target)):
+            return why
         if len(plan.chunks) == 1:
             return None
         if not self.one_snapshot and plan.strategy in _NEED_A_SNAPSHOT:
             return "there is no one snapshot (snapshot=False)"
-        target = self.sink.target if self.sink else None
-        if self.settings.enable_parallel and (why := self._sequential(target)):
-            return why
         if self.one_snapshot and lone_source(self.source, shared_pool=self.shared_pool):
             return "it has one connection to read with, which can hold no snapshot for several"
         return None
@@ -193,6 +194,10 @@ class Planning:
         """Return a reason, known before the query is looked at, not to load in parallel."""
         if not self.settings.enable_parallel:
             return "enable_parallel is false"
+        return self._lone(target)
+
+    def _lone(self, target: Target | None) -> str | None:
+        """Return why there can be but one worker, in the caller's own thread."""
         if self.mapping.direct_path:
             return "a direct path load has one loader, which fills an empty stage"
         if self.source.sole:
