@@ -164,27 +164,27 @@ class Load:
 
         def split(chunk: Chunk, into: Sequence[Chunk]) -> None:
             parts[chunk.id] = into
-            if self.tracker:
-                self.tracker.expect_more(len(into) - 1)
+            self._tell(lambda tracker: tracker.expect_more(len(into) - 1))
 
-        record = self.tracker.record if self.tracker else None
-        results = skipped + run_chunks(work, todo, record, on_split=split if may_split else None)
+        results = skipped + run_chunks(
+            work, todo, self._record, on_split=split if may_split else None
+        )
         plan = replace(plan, chunks=chunker.with_parts(plan.chunks, parts))
         # Where nothing was to be done, the ledger has just been asked.
         while todo and (
             lost := recovery.taken_back(
-                work, results, self._finished_by_now, self._wait_for_disk, self.tracker
+                work, results, self._finished_by_now, self._wait_for_disk, self._forget
             )
         ):
             todo = [chunk for chunk in plan.chunks if chunk.id in lost]
             results = [result for result in results if result.chunk_id not in lost]
-            results += run_chunks(work, todo, record)
+            results += run_chunks(work, todo, self._record)
         return plan, sorted(results, key=lambda result: result.chunk_id)
 
     def _run_stream(
         self, work: Work, stream: Chunk, finished: dict[int, ChunkResult]
     ) -> tuple[Plan, list[ChunkResult]]:
-        sink, tracker = self.sink, self.tracker
+        sink = self.sink
         assert sink is not None  # noqa: S101 - a stream is written
         if stream.id in finished:
             pieces = _pieces(finished)
@@ -196,18 +196,31 @@ class Load:
             stream,
             sink.begin_anew,
             on_reading=lambda: self._expect(pieces_expected, []),
-            on_result=tracker.record if tracker else None,
+            on_result=self._record,
         )
         plan, results = running.run()
-        if tracker:
-            tracker.expect(len(results))
+        self._tell(lambda tracker: tracker.expect(len(results)))
         return plan, results
 
     def _expect(self, chunks: int, skipped: Sequence[ChunkResult]) -> None:
-        if self.tracker:
-            self.tracker.start(chunks)
-            for result in skipped:
-                self.tracker.record(result)
+        self._tell(lambda tracker: tracker.start(chunks))
+        for result in skipped:
+            self._record(result)
+
+    def _record(self, result: ChunkResult) -> None:
+        self._tell(lambda tracker: tracker.record(result))
+
+    def _forget(self, result: ChunkResult) -> None:
+        self._tell(lambda tracker: tracker.take_back(result))
+
+    def _tell(self, tell: Callable[[ProgressTracker], None]) -> None:
+        """Tell the tracker, if there is one; what one of the user's raises harms nothing."""
+        if self.tracker is None:
+            return
+        try:
+            tell(self.tracker)
+        except Exception:  # as a callback that raises
+            logger.exception("The progress tracker raised; the load goes on")
 
     def publish(self, plan: Plan) -> str:
         """Verify and publish the load; twice is safe. Return what was compared, in words.

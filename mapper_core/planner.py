@@ -101,9 +101,9 @@ class Planning:
         """
         if reason := self._unfit(plan, table):
             msg = (
-                f"load {self.load_id!r} was planned as {plan.strategy} in {len(plan.chunks)}"
-                f" chunks, which this call cannot go on with: {reason}. Repeat it as it was first"
-                " called, or start a new load"
+                f"load {self.load_id!r} was planned by strategy {plan.strategy}, and this call"
+                f" cannot go on with its chunks: {reason}. Repeat it as it was first called, or"
+                " start a new load"
             )
             raise LedgerError(msg)
         streamed = plan.strategy is StrategyName.STREAM_ONCE

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 
 from .errors import MapperError
 from .results import ChunkResult, ChunkStatus
-from .tracker import ProgressTracker
 from .work import Work
 
 logger = logging.getLogger(__name__)
@@ -24,7 +23,7 @@ def taken_back(
     results: Sequence[ChunkResult],
     finished: Callable[[], dict[int, ChunkResult]],
     wait: Callable[[int], None],
-    tracker: ProgressTracker | None,
+    forget: Callable[[ChunkResult], None],
 ) -> set[int]:
     """Return the ids of chunks that had ended well, and that the ledger does not have.
 
@@ -35,7 +34,7 @@ def taken_back(
         results: of chunks that this call has run, or found finished.
         finished: asks the ledger.
         wait: waits until the disk has the chunk of that id, and all that committed before.
-        tracker: has been told the results.
+        forget: hears of each result that is none any more.
     """
     # By whomever; a chunk that another process has split is no chunk of the ledger's any more.
     ended = [
@@ -66,6 +65,5 @@ def taken_back(
     for result in lost:
         if work.rejects:
             work.rejects.give_back(result.rows_rejected)
-        if tracker:
-            tracker.take_back(result)
+        forget(result)
     return {result.chunk_id for result in lost}

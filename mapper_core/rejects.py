@@ -133,7 +133,7 @@ class Sieve:
         work = self.work
         assert work.rejects is not None  # noqa: S101 - else there is no sieve
         assert work.destination is not None  # noqa: S101 - rows are written somewhere
-        work.rejects.take()
+        work.rejects.take(refused.words)
         self.rejected += 1
         rejected = Reject(
             load_id=work.plan.load_id,

@@ -38,13 +38,16 @@ class RejectBudget:
         self._taken = taken
         self._lock = Lock()
 
-    def take(self) -> None:
-        """Count one more refused row. Raises RejectLimitError when that is one too many."""
+    def take(self, why: str) -> None:
+        """Count one more refused row. Raises RejectLimitError when that is one too many.
+
+        It says `why` that one was refused: mostly the others were for the same reason.
+        """
         with self._lock:
             if self._limit is not None and self._taken >= self._limit:
                 msg = (
                     f"more than {self._limit} rows were refused, the reject_limit: mend the rows or"
-                    " the target, or raise the limit (None is no limit)"
+                    f" the target, or raise the limit (None is no limit). The last one: {why}"
                 )
                 raise RejectLimitError(msg)
             self._taken += 1

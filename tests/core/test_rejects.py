@@ -105,6 +105,7 @@ def test_one_row_over_the_limit_fails_its_chunk(orders, source, target, run, wor
 
     assert result.chunks_failed
     assert all("more than 2 rows were refused" in e["error"] for e in result.chunk_errors)
+    assert all("The last one: " in e["error"] for e in result.chunk_errors)
     assert result.total_rows_processed == ROWS
     assert [(result.total_rows_successful,)] == run(target, COUNT)
     listed = list_rejects(target, result.load_id)

@@ -582,7 +582,7 @@ def test_chunks_of_one_snapshot_are_not_read_over_one_connection(orders, source,
         engine = sa.create_engine(
             source.replace("postgresql:", "postgresql+psycopg:"), pool_size=1, max_overflow=0
         )
-        with pytest.raises(LedgerError, match="which this call cannot go on with"):
+        with pytest.raises(LedgerError, match="this call cannot go on with its chunks"):
             load(
                 connection if how == "connection" else engine,
                 target,

@@ -491,15 +491,17 @@ class Unreachable(ProgressTracker):
         raise OSError("no answer")
 
 
-def test_a_tracker_that_raises_fails_the_whole(orders, source, target, run):
-    """In its words; the reader does not wait for the writers that told it."""
+@pytest.mark.parametrize("strategy", ["stream_once", "key"])
+def test_a_tracker_that_raises_harms_nothing(orders, source, target, run, caplog, strategy):
+    """As a callback that does; nobody waits for the writer that told it."""
     tracker = Unreachable()
+    options = {"progress_tracker": tracker, "enable_progress": True, "chunk_size": 100}
 
-    result = stream(source, target, progress_tracker=tracker, enable_progress=True, chunk_size=100)
+    result = stream(source, target, strategy=strategy, **options)
 
-    assert ("failed", ROWS) == (result.status, result.total_rows_failed)
-    assert "OSError: no answer" in result.chunk_errors[0]["error"]
-    assert [(0,)] == run(target, "select count(*) from orders")
+    assert ("succeeded", ROWS) == (result.status, result.total_rows_successful)
+    assert "The progress tracker raised; the load goes on" in caplog.text
+    assert [(ROWS,)] == run(target, "select count(*) from orders")
 
 
 def test_a_writer_that_cannot_be_started_leaves_none_behind(orders, source, target, run):
