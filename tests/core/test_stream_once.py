@@ -497,7 +497,8 @@ def test_a_tracker_that_raises_harms_nothing(orders, source, target, run, caplog
     tracker = Unreachable()
     options = {"progress_tracker": tracker, "enable_progress": True, "chunk_size": 100}
 
-    result = stream(source, target, strategy=strategy, **options)
+    sql = "select * from orders order by id"
+    result = stream(source, target, sql, **options, strategy=strategy)
 
     assert ("succeeded", ROWS) == (result.status, result.total_rows_successful)
     assert "The progress tracker raised; the load goes on" in caplog.text
