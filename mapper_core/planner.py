@@ -54,15 +54,15 @@ class Planning:
         """Return the plan. Raises MapperError for what would not do; nothing is stored."""
         fitting.check_key(self.mapping.chunk_key or (), self.columns)
         table = self.sink.found(self.columns) if self.sink else ()
-        # What does not fit is refused before the query is looked at.
-        self._data_path(table)
+        path, path_reason = self._data_path(table)
         case = self._case(table)
         division = choose(case)
         size, size_reason = case.range_size if division.of_blocks else case.size
         streamed = division.strategy is StrategyName.STREAM_ONCE
-        path, path_reason = DataPath.IN_SERVER, "source and target are one database"
-        if division.strategy is not StrategyName.SAME_DATABASE:
-            path, path_reason = self._path_of_chunks(table, streamed=streamed)
+        if division.strategy is StrategyName.SAME_DATABASE:
+            path, path_reason = DataPath.IN_SERVER, "source and target are one database"
+        elif streamed:
+            path, path_reason = self._of_a_stream(path, path_reason)
         staged = self.mapping.staged or streamed
         workers = self._workers(division.strategy)
         if streamed and self.settings.max_workers == AUTO:
@@ -110,7 +110,9 @@ class Planning:
         auto = self.settings.max_workers == AUTO
         workers = self._workers(plan.strategy) if self.settings.enable_parallel else 1
         if plan.data_path is not DataPath.IN_SERVER:
-            path, reason = self._path_of_chunks(table, streamed=streamed)
+            path, reason = self._data_path(table)
+            if streamed:
+                path, reason = self._of_a_stream(path, reason)
             plan = replace(plan, data_path=path, data_path_reason=reason)
         if streamed:
             return replace(plan, workers=min(workers, STREAM_WRITERS) if auto else workers)
@@ -132,15 +134,12 @@ class Planning:
             return "it has one connection to read with, which can hold no snapshot for several"
         return None
 
-    def _path_of_chunks(self, table: Sequence[Column], *, streamed: bool) -> tuple[DataPath, str]:
-        """Return how rows travel between databases, and why so."""
-        path, reason = self._data_path(table)
-        if streamed and path is DataPath.COPY_BINARY and self.settings.reject_limit != 0:
-            return (
-                DataPath.COPY_TEXT,
-                "a stream is not read twice, and refused rows are told apart as text",
-            )
-        return path, reason
+    def _of_a_stream(self, path: DataPath, reason: str) -> tuple[DataPath, str]:
+        """Return how the rows of a stream travel, where all others would go by `path`."""
+        if path is not DataPath.COPY_BINARY or self.settings.reject_limit == 0:
+            return path, reason
+        told_apart = "a stream is not read twice, and refused rows are told apart as text"
+        return DataPath.COPY_TEXT, told_apart
 
     def _with_verification(self, plan: Plan) -> Plan:
         if self.sink is None:
