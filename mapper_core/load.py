@@ -453,7 +453,7 @@ class Load:
             raise IncompleteLoadError(msg)
         try:
             return self._outside_chunks(purpose, work)
-        except (DatabaseError, DatabaseUnavailableError) as error:
+        except DatabaseError as error:
             if self.stop.is_set():
                 raise IncompleteLoadError(msg) from error
             raise
