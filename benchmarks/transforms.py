@@ -33,6 +33,7 @@ class Way:
 _ROWS = ("transformation_func", "benchmarks.functions:change_rows")
 _BATCH = ("transform_batch", "benchmarks.functions:change_batch")
 _DICTS = {"transform_scope": "batch"}
+_PROCESSES = {"max_workers": 2, "workers": "processes"}
 _COLUMNS = {**_DICTS, "transform_columns": list(COLUMNS)}
 
 DICTS = Way("ours: whole rows", _ROWS, {**_DICTS, "max_workers": 1})
@@ -42,6 +43,7 @@ ARROW = Way("ours: transform_batch", _BATCH, {"max_workers": 1})
 BY_ROW = (
     DICTS,
     replace(DICTS, label="ours: whole rows, 2 workers", options={**_DICTS, "max_workers": 2}),
+    replace(DICTS, label="ours: whole rows, 2 processes", options={**_DICTS, **_PROCESSES}),
     NAMED,
     replace(
         NAMED, label="ours: transform_columns, 2 workers", options={**_COLUMNS, "max_workers": 2}
