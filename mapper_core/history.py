@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from . import adapters, ledger_lists
+from . import adapters
 from .connections import opener_of
 from .errors import DatabaseError, LedgerError, MapperError
-from .ledger import Ledger, LoadRecord
-from .ledger_lists import LoadSummary
+from .ledger import Ledger, LoadRecord, lists
+from .ledger.lists import LoadSummary
 from .model import Chunk
 from .protocols import Transaction
 from .results import ChunkResult, Reject
@@ -35,7 +35,7 @@ def loads(target_conn: Any, *, ledger_schema: str | None = None) -> tuple[LoadSu
     """
 
     def ask(ledger: Ledger, transaction: Transaction) -> tuple[LoadSummary, ...]:
-        return ledger_lists.summaries(ledger, transaction)
+        return lists.summaries(ledger, transaction)
 
     return _asked(target_conn, ledger_schema, ask) or ()
 
@@ -81,7 +81,7 @@ def published_rows(
     """
 
     def ask(ledger: Ledger, transaction: Transaction) -> tuple[tuple[str, int], ...]:
-        return ledger_lists.published_rows(ledger, transaction, target)
+        return lists.published_rows(ledger, transaction, target)
 
     return _asked(target_conn, ledger_schema, ask) or ()
 
@@ -95,7 +95,7 @@ def rejects(
     """
 
     def ask(ledger: Ledger, transaction: Transaction) -> tuple[Reject, ...]:
-        return tuple(ledger_lists.rejects(ledger, transaction, load_id))
+        return tuple(lists.rejects(ledger, transaction, load_id))
 
     return _asked(target_conn, ledger_schema, ask) or ()
 

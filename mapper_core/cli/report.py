@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..history import LoadChunks
-from ..ledger_lists import LoadSummary
+from ..ledger.lists import LoadSummary
 from ..model import Chunk
 from ..results import (
     ChunkResult,

@@ -4,10 +4,10 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
-from .ledger import Ledger
-from .protocols import Transaction
-from .results import Reject
-from .stored import SPLIT_TEXT, instant
+from ..protocols import Transaction
+from ..results import Reject
+from ..stored import SPLIT_TEXT, instant
+from .tables import Tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class LoadSummary:
     published_at: datetime | None
 
 
-def summaries(ledger: Ledger, transaction: Transaction) -> tuple[LoadSummary, ...]:
+def summaries(ledger: Tables, transaction: Transaction) -> tuple[LoadSummary, ...]:
     """Return every load, newest first. Pieces of a stream are rows of it, and no chunks."""
     load, chunk, claim = (ledger.names[name] for name in ("load", "chunk", "claim"))
     rows = transaction.execute(
@@ -55,7 +55,7 @@ def summaries(ledger: Ledger, transaction: Transaction) -> tuple[LoadSummary, ..
 
 
 def published_rows(
-    ledger: Ledger, transaction: Transaction, target: str
+    ledger: Tables, transaction: Transaction, target: str
 ) -> tuple[tuple[str, int], ...]:
     """Return group and rows written of each published load of a target, latest last."""
     load, claim = ledger.names["load"], ledger.names["claim"]
@@ -69,7 +69,7 @@ def published_rows(
     return tuple((group, int(written or 0)) for group, written in rows)
 
 
-def rejects(ledger: Ledger, transaction: Transaction, load_id: str) -> list[Reject]:
+def rejects(ledger: Tables, transaction: Transaction, load_id: str) -> list[Reject]:
     """Return the refused rows of a load, by chunk."""
     rows = transaction.execute(
         f"select chunk_id, source_row, error, code from {ledger.names['reject']}"
