@@ -28,7 +28,7 @@ from .model import (
     StrategyName,
     TransformWorkers,
 )
-from .protocols import Reader, Source, Target, Transaction
+from .protocols import Database, Reader, Source, Transaction
 from .query import Query
 from .results import ChunkResult
 from .retry import RetryHandler, first_line
@@ -460,7 +460,7 @@ class Load:
 
     def _outside_chunks(self, purpose: str, work: Callable[[], T]) -> T:
         """Do work that belongs to no chunk: again after transient errors, in words if it fails."""
-        databases: list[Source | Target] = [self.source]
+        databases: list[Database] = [self.source]
         if self.sink:
             databases.append(self.sink.target)
         try:

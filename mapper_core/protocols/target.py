@@ -1,0 +1,259 @@
+"""Where rows go: writers, whose transactions take batches and the ledger's statements alike."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..batches import Batch, Packer
+from ..model import Chunk, Column, DataPath, LoadWindow, Plan, Row, Snapshot
+from ..query import Query
+from .database import Checksum, Database, Place
+
+STAGE_CHUNK = "_mapper_chunk"
+"""Column of a stage that says which chunk wrote the row."""
+
+STAGE_RANK = "_mapper_rank"
+"""Column that ranks a stage's rows of one key while they are published."""
+
+
+class Transaction(Protocol):
+    """One open transaction on the target."""
+
+    def execute(self, sql: str, values: Mapping[str, Any] | None = None) -> list[Row]:
+        """Run a statement whose `:name`s are bound; return its rows, or none."""
+
+    def columns(self, table: Sequence[str]) -> tuple[Column, ...]:
+        """Describe a table's columns, as this transaction sees it; empty without such a table."""
+
+    def refusal(self, table: Sequence[str], privileges: Sequence[str]) -> str | None:
+        """Return which of the privileges (`insert`, `delete` ...) this user lacks, in words.
+
+        None when it has them all, and when the database cannot tell beforehand.
+        """
+
+    def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
+        """Run a statement that changes rows, its `:name`s bound; return how many it changed."""
+
+    def create_schema(self, name: str) -> None:
+        """Create a schema where it is missing."""
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Take back what the block did when it raises; constraints are checked at its end."""
+
+    def lock(self, name: str) -> None:
+        """Wait for a lock of that name and hold it to the transaction's end."""
+
+    def try_lock(self, name: str) -> bool:
+        """As `lock`, but without waiting; False when others hold it."""
+
+    def lock_shared(self, name: str) -> None:
+        """As `lock`, but any number may hold it so at once."""
+
+    def lock_table(self, table: Sequence[str]) -> None:
+        """As `lock`, by the table itself: two names of one table are one lock."""
+
+    def write(
+        self,
+        batches: Iterable[Batch],
+        table: Sequence[str],
+        columns: Sequence[str],
+        path: DataPath,
+        *,
+        staged_chunk: int | None = None,
+        json_is_text: bool = False,
+    ) -> int:
+        """Add rows to a table; return how many. Rows of a stage carry their chunk's id.
+
+        With `json_is_text` a string for a JSON column is JSON, else it is a string within JSON.
+
+        Takes all batches before it tells the database that the rows are complete: when reading
+        raises, nothing of this call stays.
+        """
+
+    def create_missing(self, table: Sequence[str], definition: str) -> None:
+        """Create a table unless it is there; the definition is what stands in the parentheses."""
+
+    def create_table(self, table: Sequence[str], columns: Sequence[Column]) -> None:
+        """Create a table with these columns, of the types they name."""
+
+    def drop_table(self, table: Sequence[str]) -> None:
+        """Drop a table with the commit, or right after it where a definition would be one."""
+
+    def merge(
+        self,
+        table: Sequence[str],
+        rows: str,
+        columns: Sequence[str],
+        key: Sequence[str],
+    ) -> int:
+        """Update the table's rows of a known key that differ, add the others; return how many.
+
+        `rows` is a subquery with the columns, no key of which is NULL or comes twice. Only where
+        `Target.merges`.
+
+        Raises TransferError when the table did not take all of them.
+        """
+
+    def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> str | None:
+        """Return why rows cannot be merged into the table by this key, where that can be known."""
+
+    def insert_select(
+        self,
+        query: Query,
+        plan: Plan,
+        chunk: Chunk,
+        table: Sequence[str],
+        columns: Sequence[str],
+        *,
+        staged_chunk: int | None = None,
+    ) -> int:
+        """Add a chunk's rows to a table inside the database; return how many.
+
+        Only where `Target.insert_select_blocker` found nothing against it.
+        """
+
+    def checksums(
+        self, stage: Sequence[str], columns: Sequence[Column], place: Place | None
+    ) -> dict[int, Checksum]:
+        """Add up the rows of each chunk in a stage as `Reader.checksum` does at that place.
+
+        Nobody else can change the stage from then on. Only where `Target.checksum_blocker` found
+        nothing against it.
+        """
+
+    def create_stage(
+        self,
+        stage: Sequence[str],
+        target: Sequence[str],
+        columns: Sequence[str],
+        *,
+        checked: bool = False,
+    ) -> None:
+        """Create the table that holds a load's rows until they are published, emptying an old one.
+
+        It has these columns of the target, with their types and defaults but no constraint, and
+        `STAGE_CHUNK`, the id of the chunk that wrote the row. `checked` adds what the target asks
+        of a row by itself (NOT NULL and CHECK), so that such a row is refused where it is written.
+        """
+
+
+class Writer(Protocol):
+    """One connection to the target. Used by one thread at a time."""
+
+    def begin(self, snapshot: Snapshot | None = None) -> AbstractContextManager[Transaction]:
+        """Open a transaction: commit on a clean exit, else roll back.
+
+        With a snapshot it reads there, and sees nothing that others have committed since.
+
+        When the connection dies in COMMIT the error is transient and the outcome unknown; only
+        claiming the chunk again tells.
+        """
+
+    def cancel(self) -> None:
+        """End the statement that is running, from another thread; nothing when none is."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerDialect:
+    """What the ledger's few statements need to know about a database's SQL."""
+
+    text: str
+    bigint: str
+    timestamp: str
+    share_lock: str
+    """Ends a SELECT that keeps others from changing the row; empty where writers exclude others."""
+    update_lock: str
+    """Ends a SELECT that keeps others from sharing the row."""
+    skip_locked: str
+    """Ends a SELECT that leaves out a row that others have locked, where that can be said."""
+    now: str = "current_timestamp"
+    """The present moment, as the timestamp type keeps it."""
+    looks_again: bool = False
+    """Whether rows cannot be locked by several at once: then a chunk's transaction looks at its
+    load once more, and alone, before it commits."""
+    asynchronous_commit: str = ""
+    """Has this transaction's COMMIT return before it is on disk: a crash of the server may take it
+    back, whole, but none that committed before one that is there. Empty where there is no such."""
+
+
+class Target(Database, Protocol):
+    """Where rows go. Safe to use from several threads."""
+
+    ledger_dialect: LedgerDialect
+    has_schemas: bool
+    """Whether the ledger can have a schema of its own; else its tables get a prefix."""
+    parallel_writers: bool
+    """Whether several sessions can write at once."""
+    merges: bool
+    """Whether `Transaction.merge` is offered."""
+
+    def open_writer(self) -> AbstractContextManager[Writer]:
+        """Open a connection."""
+
+    def quote(self, *names: str) -> str:
+        """Return `"schema"."table"`, quoted so that any name is safe."""
+
+    def as_created(self, columns: Sequence[Column]) -> tuple[Column, ...]:
+        """Return a query's columns as a table made for them has them.
+
+        Without a type where this database has none that holds the same values.
+        """
+
+    def data_path(
+        self, offered: frozenset[DataPath], pairs: Sequence[tuple[Column, Column]]
+    ) -> tuple[DataPath, str]:
+        """Choose how rows travel for these (query column, table column) pairs, and say why.
+
+        Raises TargetError when a value of a column could not arrive unchanged.
+        """
+
+    def no_direct_path(self, columns: Sequence[Column]) -> str | None:
+        """Return why a direct path load into these columns of a stage would not do, or None."""
+
+    def packer(
+        self, columns: Sequence[Column], table: Sequence[Column], *, json_is_text: bool
+    ) -> Packer | None:
+        """Return what writes Python values for columns of a table, as `Transaction.write` would.
+
+        What is JSON in the query, whose columns are given, is so in a column of text too. None
+        where rows are written as they are.
+        """
+
+    def insert_select_blocker(
+        self,
+        query: Query,
+        snapshot: Snapshot,
+        place: Place | None,
+        table: Sequence[str],
+        pairs: Sequence[tuple[Column, Column]],
+    ) -> str | None:
+        """Return why INSERT ... SELECT inside this database would not do, or None.
+
+        Args:
+            query: what would be inserted.
+            snapshot: where it would be read.
+            place: where the source's sessions are.
+            table: where the rows would go.
+            pairs: the (query column, table column) pairs.
+        """
+
+    def checksum_blocker(
+        self, source_kind: str, pairs: Sequence[tuple[Column, Column]]
+    ) -> str | None:
+        """Return why checksums of rows from such a source, and here, cannot be compared, or None.
+
+        The pairs are of (source column, column here).
+        """
+
+    def window_bounds(self, window: LoadWindow) -> tuple[Any, Any]:
+        """Return the window's bounds as values that compare rightly with its column's."""
+
+    def is_duplicate(self, error: BaseException) -> bool:
+        """Whether a unique key refused a row."""
+
+    def row_error(self, error: BaseException) -> str | None:
+        """Return the database's code of an error that a row written caused; None for others."""
+
+    def row_positions(self, error: BaseException) -> tuple[int, ...]:
+        """Return which of the rows written caused it, from 1, ascending, where it is said."""
