@@ -135,7 +135,9 @@ class _Publishing:
     def _merge(self) -> None:
         """Update the target's rows of a known key, add the others.
 
-        Raises TargetError when rows of the stage cannot be told apart by the key.
+        Raises:
+            TargetError: rows of the stage cannot be told apart by the key.
+            TransferError: the target did not take all of them.
         """
         key = self.mapping.primary_key
         self._check_key_is_there(key)
@@ -144,7 +146,14 @@ class _Publishing:
             rows = self._highest(rows, key, self.mapping.order_column)
         self._check_key_is_unique(rows, key)
         for columns, part in self._written(rows):
-            self.transaction.merge(self.mapping.target_parts, part, columns, key)
+            merged = self.transaction.merge(self.mapping.target_parts, part, columns, key)
+            if merged.due is not None and merged.taken != merged.due:
+                msg = (
+                    f"{merged.due} rows of the query are new or differ, and"
+                    f" {self.mapping.target_name} took {merged.taken}: a trigger on it drops rows,"
+                    " or in SQLite an ON CONFLICT clause; disable it for the load"
+                )
+                raise TransferError(msg)
 
     def _check_key_is_there(self, key: Sequence[str]) -> None:
         nulls = " or ".join(f"{self.target.quote(name)} is null" for name in key)

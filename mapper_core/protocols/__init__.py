@@ -7,7 +7,7 @@ half the databases will only ever be sources.
 from .database import Checksum, Database, Place
 from .source import Reader, Source
 from .survey import BlockCuts, Blocker, KeyCuts, Survey
-from .target import STAGE_CHUNK, STAGE_RANK, LedgerDialect, Target, Transaction, Writer
+from .target import STAGE_CHUNK, STAGE_RANK, LedgerDialect, Merged, Target, Transaction, Writer
 
 __all__ = [
     "STAGE_CHUNK",
@@ -18,6 +18,7 @@ __all__ = [
     "Database",
     "KeyCuts",
     "LedgerDialect",
+    "Merged",
     "Place",
     "Reader",
     "Source",

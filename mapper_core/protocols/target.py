@@ -17,6 +17,16 @@ STAGE_RANK = "_mapper_rank"
 """Column that ranks a stage's rows of one key while they are published."""
 
 
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge came to, in rows."""
+
+    taken: int
+    """Updated and added."""
+    due: int | None = None
+    """New or different before it; None where the database takes all of them, or fails."""
+
+
 class Transaction(Protocol):
     """One open transaction on the target."""
 
@@ -86,13 +96,11 @@ class Transaction(Protocol):
         rows: str,
         columns: Sequence[str],
         key: Sequence[str],
-    ) -> int:
-        """Update the table's rows of a known key that differ, add the others; return how many.
+    ) -> Merged:
+        """Update the table's rows of a known key that differ, add the others.
 
         `rows` is a subquery with the columns, no key of which is NULL or comes twice. Only where
         `Target.merges`.
-
-        Raises TransferError when the table did not take all of them.
         """
 
     def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> str | None:

@@ -9,9 +9,9 @@ from sqlalchemy import exc
 from sqlalchemy.schema import CreateSchema
 
 from ...batches import Batch, rows_of
-from ...errors import SettingsError, TargetError, TransferError
+from ...errors import SettingsError, TargetError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
-from ...protocols import STAGE_CHUNK, Checksum, Place
+from ...protocols import STAGE_CHUNK, Checksum, Merged, Place
 from ...query import Query
 from . import sqlite
 from .statements import cancel
@@ -131,7 +131,7 @@ class GenericTransaction:
 
     def merge(
         self, table: Sequence[str], rows: str, columns: Sequence[str], key: Sequence[str]
-    ) -> int:
+    ) -> Merged:
         quote = self._connection.dialect.identifier_preparer.quote_identifier
         name = self._quoted(table)
         same = " and ".join(f"t.{quote(k)} = s.{quote(k)}" for k in key)
@@ -151,13 +151,7 @@ class GenericTransaction:
         missing = f"{rows} as s where not exists (select 1 from {name} t where {same})"
         due += self._counted(missing)
         taken += self.change(f"insert into {name} ({listed}) select {given} from {missing}")
-        if taken != due:
-            msg = (
-                f"{due} rows of the query are new or differ, and {'.'.join(table)} took {taken}: a"
-                " trigger or an ON CONFLICT clause on it drops rows; disable it for the load"
-            )
-            raise TransferError(msg)
-        return taken
+        return Merged(taken, due)
 
     def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> None:
         """Return None: what would stand against it cannot be asked for beforehand."""

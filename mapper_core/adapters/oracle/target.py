@@ -16,7 +16,7 @@ import oracledb
 from ...batches import Batch, rows_of
 from ...errors import SettingsError, TargetError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
-from ...protocols import STAGE_CHUNK, Checksum, Place
+from ...protocols import STAGE_CHUNK, Checksum, Merged, Place
 from ...query import Query
 from . import catalog, direct_path, errors, session, values
 
@@ -233,7 +233,7 @@ class OracleTransaction:
 
     def merge(
         self, table: Sequence[str], rows: str, columns: Sequence[str], key: Sequence[str]
-    ) -> int:
+    ) -> Merged:
         by_name = {column.name: column for column in self.columns(table)}
         same = " and ".join(f"t.{k} = s.{k}" for k in map(session.quoted, key))
         keys = set(map(session.folded, key))
@@ -245,10 +245,11 @@ class OracleTransaction:
             assigned = ", ".join(f"t.{name} = s.{name}" for name in names)
             changed = " or ".join(values.differs(column) for column in others)
             update = f" when matched then update set {assigned} where {changed}"
-        return self.change(
+        taken = self.change(
             f"merge into {session.quoted(*table)} t using {rows} s on ({same}){update}"
             f" when not matched then insert ({_listed(columns)}) values ({given})"
         )
+        return Merged(taken)
 
     def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> None:
         """Return None: what would stand against it cannot be asked for beforehand."""

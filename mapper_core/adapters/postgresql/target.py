@@ -9,7 +9,7 @@ import psycopg
 from ...batches import Batch, rows_of
 from ...errors import TargetError, TransferError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
-from ...protocols import STAGE_CHUNK, Checksum, Place
+from ...protocols import STAGE_CHUNK, Checksum, Merged, Place
 from ...query import Query
 from . import checksum, errors, merging, session
 from .packer import PACKED_ROWS, packer_for
@@ -153,20 +153,14 @@ class PostgreSQLTransaction:
 
     def merge(
         self, table: Sequence[str], rows: str, columns: Sequence[str], key: Sequence[str]
-    ) -> int:
+    ) -> Merged:
         merge = merging.Merge(table, rows, columns, key)
         due = None
         if self.execute(merging.FILTERS, {"name": merge.name})[0][0]:
             due = self.execute(merge.due)[0][0]
         version = self._connection.info.server_version
         taken = sum(self.change(statement) for statement in merge.statements(version))
-        if due is not None and taken != due:
-            msg = (
-                f"{due} rows of the query are new or differ, and {'.'.join(table)} took {taken}: a"
-                " trigger on it drops rows; disable it for the load"
-            )
-            raise TransferError(msg)
-        return taken
+        return Merged(taken, due)
 
     def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> str | None:
         return merging.blocker(self._connection, table, key)
