@@ -171,20 +171,22 @@ class Claims(Tables):
         """
         of_chunk = {"load_id": plan.load_id, "chunk_id": chunk.id}
         where = "where load_id = :load_id and chunk_id = :chunk_id"
-        noted = transaction.execute(f"select written_columns from {self._claim} {where}", of_chunk)
-        if noted and noted[0][0] is not None:
-            before = json.loads(noted[0][0])
-            if before != list(names):
-                msg = (
-                    f"the function returned the columns {', '.join(names)} for some rows of a chunk"
-                    f" and {', '.join(before)} for others: return the same ones throughout"
-                )
-                raise TransformError(msg)
-            return
-        transaction.execute(
-            f"update {self._claim} set written_columns = :names {where}",
+        noted = transaction.change(
+            f"update {self._claim} set written_columns = :names {where}"
+            " and written_columns is null",
             {**of_chunk, "names": json.dumps(list(names))},
         )
+        if noted:
+            return
+        # Rows of a chunk are written in several goes only to set refused ones apart.
+        found = transaction.execute(f"select written_columns from {self._claim} {where}", of_chunk)
+        before = json.loads(found[0][0])
+        if before != list(names):
+            msg = (
+                f"the function returned the columns {', '.join(names)} for some rows of a chunk"
+                f" and {', '.join(before)} for others: return the same ones throughout"
+            )
+            raise TransformError(msg)
 
     def noted_columns(
         self, transaction: Transaction, load_id: str
