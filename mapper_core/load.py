@@ -2,40 +2,23 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
-from . import chunker, planner, publisher, recovery, resumption, verification
-from .crew import run_chunks
-from .errors import (
-    DatabaseError,
-    DatabaseUnavailableError,
-    IncompleteLoadError,
-    LedgerError,
-    MapperError,
-    SettingsError,
-    SnapshotLostError,
-    VerificationError,
-)
+from . import chunker, planner, publisher, resumption, verification
+from .errands import Errands
+from .errors import LedgerError, SettingsError, SnapshotLostError, VerificationError
 from .ledger import LoadRecord
-from .model import (
-    Chunk,
-    Mapping,
-    Plan,
-    Snapshot,
-    StrategyName,
-    TransformWorkers,
-)
+from .model import Chunk, Mapping, Plan, Snapshot, TransformWorkers
 from .protocols import Database, Reader, Source, Transaction
 from .query import Query
 from .results import ChunkResult
-from .retry import RetryHandler, first_line
+from .retry import RetryHandler
+from .running import Running, pieces_of
 from .settings import Settings
 from .sink import Sink
-from .stopping import cancelling
-from .stream import Stream
 from .tracker import ProgressTracker
 from .work import Destination, RejectBudget, Work
 
@@ -79,7 +62,7 @@ class Load:
             yield found
         else:
             with ExitStack() as held:
-                yield self._outside_chunks(
+                yield self._errands.do(
                     "take the read point of",
                     lambda: held.enter_context(self.source.snapshot(self.query, self._lost)),
                 )
@@ -93,16 +76,16 @@ class Load:
         Raises:
             MapperError: a mistake that can be known beforehand; the message names the cure.
         """
-        return self._unless_stopped("plan", lambda: self._plan(snapshot, load_group))
+        return self._errands.do_unless_stopped("plan", lambda: self._plan(snapshot, load_group))
 
     def preview(self, snapshot: Snapshot) -> Plan:
         """Decide the load and store nothing; otherwise as `plan` for a load that is new."""
 
         def decide() -> Plan:
-            with self.source.open_reader(snapshot) as reader, self._stopping(reader.cancel):
+            with self.source.open_reader(snapshot) as reader, self._errands.stopping(reader.cancel):
                 return self._planning(reader, snapshot).decide()
 
-        return self._unless_stopped("plan", decide)
+        return self._errands.do_unless_stopped("plan", decide)
 
     def run(
         self,
@@ -120,7 +103,10 @@ class Load:
         """
         with self._processes() as processes:
             work = self._work(plan, processes, has_neighbours=has_neighbours)
-            return self._run(work, chunks, may_split=may_split)
+            running = Running(
+                work, self.sink, self.tracker, self._finished_by_now, self._wait_for_disk
+            )
+            return running.run(chunks, may_split=may_split)
 
     @contextmanager
     def _processes(self) -> "Iterator[TransformProcesses | None]":
@@ -141,7 +127,7 @@ class Load:
             mapping=self.mapping,
             query=self.query,
             source=self.source,
-            destination=self._outside_chunks("open the target of", lambda: self._destination(plan)),
+            destination=self._errands.do("open the target of", lambda: self._destination(plan)),
             retry=self.retry,
             stop=self.stop,
             should_stop=self.should_stop,
@@ -150,77 +136,6 @@ class Load:
             stop_on_error=self.settings.stop_on_error,
             processes=processes,
         )
-
-    def _run(
-        self, work: Work, chunks: Sequence[Chunk], *, may_split: bool
-    ) -> tuple[Plan, list[ChunkResult]]:
-        plan, finished = work.plan, self._finished_by_now()
-        if plan.strategy is StrategyName.STREAM_ONCE:
-            return self._run_stream(work, chunks[0], finished) if chunks else (plan, [])
-        skipped = [finished[chunk.id] for chunk in chunks if chunk.id in finished]
-        self._expect(len(chunks), skipped)
-        todo = [chunk for chunk in chunks if chunk.id not in finished]
-        parts: dict[int, Sequence[Chunk]] = {}
-
-        def split(chunk: Chunk, into: Sequence[Chunk]) -> None:
-            parts[chunk.id] = into
-            self._tell(lambda tracker: tracker.expect_more(len(into) - 1))
-
-        results = skipped + run_chunks(
-            work, todo, self._record, on_split=split if may_split else None
-        )
-        plan = replace(plan, chunks=chunker.with_parts(plan.chunks, parts))
-        # Where nothing was to be done, the ledger has just been asked.
-        while todo and (
-            lost := recovery.taken_back(
-                work, results, self._finished_by_now, self._wait_for_disk, self._forget
-            )
-        ):
-            todo = [chunk for chunk in plan.chunks if chunk.id in lost]
-            results = [result for result in results if result.chunk_id not in lost]
-            results += run_chunks(work, todo, self._record)
-        return plan, sorted(results, key=lambda result: result.chunk_id)
-
-    def _run_stream(
-        self, work: Work, stream: Chunk, finished: dict[int, ChunkResult]
-    ) -> tuple[Plan, list[ChunkResult]]:
-        sink = self.sink
-        assert sink is not None  # noqa: S101 - a stream is written
-        if stream.id in finished:
-            pieces = _pieces(finished)
-            self._expect(len(pieces), pieces)
-            return work.plan, pieces
-        pieces_expected = -(-(stream.expected_rows or 0) // work.plan.chunk_size)
-        running = Stream(
-            work,
-            stream,
-            sink.begin_anew,
-            on_reading=lambda: self._expect(pieces_expected, []),
-            on_result=self._record,
-        )
-        plan, results = running.run()
-        self._tell(lambda tracker: tracker.expect(len(results)))
-        return plan, results
-
-    def _expect(self, chunks: int, skipped: Sequence[ChunkResult]) -> None:
-        self._tell(lambda tracker: tracker.start(chunks))
-        for result in skipped:
-            self._record(result)
-
-    def _record(self, result: ChunkResult) -> None:
-        self._tell(lambda tracker: tracker.record(result))
-
-    def _forget(self, result: ChunkResult) -> None:
-        self._tell(lambda tracker: tracker.take_back(result))
-
-    def _tell(self, tell: Callable[[ProgressTracker], None]) -> None:
-        """Tell the tracker, if there is one; what one of the user's raises harms nothing."""
-        if self.tracker is None:
-            return
-        try:
-            tell(self.tracker)
-        except Exception:  # as a callback that raises
-            logger.exception("The progress tracker raised; the load goes on")
 
     def publish(self, plan: Plan) -> str:
         """Verify and publish the load; twice is safe. Return what was compared, in words.
@@ -251,10 +166,10 @@ class Load:
                 sink.ledger.note_verified(transaction, plan, str(error), published=False)
 
         try:
-            self._unless_stopped("publish", attempt)
+            self._errands.do_unless_stopped("publish", attempt)
         except VerificationError as error:
             difference = error
-            self._outside_chunks("note the difference of", lambda: note(difference))
+            self._errands.do("note the difference of", lambda: note(difference))
             raise
         return words
 
@@ -279,11 +194,11 @@ class Load:
             return f"{load_group}#{len(loads) + 1}" if fresh and published else newest
 
         named = replace(self, load_id=load_group, named=True)
-        return replace(named, load_id=named._outside_chunks("find", resolve))
+        return replace(named, load_id=named._errands.do("find", resolve))
 
     def joinable(self) -> Snapshot | None:
         """Return the read point at which the ledger planned this load, if it can be joined yet."""
-        record = self._outside_chunks("read the ledger of", self._find)
+        record = self._errands.do("read the ledger of", self._find)
         if record is None or record.published or record.plan.snapshot.id is None:
             return None
         if record.verified:
@@ -296,13 +211,13 @@ class Load:
                 return snapshot
 
         try:
-            return self._outside_chunks("join the read point of", join)
+            return self._errands.do("join the read point of", join)
         except SnapshotLostError:
             return None
 
     def find(self) -> LoadRecord:
         """Return what the ledger has of this load. Raises LedgerError when it has nothing."""
-        record = self._outside_chunks("read the ledger of", self._find)
+        record = self._errands.do("read the ledger of", self._find)
         if record is None:
             msg = f"the ledger has no load {self.load_id}: plan it first"
             raise LedgerError(msg)
@@ -312,11 +227,11 @@ class Load:
         """Return the chunks the ledger holds of this load, by their id; of a stream, its pieces."""
         found = self._finished_by_now()
         if chunker.STREAM in found:
-            return _pieces(found)
+            return pieces_of(found)
         return [found[chunk_id] for chunk_id in sorted(found)]
 
     def _plan(self, snapshot: Snapshot, load_group: str | None) -> tuple[Plan, bool]:
-        with self.source.open_reader(snapshot) as reader, self._stopping(reader.cancel):
+        with self.source.open_reader(snapshot) as reader, self._errands.stopping(reader.cancel):
             planning = self._planning(reader, snapshot)
             record = self._find()
             if record is not None:
@@ -389,11 +304,11 @@ class Load:
             return None, record.verified
 
         def attempt(work: Callable[[], T]) -> T:
-            return self._unless_stopped("verify", work)
+            return self._errands.do_unless_stopped("verify", work)
 
         # The workers' sessions have ended; one may still hold the read point.
         most = plan.workers if self.source.limit is None else self.source.limit - 1
-        with self._stopping(verifying.cancel):
+        with self._errands.stopping(verifying.cancel):
             expected, words = verifying.ask_source(
                 finished, workers=max(1, min(plan.workers, most)), attempt=attempt
             )
@@ -420,7 +335,7 @@ class Load:
         limit, sink = self.settings.reject_limit, self.sink
         if limit == 0 or sink is None:
             return None
-        taken = self._outside_chunks("read the ledger of", lambda: sink.rows_rejected(self.load_id))
+        taken = self._errands.do("read the ledger of", lambda: sink.rows_rejected(self.load_id))
         return RejectBudget(limit, taken)
 
     def _find(self) -> LoadRecord | None:
@@ -430,60 +345,21 @@ class Load:
         def ask() -> dict[int, ChunkResult]:
             return self.sink.finished(self.load_id) if self.sink else {}
 
-        return self._outside_chunks("read the ledger of", ask)
+        return self._errands.do("read the ledger of", ask)
 
     def _wait_for_disk(self, chunk_id: int) -> None:
         def touch() -> None:
             if self.sink:
                 self.sink.touch(self.load_id, chunk_id)
 
-        self._outside_chunks("wait for the disk with the chunks of", touch)
+        self._errands.do("wait for the disk with the chunks of", touch)
 
     def _destination(self, plan: Plan) -> Destination | None:
         return self.sink.destination(plan) if self.sink else None
 
-    def _stopping(self, cancel: Callable[[], None]) -> AbstractContextManager[None]:
-        """While the block runs, call `cancel` as soon as the load is to stop."""
-        return cancelling(self.stop, self.should_stop, cancel)
-
-    def _unless_stopped(self, purpose: str, work: Callable[[], T]) -> T:
-        """As `_outside_chunks`, unless somebody wants the load to stop, before or meanwhile."""
-        msg = f"load {self.load_id} was stopped: there was still to {purpose} it"
-        if self.stop.is_set():
-            raise IncompleteLoadError(msg)
-        try:
-            return self._outside_chunks(purpose, work)
-        except DatabaseError as error:
-            if self.stop.is_set():
-                raise IncompleteLoadError(msg) from error
-            raise
-
-    def _outside_chunks(self, purpose: str, work: Callable[[], T]) -> T:
-        """Do work that belongs to no chunk: again after transient errors, in words if it fails."""
+    @property
+    def _errands(self) -> Errands:
         databases: list[Database] = [self.source]
         if self.sink:
             databases.append(self.sink.target)
-        try:
-            return self.retry.execute_with_retry(
-                work,
-                is_transient=lambda error: any(d.is_transient(error) for d in databases),
-                name=f"{purpose} load {self.load_id}",
-            )
-        except MapperError:
-            raise
-        except Exception as error:
-            words = next((said for d in databases if (said := d.explain(error))), None)
-            if words is None and isinstance(error, ConnectionError | TimeoutError):
-                words = first_line(error)
-            if words is None:
-                raise
-            passing = any(d.is_transient(error) for d in databases)
-            kind = DatabaseUnavailableError if passing else DatabaseError
-            msg = f"could not {purpose} load {self.load_id}: {words}"
-            raise kind(msg) from error
-
-
-def _pieces(finished: dict[int, ChunkResult]) -> list[ChunkResult]:
-    """Return the pieces of a finished stream; the mark that it is whole, if it had none."""
-    pieces = [finished[number] for number in sorted(finished) if number != chunker.STREAM]
-    return pieces or [finished[chunker.STREAM]]
+        return Errands(self.load_id, databases, self.retry, self.stop, self.should_stop)
