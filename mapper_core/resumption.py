@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from .errors import LedgerError
 from .ledger import LoadRecord
+from .ledger.stored import query_hash
 from .model import ChunkKind, Column, Mapping, Plan, Snapshot, StrategyName
 from .protocols import Survey, Transaction
 from .sink import Sink
-from .stored import query_hash
 
 logger = logging.getLogger(__name__)
 

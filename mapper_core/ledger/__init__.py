@@ -13,9 +13,9 @@ from dataclasses import replace
 from .. import chunker
 from ..model import Chunk, ChunkKind, Plan
 from ..protocols import Transaction
-from ..stored import chunk_text
 from .claims import ChunkIsFinished, Claims
 from .loads import LoadRecord, Loads, LoadState
+from .stored import chunk_text
 
 __all__ = ["ChunkIsFinished", "Ledger", "LoadRecord", "LoadState"]
 

@@ -8,7 +8,7 @@ from ..errors import StaleLoadError, TransformError
 from ..model import Chunk, Plan
 from ..protocols import Transaction, Writer
 from ..results import ChunkResult, ChunkStatus, Reject
-from ..stored import instant
+from .stored import instant
 from .tables import Tables, lock_name
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from ..protocols import Transaction
 from ..results import Reject
-from ..stored import SPLIT_TEXT, instant
+from .stored import SPLIT_TEXT, instant
 from .tables import Tables
 
 

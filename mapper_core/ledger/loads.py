@@ -7,7 +7,7 @@ from datetime import datetime
 from ..errors import IncompleteLoadError, StaleLoadError
 from ..model import Chunk, ChunkKind, Mapping, Plan, Snapshot
 from ..protocols import Transaction
-from ..stored import (
+from .stored import (
     SPLIT_TEXT,
     chunk_text,
     instant,

@@ -6,7 +6,7 @@ from dataclasses import astuple
 from datetime import datetime, timezone
 from typing import Any
 
-from .model import (
+from ..model import (
     Chunk,
     ChunkKind,
     Column,
