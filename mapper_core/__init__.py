@@ -5,7 +5,6 @@
 True
 """
 
-from .comparison import Comparison, Difference
 from .errors import (
     ChunksFailedError,
     DatabaseError,
@@ -45,7 +44,7 @@ from .results import ChunkResult, ChunkStatus, LoadStatus, ParallelProcessingRes
 from .retry import RetryConfig, RetryHandler, create_retry_handler
 from .settings import Settings
 from .tracker import ProgressSnapshot, ProgressTracker, create_progress_callback
-from .verify import verify
+from .verification import Comparison, Difference, verify
 
 __all__ = [
     "Chunk",

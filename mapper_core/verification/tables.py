@@ -6,14 +6,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from . import adapters
+from .. import adapters
+from ..connections import opener_of
+from ..errors import DatabaseError, DatabaseUnavailableError, MapperError, QueryError, SettingsError
+from ..fitting import check_columns, match_columns
+from ..model import Column, Verification
+from ..protocols import Checksum, Reader, Source
+from ..query import Query, read_query
 from .comparison import Comparison
-from .connections import opener_of
-from .errors import DatabaseError, DatabaseUnavailableError, MapperError, QueryError, SettingsError
-from .fitting import check_columns, match_columns
-from .model import Column, Verification
-from .protocols import Checksum, Reader, Source
-from .query import Query, read_query
 
 
 def verify(

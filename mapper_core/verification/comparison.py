@@ -3,9 +3,9 @@
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass
 
-from .errors import VerificationError
-from .model import Verification
-from .protocols import Checksum
+from ..errors import VerificationError
+from ..model import Verification
+from ..protocols import Checksum
 
 # Differing chunks that a message lists.
 _NAMED = 10

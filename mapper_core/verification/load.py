@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Protocol, TypeVar
 
+from ..errors import RUN_AGAIN, SettingsError, SnapshotLostError, VerificationError
+from ..fitting import match_columns
+from ..ledger import Ledger
+from ..model import Chunk, ChunkKind, Column, Mapping, Plan, StrategyName, Verification
+from ..protocols import STAGE_CHUNK, Checksum, Place, Reader, Source, Survey, Target, Transaction
+from ..query import Query
+from ..results import ChunkResult
 from .comparison import NO_CHUNK, Comparison, differences, total
-from .errors import RUN_AGAIN, SettingsError, SnapshotLostError, VerificationError
-from .fitting import match_columns
-from .ledger import Ledger
-from .model import Chunk, ChunkKind, Column, Mapping, Plan, StrategyName, Verification
-from .protocols import STAGE_CHUNK, Checksum, Place, Reader, Source, Survey, Target, Transaction
-from .query import Query
-from .results import ChunkResult
 
 T = TypeVar("T")
 
