@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from . import chunker, recovery
 from .crew import run_chunks
+from .interruption import ends_the_load
 from .model import Chunk, Plan, StrategyName
 from .results import ChunkResult
 from .sink import Sink
@@ -99,7 +100,9 @@ class Running:
             return
         try:
             tell(self.tracker)
-        except Exception:  # as a callback that raises
+        except BaseException as error:  # as a callback that raises
+            if ends_the_load(error):
+                raise
             logger.exception("The progress tracker raised; the load goes on")
 
 

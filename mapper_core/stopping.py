@@ -30,7 +30,7 @@ def cancelling(
     def asked() -> bool:
         try:
             return should_stop is not None and should_stop()
-        except Exception as error:  # noqa: BLE001 - a load that cannot be stopped is the worse choice
+        except BaseException as error:  # noqa: BLE001 - a load that cannot be stopped is the worse choice
             logger.error("should_stop raised (%s): the load stops", first_line(error))  # noqa: TRY400
             return True
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
+from .interruption import ends_the_load
 from .results import ChunkResult, ChunkStatus
 
 logger = logging.getLogger(__name__)
@@ -108,7 +109,9 @@ class ProgressTracker:
             return
         try:
             self._callback(self.snapshot())
-        except Exception:  # a callback of the user's harms nothing: the load goes on
+        except BaseException as error:  # a callback of the user's harms nothing: the load goes on
+            if ends_the_load(error):
+                raise
             logger.exception("The progress callback raised; the load goes on")
 
 

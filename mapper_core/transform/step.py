@@ -1,14 +1,13 @@
 """What both kinds of functions have in common: batches in, batches out."""
 
-import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from traceback import walk_tb
 from typing import Protocol
 
 from ..batches import Batch
 from ..errors import TransformError
+from ..interruption import ends_the_load
 from ..model import DataPath
 
 
@@ -60,17 +59,10 @@ def only_errors() -> Iterator[None]:
             " only where it is given one, as in next(found, None)"
         )
         raise TransformError(msg) from error
-    except (Exception, KeyboardInterrupt):
+    except Exception:
         raise
     except BaseException as error:
-        if _from_a_signal(error):
+        if ends_the_load(error):
             raise
         words = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise TransformError(words) from error
-
-
-def _from_a_signal(error: BaseException) -> bool:
-    handlers = {
-        getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()
-    }
-    return any(frame.f_code in handlers for frame, _ in walk_tb(error.__traceback__))

@@ -1,6 +1,7 @@
 """Whatever dies in mid-load: every row exactly once, or named as failed; and nothing left over."""
 
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -614,13 +615,34 @@ def test_a_transform_that_raises_fails_its_chunk_alone(orders, source, target, r
     assert [(ROWS - 250,)] == run(target, "select count(*) from orders")
 
 
-def test_a_callback_that_raises_harms_nothing(orders, source, target, run):
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+def test_a_callback_that_raises_harms_nothing(orders, source, target, run, error, workers):
     """The load goes on and succeeds."""
 
     def refuse(_):
-        raise RuntimeError("no interest")
+        raise error("no interest")
 
-    result = load(source, target, progress_callback=refuse)
+    result = load(source, target, progress_callback=refuse, max_workers=workers)
 
     assert "succeeded" == result.status
     assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+def test_a_signal_that_comes_while_a_callback_runs_ends_the_load(orders, source, target, run):
+    """What its handler raises is no error of the callback's."""
+
+    def end(number, frame):
+        raise SystemExit(143)
+
+    def interrupted(_):
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(SystemExit, match="143"):
+            load(source, target, progress_callback=interrupted, max_workers=1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert [(250,)] == run(target, "select count(*) from orders")

@@ -217,18 +217,19 @@ def test_one_failed_chunk_stops_the_others_only_if_asked_to(orders, source, targ
     assert (1, 19) == (whole.chunks_failed, whole.chunks_succeeded)
 
 
-def test_a_should_stop_that_raises_stops_the_load(orders, source, target, caplog):
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+def test_a_should_stop_that_raises_stops_the_load(orders, source, target, caplog, error):
     """A load that nobody can stop any more would be the worse choice."""
 
     def broken():
-        raise RuntimeError("no idea")
+        raise error("no idea")
 
     with closing(psycopg.connect(source, autocommit=True)) as gate:
         gate.execute("select pg_advisory_lock(42)")
         result = execute_query_parallel(source, GATED, **options(target, should_stop=broken))
 
     assert "stopped" == result.status
-    assert "should_stop raised (RuntimeError: no idea)" in caplog.text
+    assert f"should_stop raised ({error.__name__}: no idea)" in caplog.text
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ import threading
 import time
 from collections import ChainMap, Counter, UserDict, defaultdict
 from contextlib import closing
+from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -698,21 +700,48 @@ class Interruption(BaseException):
     """What a scheduler raises in a process that is to end."""
 
 
+def end(raised, number, frame):
+    """Hear a signal."""
+    raise raised
+
+
+@dataclass
+class Ending:
+    """A handler of signals that is an object."""
+
+    raised: type[BaseException]
+
+    def __call__(self, number, frame):
+        """Hear a signal."""
+        raise self.raised
+
+    def hear(self, number, frame):
+        """Hear a signal."""
+        raise self.raised
+
+
+HANDLERS: dict[str, Any] = {
+    "a function": lambda raised: lambda number, frame: end(raised, number, frame),
+    "a partial": lambda raised: partial(end, raised),
+    "an object": Ending,
+    "a method": lambda raised: Ending(raised).hear,
+    "a partial of an object": lambda raised: partial(Ending(raised)),
+}
+
+
+@pytest.mark.parametrize("handler", HANDLERS)
 @pytest.mark.parametrize("raised", [Interruption, KeyboardInterrupt, SystemExit])
 def test_a_signal_that_comes_while_a_function_runs_ends_the_load(
-    orders, source, target, run, raised
+    orders, source, target, run, raised, handler
 ):
-    """Whatever its handler raises, for that is not what the function raised."""
-
-    def end(number, frame):
-        raise raised
+    """Whatever its handler is and raises, for that is not what the function raised."""
 
     def interrupted(rows):
         if rows[0]["id"] > 1:
             signal.raise_signal(signal.SIGTERM)
         return rows
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(signal.SIGTERM, HANDLERS[handler](raised))
     try:
         with pytest.raises(raised):
             load(source, target, transformation_func=interrupted, max_workers=1)
