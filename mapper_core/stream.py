@@ -16,6 +16,7 @@ from threading import Thread
 
 from .batches import Piece
 from .errors import TransferError
+from .in_use import InUse
 from .model import (
     Chunk,
     ChunkKind,
@@ -49,7 +50,8 @@ class Stream:
     on_result: OnResult | None
     reading: str = field(default_factory=lambda: uuid.uuid4().hex)
     attempts: int = 0
-    running: list[Reader | Worker] = field(default_factory=list)
+    in_use: InUse = field(default_factory=InUse)
+    """The reader, and the workers that write."""
 
     def run(self) -> tuple[Plan, list[ChunkResult]]:
         """Read and write everything; return the plan in force and a result for each piece.
@@ -81,11 +83,11 @@ class Stream:
         self.on_reading()
         number = rows = 0
         with (
-            _writers(work, self.on_result) as writers,
-            work.source.open_reader(work.plan.snapshot) as reader,
+            _writers(work, self.on_result, self.in_use) as writers,
+            work.source.open_reader(work.plan.snapshot) as opened,
+            self.in_use.using(opened) as reader,
             closing(self._pieces(reader)) as pieces,
         ):
-            self.running = [reader, *writers.workers]
             for number, piece in enumerate(pieces, start=1):
                 if work.stop.is_set():
                     return [self._stopped()]
@@ -106,7 +108,7 @@ class Stream:
                 " begins anew when it is run again"
             )
             return [self._failed(f"{TransferError.__name__}: {words}", rows)]
-        with Worker(work, 0) as worker:
+        with Worker(work, 0) as worker, self.in_use.using(worker):
             mark = worker.load(self.chunk, Piece((), 0))
         if not mark.rows_are_in or not writers.results:
             return [mark]
@@ -123,8 +125,7 @@ class Stream:
     def _cancel(self) -> None:
         if self.work.processes is not None:
             self.work.processes.cancel()
-        for each in self.running:
-            each.cancel()
+        self.in_use.cancel()
 
     def _stopped(self) -> ChunkResult:
         return ChunkResult(chunk_id=self.chunk.id, status=ChunkStatus.UNSTARTED)
@@ -143,7 +144,7 @@ class _Writers:
 
     work: Work
     on_result: OnResult | None
-    workers: list[Worker]
+    in_use: InUse
     waiting: "Queue[tuple[int, Piece] | None]"
     results: list[ChunkResult] = field(default_factory=list)
     failure: str | None = None
@@ -156,7 +157,7 @@ class _Writers:
 
     def work_off(self, worker: Worker) -> None:
         """Take pieces to the end; after a failure take them away only."""
-        with worker:
+        with worker, self.in_use.using(worker):
             while (taken := self.waiting.get()) is not None:
                 if self.failure is None:
                     self._load(worker, *taken)
@@ -199,11 +200,11 @@ class _Writers:
 
 
 @contextmanager
-def _writers(work: Work, on_result: OnResult | None) -> Iterator[_Writers]:
+def _writers(work: Work, on_result: OnResult | None, in_use: InUse) -> Iterator[_Writers]:
     """Run the plan's workers; at the end wait until they have written what was handed over."""
     count = work.plan.workers
     workers = [Worker(work, number + 1) for number in range(count)]
-    writers = _Writers(work, on_result, workers, Queue(maxsize=count))
+    writers = _Writers(work, on_result, in_use, Queue(maxsize=count))
     threads = [
         Thread(target=writers.work_off, args=(worker,), name=f"mapper {number}")
         for number, worker in enumerate(workers, start=1)

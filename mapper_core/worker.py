@@ -7,14 +7,14 @@ goes wrong on the way, the transaction takes all of it back.
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from threading import Lock
 
 from . import chunker, intake, rejects
 from .batches import Batch, Piece
 from .errors import SnapshotLostError, StaleLoadError, TransferError
+from .in_use import InUse, SessionT
 from .ledger import ChunkIsFinished
 from .model import Chunk, ChunkKind, Plan, StrategyName
 from .protocols import Reader, Transaction, Writer
@@ -50,8 +50,7 @@ class Worker:
         self._number = number
         self._sessions = ExitStack()
         self._opened: Sessions | None = None
-        self._cancelling = Lock()
-        """Held while a session's statement is cancelled, for as long as it is this worker's."""
+        self._in_use = InUse()
         self._attempts = 0
         self._rows_read: int | None = None
         self._rejected = 0
@@ -70,13 +69,7 @@ class Worker:
 
     def cancel(self) -> None:
         """End the statement that is running, from another thread. The chunk comes to nothing."""
-        if (opened := self._opened) is None:
-            return
-        for each in (opened.reader, opened.writer, opened.asker):
-            with self._cancelling:
-                # Given back meanwhile, it may be running a statement of somebody else.
-                if each is not None and self._opened is opened:
-                    each.cancel()
+        self._in_use.cancel()
 
     def load(
         self,
@@ -332,7 +325,7 @@ class Worker:
 
     def _open(self) -> Sessions:
         if self._opened is None:
-            work, enter = self._work, self._sessions.enter_context
+            work, enter = self._work, self._enter
             in_server, streamed = work.in_server, work.plan.strategy is StrategyName.STREAM_ONCE
             reader = writer = asker = None
             if not in_server and not streamed:
@@ -347,9 +340,14 @@ class Worker:
 
     def _open_writer(self) -> Writer:
         """Open a session of the target alone: there may be no reader at the snapshot any more."""
-        writer = self._sessions.enter_context(self._destination.target.open_writer())
+        writer = self._enter(self._destination.target.open_writer())
         self._opened = Sessions(None, writer, None)
         return writer
+
+    def _enter(self, opening: AbstractContextManager[SessionT]) -> SessionT:
+        """Open a session, in use until it is given back."""
+        session = self._sessions.enter_context(opening)
+        return self._sessions.enter_context(self._in_use.using(session))
 
     def split(self, chunk: Chunk, parts: int, width: int) -> tuple[Chunk, ...]:
         """Put parts in the place of a chunk that nobody has begun; return them, or just the chunk.
@@ -422,8 +420,6 @@ class Worker:
 
     def _close(self) -> None:
         self._opened = None
-        with self._cancelling:
-            """What is being cancelled is waited for, and no other one is cancelled after it."""
         try:
             self._sessions.close()
         except Exception as error:  # noqa: BLE001 - it is being thrown away; what went wrong is already known

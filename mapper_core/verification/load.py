@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from ..errors import RUN_AGAIN, SettingsError, SnapshotLostError, VerificationError
 from ..fitting import match_columns
+from ..in_use import InUse
 from ..ledger import Ledger
 from ..model import Chunk, ChunkKind, Column, Mapping, Plan, StrategyName, Verification
 from ..protocols import STAGE_CHUNK, Checksum, Place, Reader, Source, Survey, Target, Transaction
@@ -64,22 +65,20 @@ class Verifying:
     source: Source
     target: Target
     ledger: Ledger
-    readers: set[Reader] = field(default_factory=set, init=False, compare=False)
-    """Those that the source is being asked with."""
+    in_use: InUse = field(default_factory=InUse, init=False, compare=False)
+    """What the source is being asked with."""
 
     def cancel(self) -> None:
         """End what the source is being asked; called from another thread."""
-        for reader in tuple(self.readers):
-            reader.cancel()
+        self.in_use.cancel()
 
     @contextmanager
     def _reader(self) -> Iterator[Reader]:
-        with self.source.open_reader(self.plan.snapshot) as reader:
-            self.readers.add(reader)
-            try:
-                yield reader
-            finally:
-                self.readers.discard(reader)
+        with (
+            self.source.open_reader(self.plan.snapshot) as opened,
+            self.in_use.using(opened) as reader,
+        ):
+            yield reader
 
     def decide(self, survey: Callable[[], Survey]) -> Decision:
         """Return how the load will be verified; `survey` is asked if nothing else decides.

@@ -25,6 +25,7 @@ from .running import Background
 
 ROWS = 2_000
 SUM = "select count(*), sum(hashtext(o::text)) from orders o"
+STAGE = "select tablename from pg_tables where schemaname = 'mapper' and tablename like 'stage%'"
 PATIENT = RetryHandler(RetryConfig(max_retries=20, initial_delay=0.05, max_delay=0.1))
 
 
@@ -131,15 +132,38 @@ def test_stop_cancels_no_statement_of_who_has_the_session_next(source, target):
         job.ended()
 
 
+@pytest.mark.usefixtures("orders")
+def test_stop_cancels_no_statement_of_who_has_the_streams_session_next(source, target):
+    """Its reader has ended and is back in the pool, while its writers still wait."""
+
+    def use():
+        with pool.connection(60) as connection:
+            return connection.execute("select 'undisturbed' from pg_sleep(1)").fetchone()
+
+    gate, stage = psycopg.connect(source, autocommit=True), psycopg.connect(target)
+    gate.execute("select pg_advisory_lock(42)")
+    # Beside the reader there is the session that holds the snapshot.
+    with closing(gate), closing(stage), ConnectionPool(source, min_size=2, max_size=2) as pool:
+        job = Job(pool, target, strategy="stream_once", chunk_size=ROWS // 2)
+        wait_until(lambda: backends(source, extra="wait_event = 'advisory'"), "the gate")
+        ((name,),) = stage.execute(STAGE).fetchall()
+        stage.execute(f"lock table mapper.{name} in exclusive mode")
+        gate.execute("select pg_advisory_unlock(42)")
+        using = Background(use)
+        wait_until(lambda: backends(source, "%", "wait_event = 'PgSleep'"), "its use")
+        job.processor.stop()
+
+        assert ("undisturbed",) == using.result()
+        stage.rollback()
+        assert "stopped" == job.ended().status
+
+
 @pytest.fixture
 def ctrl_c():
     """Press Ctrl-C, from any thread."""
     before, main = signal.signal(signal.SIGINT, signal.default_int_handler), threading.get_ident()
     yield lambda: signal.pthread_kill(main, signal.SIGINT)
     signal.signal(signal.SIGINT, before)
-
-
-STAGE = "select tablename from pg_tables where schemaname = 'mapper' and tablename like 'stage%'"
 
 
 @pytest.mark.parametrize("size", [100, 1_000], ids=["with more to write", "with all handed over"])
