@@ -37,9 +37,9 @@ class Transaction(Protocol):
         """Describe a table's columns, as this transaction sees it; empty without such a table."""
 
     def refusal(self, table: Sequence[str], privileges: Sequence[str]) -> str | None:
-        """Return which of the privileges (`insert`, `delete` ...) this user lacks, in words.
+        """Return why the table may not be written, in words: what it is, or which privilege lacks.
 
-        None when it has them all, and when the database cannot tell beforehand.
+        None when nothing stands against it, and when the database cannot tell beforehand.
         """
 
     def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from mapper_core import execute_query_parallel, list_rejects
+from mapper_core import TargetError, execute_query_parallel, list_rejects
 
 
 @pytest.fixture
@@ -224,3 +224,25 @@ def test_rows_that_a_merge_loses_are_no_success(source, ask, lite, event):
     load(source, lite, sql, load_mode="upsert", primary_key="id").raise_for_failures()
 
     assert [(1, "new"), (2, "same"), (3, "new"), (4, "new"), (5, "new")] == ask(asked)
+
+
+@pytest.mark.parametrize("mode", ["append", "replace", "upsert"])
+def test_a_view_is_refused_before_rows_move(source, lite, ask, mode):
+    """What its triggers write is not counted; the words name the cure."""
+    ask(
+        "create table base (id integer primary key)",
+        "create view item as select * from base",
+        "create trigger into_base instead of insert on item"
+        " begin insert into base values (new.id); end",
+    )
+
+    with pytest.raises(TargetError, match="load into the table behind it"):
+        load(
+            source,
+            lite,
+            "select 1 as id",
+            load_mode=mode,
+            primary_key="id" if mode == "upsert" else None,
+        )
+
+    assert [] == ask("select * from base")

@@ -74,8 +74,18 @@ class GenericTransaction:
             return [tuple(row) for row in result] if result.returns_rows else []
 
     def refusal(self, table: Sequence[str], privileges: Sequence[str]) -> str | None:
-        del table, privileges
-        return None
+        del privileges  # no word for them that all databases share
+        if not self._sqlite:
+            return None
+        asked = sa.inspect(self._connection)
+        schema = table[0] if len(table) > 1 else None
+        views = [*asked.get_view_names(schema=schema), *asked.get_temp_view_names()]
+        if table[-1] not in views:
+            return None
+        return (
+            "it is a view, and SQLite does not tell how many rows the triggers of one have written:"
+            " load into the table behind it"
+        )
 
     def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
         with self._run(sql, values) as result:
