@@ -261,16 +261,15 @@ class _Crew:
     def settle_the_rest(self) -> None:
         """Name the chunks that nobody took."""
         while chunk := self._next():
-            if self.given_up is None:
-                self.results.append(ChunkResult(chunk_id=chunk.id, status=ChunkStatus.UNSTARTED))
+            in_doubt = chunk.id in self.in_doubt
+            if self.given_up is not None:
+                words = first_line(self.given_up)
+            elif in_doubt:
+                words = "the load was stopped"
             else:
-                self._record(
-                    ChunkResult(
-                        chunk_id=chunk.id,
-                        status=ChunkStatus.FAILED,
-                        error=first_line(self.given_up),
-                    )
-                )
+                self.results.append(ChunkResult(chunk_id=chunk.id, status=ChunkStatus.UNSTARTED))
+                continue
+            self._record(self.work.failed(chunk, words, in_doubt=in_doubt))
 
     def _next(self) -> Chunk | None:
         try:
@@ -281,6 +280,8 @@ class _Crew:
     def _put_back(self, worker: Worker, chunk: Chunk) -> None:
         if worker.in_doubt:
             self.in_doubt.add(chunk.id)
+        else:
+            self.in_doubt.discard(chunk.id)
         self.queue.put(chunk)
 
     def _record(self, result: ChunkResult) -> None:

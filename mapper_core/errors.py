@@ -6,6 +6,7 @@ MapperError
 ├── TargetError          the target table does not fit, or may not be written
 ├── DatabaseError        a database refused what planning or publishing needs
 │   └── DatabaseUnavailableError   it could not do it just now; trying later may help
+│       └── InDoubtError   whether it has published the load is not known
 ├── LedgerError          the ledger and this call disagree about a load
 │   ├── StaleLoadError   another run has taken the load over; this one stops
 │   └── IncompleteLoadError   planned chunks are missing at publish time
@@ -45,6 +46,10 @@ class DatabaseError(MapperError):
 
 class DatabaseUnavailableError(DatabaseError):
     """A database could not be reached, or gave up for a passing reason; try again later."""
+
+
+class InDoubtError(DatabaseUnavailableError):
+    """The COMMIT that publishes the load got no answer, and the target could not be asked since."""
 
 
 class LedgerError(MapperError):

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from . import chunker, planner, publisher, resumption, verification
 from .errands import Errands
-from .errors import LedgerError, SettingsError, SnapshotLostError, VerificationError
+from .errors import (
+    InDoubtError,
+    LedgerError,
+    MapperError,
+    SettingsError,
+    SnapshotLostError,
+    VerificationError,
+)
 from .ledger import LoadRecord
 from .model import Chunk, Mapping, Plan, Snapshot, TransformWorkers
 from .protocols import Database, Reader, Source, Transaction
@@ -142,24 +149,29 @@ class Load:
 
         Raises:
             VerificationError: source and target differ; the target is as it was.
+            InDoubtError: it is not known whether it is published.
             MapperError: it may not be published, or could not be; the target is as it was.
         """
         if (sink := self.sink) is None:
             return ""
         verifying = self._verifying(plan, sink)
         expected, words = self._ask_source(verifying, sink)
+        in_doubt = False
 
         def verified(transaction: Transaction) -> None:
-            nonlocal words
+            nonlocal words, in_doubt
+            in_doubt = False  # an earlier attempt did not commit, or this one were not needed
             if expected is not None:
                 words = verifying.check(transaction, expected)
             sink.ledger.note_verified(transaction, plan, words, published=True)
 
         def attempt() -> None:
+            nonlocal in_doubt
             with sink.transaction() as transaction:
                 publisher.publish(
                     transaction, sink.target, sink.ledger, plan, self.mapping, verify=verified
                 )
+                in_doubt = True  # if this COMMIT gets no answer
 
         def note(error: VerificationError) -> None:
             with sink.transaction() as transaction:
@@ -171,6 +183,16 @@ class Load:
             difference = error
             self._errands.do("note the difference of", lambda: note(difference))
             raise
+        except MapperError as error:
+            if not in_doubt:
+                raise
+            msg = (
+                f"it is not known whether load {self.load_id} is published: its COMMIT got no"
+                f" answer, and the target could not be asked since ({error}). Run the load again"
+                " under its id (in Dagster: re-execute from failure): the ledger says whether it"
+                " is published, and it is if not"
+            )
+            raise InDoubtError(msg) from error
         return words
 
     def in_group(self, load_group: str, *, fresh: bool) -> "Load":

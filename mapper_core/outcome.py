@@ -16,13 +16,16 @@ def outcome(
     error: str | None,
     stopped: bool = False,
     stop_on_error: bool = False,
+    in_doubt: bool = False,
     verified: str = "",
 ) -> ParallelProcessingResult:
     """Return what the load came to.
 
-    `stopped` says that somebody stopped it before it was published, all its chunks being in.
+    `stopped` says that somebody stopped it before it was published, all its chunks being in;
+    `in_doubt` that nobody knows whether it is published.
 
-    Rows of a staged load that was not published are in nobody's sight: they count as failed.
+    Rows of a staged load that was not published are in nobody's sight: they count as failed. Where
+    that is not known, they are not counted.
     """
     of = {
         status: [result for result in results if result.status is status] for status in ChunkStatus
@@ -31,6 +34,10 @@ def outcome(
     succeeded, failed = of[ChunkStatus.SUCCEEDED], of[ChunkStatus.FAILED]
     hidden = plan.stage_table is not None and not published
     rejected = sum(result.rows_rejected for result in succeeded)
+    uncounted = sum(result.rows_read is None for result in failed)
+    if hidden and in_doubt:
+        uncounted += len(succeeded)
+        read[ChunkStatus.SUCCEEDED] = rejected
     successful = 0 if hidden else read[ChunkStatus.SUCCEEDED] - rejected
     processed = read[ChunkStatus.SUCCEEDED] + read[ChunkStatus.FAILED]
     if stopped or (of[ChunkStatus.UNSTARTED] and not (failed and stop_on_error)):
@@ -55,7 +62,7 @@ def outcome(
         chunks_succeeded=len(succeeded),
         chunks_failed=len(failed),
         chunks_skipped=len(of[ChunkStatus.SKIPPED]),
-        chunks_uncounted=sum(result.rows_read is None for result in failed),
+        chunks_uncounted=uncounted,
         chunk_results=tuple(results),
         processing_time=seconds,
         strategy=plan.strategy,
@@ -65,4 +72,5 @@ def outcome(
         workers=plan.workers,
         verified=verified,
         error=error,
+        publishing_in_doubt=in_doubt,
     )

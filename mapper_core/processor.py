@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 
 from . import snapshot_holder
 from .connections import Keeper
-from .errors import MapperError
+from .errors import InDoubtError, MapperError
 from .load import Load
 from .model import Plan, Snapshot, StrategyName
 from .opening import LoadOptions, merged, open_load
@@ -57,19 +57,21 @@ class ParallelProcessor:
         ):
             plan, published = load.plan(snapshot)
             plan, results = load.run(plan, plan.chunks, may_split=True)
-            error, verified, stopped = None, load.find().verified if published else "", False
+            error, verified = None, load.find().verified if published else ""
             if load.sink and not published and all(chunk.rows_are_in for chunk in results):
                 error, verified = _published(load, plan)
                 published = error is None
-                stopped = not published and load.stop.is_set()
+            in_doubt = isinstance(error, InDoubtError)
+            stopped = error is not None and not in_doubt and load.stop.is_set()
         return outcome(
             plan,
             results,
             load_id=load.load_id if load.sink else None,
             published=published,
             seconds=time.monotonic() - begun,
-            error=error,
+            error=f"{type(error).__name__}: {error}" if error else None,
             stopped=stopped,
+            in_doubt=in_doubt,
             stop_on_error=load.settings.stop_on_error,
             verified=verified,
         )
@@ -207,7 +209,7 @@ class ParallelProcessor:
             self._running.discard(stop)
 
 
-def _published(load: Load, plan: Plan) -> tuple[str | None, str]:
+def _published(load: Load, plan: Plan) -> tuple[MapperError | None, str]:
     """Publish, now that chunks have begun: an error is part of the result.
 
     Return it, or None; and what was compared.
@@ -215,4 +217,4 @@ def _published(load: Load, plan: Plan) -> tuple[str | None, str]:
     try:
         return None, load.publish(plan)
     except MapperError as error:
-        return f"{type(error).__name__}: {error}", ""
+        return error, ""

@@ -13,7 +13,7 @@ class LoadStatus(Word):
 
     SUCCEEDED = "succeeded"  #: every row is in the target
     PARTIAL = "partial"  #: some rows are in the target, some are named as failed
-    FAILED = "failed"  #: no row of this call is in the target
+    FAILED = "failed"  #: no row of this call is known to be in the target
     STOPPED = "stopped"  #: somebody asked it to stop before the end
 
 
@@ -62,6 +62,9 @@ class ChunkResult:
     finished_at: datetime | None = None
     """By the target's clock; None until the ledger has been read back."""
     worker: int = 0
+    in_doubt: bool = False
+    """Of a failed chunk: it may be in all the same, for its COMMIT got no answer, and the target
+    could not be asked since. The ledger knows, and the next call under the load id goes by it."""
 
     @property
     def rows_are_in(self) -> bool:
@@ -74,9 +77,10 @@ class ParallelProcessingResult:
     """What a load came to.
 
     `total_rows_processed == total_rows_successful + total_rows_failed` for a one-to-one load. Rows
-    of failed chunks are counted at the load's read point; a chunk where even that was impossible
-    is in `chunks_uncounted` and in none of the totals. Chunks that the ledger already held are in
-    `chunks_skipped` / `rows_skipped` and in none of the totals.
+    of failed chunks are counted at the load's read point; a chunk where even that was impossible,
+    or of which nobody knows whether it is in, is in `chunks_uncounted` and in none of the totals.
+    Chunks that the ledger already held are in `chunks_skipped` / `rows_skipped` and in none of the
+    totals.
     """
 
     load_id: str | None
@@ -92,6 +96,7 @@ class ParallelProcessingResult:
     chunks_total: int
     chunks_succeeded: int
     chunks_failed: int
+    """Those in doubt are among them."""
     chunks_skipped: int
     chunks_uncounted: int
     chunk_results: tuple[ChunkResult, ...] = field(repr=False)
@@ -106,6 +111,14 @@ class ParallelProcessingResult:
     """What was compared before publishing, or why nothing was; for people."""
     error: str | None = None
     """Why the load as a whole did not end well (a failed publish, say); chunk errors apart."""
+    publishing_in_doubt: bool = False
+    """Whether it may be published all the same: its COMMIT got no answer. Rows that were to become
+    visible by it are in none of the totals."""
+
+    @property
+    def chunks_in_doubt(self) -> int:
+        """Failed chunks that may be in all the same; see `ChunkResult.in_doubt`."""
+        return sum(chunk.in_doubt for chunk in self.chunk_results)
 
     @property
     def chunk_errors(self) -> list[dict[str, Any]]:
@@ -125,9 +138,10 @@ class ParallelProcessingResult:
         """Raise `ChunksFailedError` unless the load succeeded as a whole."""
         if self.status is LoadStatus.SUCCEEDED:
             return
+        doubt = f" ({n} of them may be in)" if (n := self.chunks_in_doubt) else ""
         first = "; ".join(f"chunk {e['chunk_id']}: {e['error']}" for e in self.chunk_errors[:3])
         msg = (
             f"load {self.load_id} {self.status}: {self.chunks_failed} of {self.chunks_total} chunks"
-            f" failed. {self.error or first or 'It was stopped.'}"
+            f" failed{doubt}. {self.error or first or 'It was stopped.'}"
         )
         raise ChunksFailedError(msg)

@@ -110,6 +110,8 @@ class Stream:
             return [self._failed(f"{TransferError.__name__}: {words}", rows)]
         with Worker(work, 0) as worker, self.in_use.using(worker):
             mark = worker.load(self.chunk, Piece((), 0))
+        if mark.status is ChunkStatus.FAILED:
+            return [replace(mark, rows_read=rows)]
         if not mark.rows_are_in or not writers.results:
             return [mark]
         return sorted(writers.results, key=lambda result: result.chunk_id)
@@ -133,9 +135,7 @@ class Stream:
     def _failed(self, words: str, rows: int | None) -> ChunkResult:
         if self.work.stop.is_set():
             return self._stopped()
-        return ChunkResult(
-            chunk_id=self.chunk.id, status=ChunkStatus.FAILED, rows_read=rows, error=words
-        )
+        return self.work.failed(self.chunk, words, rows)
 
 
 @dataclass(slots=True)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from .errors import RejectLimitError, TransformProcessError
 from .ledger import Ledger
-from .model import Column, DataPath, Mapping, Plan
+from .model import Chunk, Column, DataPath, Mapping, Plan
 from .protocols import Source, Target
 from .query import Query
+from .results import ChunkResult, ChunkStatus
 from .retry import RetryHandler, first_line
 
 if TYPE_CHECKING:
@@ -107,6 +108,29 @@ class Work:
         """Ask the databases whether they have no connection left for us."""
         target = self.destination.target if self.destination else None
         return self.source.is_crowded(error) or (target is not None and target.is_crowded(error))
+
+    def failed(
+        self, chunk: Chunk, words: str, rows: int | None = None, *, in_doubt: bool = False
+    ) -> ChunkResult:
+        """Return the result of a chunk that is not in, or of which nobody knows whether it is.
+
+        The rows of one in doubt are counted only where nobody sees them yet.
+        """
+        if in_doubt:
+            words = (
+                f"it is not known whether it is in: its COMMIT got no answer, and the target could"
+                f" not be asked since ({words}). Run the load again under its id,"
+                f" {self.plan.load_id} (in Dagster: re-execute from failure): the ledger says"
+                " whether the chunk is finished, and it is loaded if not"
+            )
+            rows = rows if self.destination and self.destination.staged else None
+        return ChunkResult(
+            chunk_id=chunk.id,
+            status=ChunkStatus.FAILED,
+            rows_read=rows,
+            error=words,
+            in_doubt=in_doubt,
+        )
 
     def words(self, error: BaseException) -> str:
         """Return what happened, in the words of the database where it was one."""

@@ -124,21 +124,20 @@ class Worker:
                 return self._signed(found, begun, started_at)
             if isinstance(error, SnapshotLostError | StaleLoadError):
                 raise
-            if work.stop.is_set():
+            if work.stop.is_set() and not self.in_doubt:
                 # Its statement was ended, and what it had done is rolled back.
                 unstarted = ChunkResult(chunk_id=chunk.id, status=ChunkStatus.UNSTARTED)
                 return self._signed(unstarted, begun, started_at)
             words = work.words(error)
-            logger.error("load %s: chunk %d failed: %s", work.plan.load_id, chunk.id, words)  # noqa: TRY400 - traceback below
-            logger.debug("the error in full", exc_info=True)
-            failed = ChunkResult(
-                chunk_id=chunk.id,
-                status=ChunkStatus.FAILED,
-                rows_read=piece.rows if piece else self._rows_read,
-                error=words,
+            rows = piece.rows if piece else self._rows_read
+            if rows is None and not self.in_doubt:
+                rows = self._count(chunk)
+            failed = work.failed(chunk, words, rows, in_doubt=self.in_doubt)
+            what = "is in doubt" if failed.in_doubt else "failed"
+            logger.error(  # noqa: TRY400 - traceback below
+                "load %s: chunk %d %s: %s", work.plan.load_id, chunk.id, what, failed.error
             )
-            if failed.rows_read is None:
-                failed = replace(failed, rows_read=self._count(chunk))
+            logger.debug("the error in full", exc_info=True)
             return self._signed(failed, begun, started_at)
 
     def _attempt(
@@ -242,9 +241,14 @@ class Worker:
         )
 
     def _committed_after_all(self, chunk: Chunk) -> ChunkResult | None:
-        """Return the chunk's result if an attempt committed without our hearing of it."""
+        """Return the chunk's result if an attempt committed without our hearing of it.
+
+        It is in doubt no longer, unless the ledger could not be asked.
+        """
         try:
-            return self._claimed_by_an_attempt(chunk)
+            found = self._claimed_by_an_attempt(chunk)
+            self.in_doubt = False
+            return found
         except Exception as error:  # noqa: BLE001 - the chunk's own error is the one to report
             logger.debug("chunk %d cannot be asked for: %r", chunk.id, error)
             return None

@@ -123,7 +123,7 @@ class Step:
                 description=f"{len(failed)} of {len(results)} chunks failed: {failed[0].error}",
                 metadata=metadata.of_failed_chunks(failed),
                 # A chunk that failed at its first attempt, or was given up, failed for good.
-                allow_retries=any(chunk.attempts > 1 for chunk in failed),
+                allow_retries=any(chunk.attempts > 1 or chunk.in_doubt for chunk in failed),
             )
 
     def publish(self, load: PartitionLoad) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class Proxy:
             None.
         stall: seconds that the server's word of a COPY's end is held back, its rows all sent.
         before_cancel: called before a request to cancel a statement is passed on.
+
+    While `away` is set, nobody gets a new connection.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Proxy:
         self._cut_copy = cut_copy or (lambda _: None)
         self.stall = stall
         self.before_cancel = before_cancel or (lambda: None)
+        self.away = threading.Event()
         self._lock = threading.Lock()
         self.commits = self.copies = self.cuts = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -72,6 +75,9 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            if self.away.is_set():
+                client.close()
+                continue
             # Each message goes at once, or every answer waits for the network's patience.
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             server = socket.socket(socket.AF_UNIX)

@@ -63,12 +63,13 @@ def _rows(result: ParallelProcessingResult) -> str:
     # Rows of a stage that was not published: they are in the database, and in nobody's sight.
     staged = not result.published and result.chunks_succeeded and not result.rows_written
     waiting = read[ChunkStatus.SUCCEEDED] if staged else 0
+    failed = result.total_rows_failed - (0 if result.publishing_in_doubt else waiting)
     counts = [
         (result.total_rows_successful, "loaded"),
-        (waiting, "staged, not published"),
+        (waiting, f"staged, {'perhaps' if result.publishing_in_doubt else 'not'} published"),
         (result.rows_skipped, "loaded earlier"),
         (result.rows_rejected, "rejected"),
-        (result.total_rows_failed - waiting - result.rows_rejected, "failed"),
+        (failed - result.rows_rejected, "failed"),
     ]
     said = [f"{n:,} {what}" for n, what in counts if n or what in {"loaded", "failed"}]
     return ", ".join(said)
@@ -80,9 +81,11 @@ def _read(result: ParallelProcessingResult, status: ChunkStatus) -> int:
 
 def _chunks(result: ParallelProcessingResult) -> str:
     begun = result.chunks_succeeded + result.chunks_failed + result.chunks_skipped
+    in_doubt = result.chunks_in_doubt
     counts = [
         (result.chunks_skipped, "finished earlier"),
-        (result.chunks_failed, "failed"),
+        (result.chunks_failed - in_doubt, "failed"),
+        (in_doubt, "in doubt"),
         (result.chunks_total - begun, "not begun"),
     ]
     others = [f"{n:,} {what}" for n, what in counts if n]

@@ -13,11 +13,20 @@ from typing import Any
 import psycopg
 import pytest
 
-from mapper_core import LoadWindow, RetryConfig, RetryHandler, execute_query_parallel
+from mapper_core import (
+    ChunksFailedError,
+    LoadWindow,
+    ParallelProcessor,
+    RetryConfig,
+    RetryHandler,
+    execute_query_parallel,
+)
+from mapper_core.cli.report import result_text
 
 from ..proxy import Proxy
 from ..waiting import assert_nothing_left, backends, wait_until
 from . import loading
+from .running import asked
 
 ROWS = 4_000
 SUM = "select count(*), sum(hashtextextended(o::text, 0)) from {} o"
@@ -407,6 +416,98 @@ def test_a_chunk_whose_only_commit_was_never_sent_is_failed(orders, source, targ
     assert [(ROWS - 250,)] == run(target, "select count(*) from orders")
     assert [(15,)] == run(target, "select count(*) from mapper.claim")
     assert "succeeded" == load(source, target, load_id="once").status
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+BRIEF = RetryHandler(RetryConfig(max_retries=1, initial_delay=0.01))
+
+# What else happens, and as what the other chunks end then.
+BESIDES = {"nothing": "failed", "the load is stopped": "unstarted", "no snapshot": "failed"}
+
+
+@pytest.mark.parametrize("besides", BESIDES)
+@pytest.mark.parametrize("lost", ["reply", "request"])
+def test_a_chunk_that_may_be_in_is_not_called_failed(orders, source, target, run, lost, besides):
+    """No answer to its COMMIT, and nobody to ask: it is named, its rows are not counted."""
+    processor = ParallelProcessor(
+        target_table="orders",
+        chunk_size=250,
+        max_workers=1,
+        min_rows_for_parallel=0,
+        enable_progress=False,
+        retry_handler=BRIEF,
+        load_id="doubtful",
+    )
+    sql = "select * from orders order by id"
+
+    def lose(number):
+        if number != 4:
+            return None
+        proxy.away.set()
+        if besides == "the load is stopped":
+            processor.stop()
+        if besides == "no snapshot":
+            terminate(source, backends(source, extra=HOLDER))
+        return lost
+
+    with Proxy(target, lose_commit=lose) as proxy:
+        result = processor.process_mapper_job(source, sql, target_conn=proxy.url)
+
+    assert 1 == result.chunks_in_doubt
+    (doubtful,) = [chunk for chunk in result.chunk_results if chunk.in_doubt]
+    assert (4, "failed", None) == (doubtful.chunk_id, doubtful.status, doubtful.rows_read)
+    assert "not known whether it is in" in str(doubtful.error)
+    assert "Run the load again under its id, doubtful" in str(doubtful.error)
+    others = [chunk for chunk in result.chunk_results if chunk.chunk_id > 4]
+    assert {BESIDES[besides]} == {chunk.status for chunk in others}
+    assert 750 == result.total_rows_successful
+    assert_adds_up(result)
+    assert [(1_000 if lost == "reply" else 750,)] == run(target, "select count(*) from orders")
+    with pytest.raises(ChunksFailedError, match="1 of them may be in"):
+        result.raise_for_failures()
+
+    again = processor.process_mapper_job(source, sql, target_conn=target)
+
+    assert ("succeeded", 4 if lost == "reply" else 3) == (again.status, again.chunks_skipped)
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+PUBLISHES = (
+    "select 1 from pg_locks l join pg_class c on c.oid = l.relation"
+    " where c.relname like 'stage%' and l.mode = 'AccessExclusiveLock'"
+    " and exists (select from mapper.claim)"
+)
+
+
+@pytest.mark.parametrize("strategy", ["key", "stream_once"])
+@pytest.mark.parametrize("lost", ["reply", "request"])
+def test_a_load_that_may_be_published_is_not_called_failed(
+    orders, source, target, run, lost, strategy
+):
+    """No answer to the COMMIT that publishes it, and nobody to ask: no row of it is counted."""
+
+    def lose(_):
+        if not asked(target, PUBLISHES):
+            return None
+        proxy.away.set()
+        return lost
+
+    options = {"load_mode": "replace", "load_id": "doubtful", "strategy": strategy}
+    run(target, "insert into orders values (-1, 'old', 0)")
+    with Proxy(target, lose_commit=lose, every_commit=True) as proxy:
+        result = load(source, proxy.url, retry_handler=BRIEF, **options)
+
+    assert ("failed", False, True) == (result.status, result.published, result.publishing_in_doubt)
+    assert "InDoubtError: it is not known whether load doubtful is published" in str(result.error)
+    assert 0 == result.total_rows_processed == result.total_rows_successful
+    assert 0 == result.total_rows_failed
+    assert result.chunks_total == result.chunks_succeeded == result.chunks_uncounted
+    assert f"{ROWS:,} staged, perhaps published, 0 failed" in result_text(result, "orders", [])
+    assert [(ROWS if lost == "reply" else 1,)] == run(target, "select count(*) from orders")
+
+    again = load(source, target, **options)
+
+    assert ("succeeded", True) == (again.status, again.published)
     assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
 
 
