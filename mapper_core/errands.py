@@ -7,6 +7,7 @@ from threading import Event
 from typing import TypeVar
 
 from .errors import DatabaseError, DatabaseUnavailableError, IncompleteLoadError, MapperError
+from .passwords import cause
 from .protocols import Database
 from .retry import RetryHandler, first_line
 from .stopping import cancelling
@@ -46,7 +47,7 @@ class Errands:
             passing = any(d.is_transient(error) for d in self.databases)
             kind = DatabaseUnavailableError if passing else DatabaseError
             msg = f"could not {purpose} load {self.load_id}: {words}"
-            raise kind(msg) from error
+            raise kind(msg) from cause(error)
 
     def do_unless_stopped(self, purpose: str, work: Callable[[], T]) -> T:
         """As `do`; raises IncompleteLoadError when somebody stops the load before or meanwhile."""

@@ -23,9 +23,14 @@ Each message names the cause and the cure. The driver's own error, where there i
 `__cause__`. They pickle, because Dagster and process pools carry errors between processes.
 """
 
+from .passwords import hidden
+
 
 class MapperError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose. No password is in its message."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(hidden(each) if isinstance(each, str) else each for each in args))
 
 
 class SettingsError(MapperError):

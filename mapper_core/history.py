@@ -10,6 +10,7 @@ from .errors import DatabaseError, LedgerError, MapperError
 from .ledger import Ledger, LoadRecord, lists
 from .ledger.lists import LoadSummary
 from .model import Chunk
+from .passwords import cause
 from .protocols import Transaction
 from .results import ChunkResult, Reject
 from .retry import RetryConfig, RetryHandler, first_line
@@ -121,7 +122,7 @@ def _asked(
         )
     except MapperError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - raised again, in words
         words = target.explain(error) or first_line(error)
         msg = f"could not read the ledger: {words}"
-        raise DatabaseError(msg) from error
+        raise DatabaseError(msg) from cause(error)

@@ -15,6 +15,7 @@ from .batches import Batch, Piece, cut_up, joined, rows_of
 from .copy_text import fields
 from .errors import TransformRowError
 from .model import Chunk, Column, DataPath, Plan
+from .passwords import hidden
 from .protocols import Transaction
 from .results import Reject
 from .retry import first_line
@@ -35,9 +36,14 @@ class RowRefusedError(Exception):
 
     def __init__(self, words: str, code: str, positions: tuple[int, ...] = ()) -> None:
         super().__init__(words, code, positions)
-        self.words, self.code = words, code
+        self.code = code
         self.positions = positions
         """Which of them, from 1, ascending, where the database says so."""
+
+    @property
+    def words(self) -> str:
+        """Why; without a password, also if it comes from a process that knew of none."""
+        return hidden(self.args[0])
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ from tenacity import (
 from tenacity.nap import sleep_using_event
 
 from .errors import SettingsError
+from .passwords import hidden
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +157,6 @@ def create_retry_handler(
 
 
 def first_line(error: BaseException | None) -> str:
-    """Return the error's first line with its type: what a log line has room for."""
-    lines = str(error).strip().splitlines()
+    """Return the error's first line with its type: what a log line has room for. No password."""
+    lines = hidden(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

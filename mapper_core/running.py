@@ -8,6 +8,7 @@ from . import chunker, recovery
 from .crew import run_chunks
 from .interruption import ends_the_load
 from .model import Chunk, Plan, StrategyName
+from .passwords import in_full
 from .results import ChunkResult
 from .sink import Sink
 from .stream import Stream
@@ -103,7 +104,7 @@ class Running:
         except BaseException as error:  # as a callback that raises
             if ends_the_load(error):
                 raise
-            logger.exception("The progress tracker raised; the load goes on")
+            logger.error("The progress tracker raised; the load goes on: %s", in_full(error))  # noqa: TRY400 - no password may be in it
 
 
 def pieces_of(finished: dict[int, ChunkResult]) -> list[ChunkResult]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from .interruption import ends_the_load
+from .passwords import in_full
 from .results import ChunkResult, ChunkStatus
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class ProgressTracker:
         except BaseException as error:  # a callback of the user's harms nothing: the load goes on
             if ends_the_load(error):
                 raise
-            logger.exception("The progress callback raised; the load goes on")
+            logger.error("The progress callback raised; the load goes on: %s", in_full(error))  # noqa: TRY400 - no password may be in it
 
 
 def create_progress_callback(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .errors import RejectLimitError, TransformProcessError
 from .ledger import Ledger
 from .model import Chunk, Column, DataPath, Mapping, Plan
+from .passwords import hidden
 from .protocols import Source, Target
 from .query import Query
 from .results import ChunkResult, ChunkStatus
@@ -138,4 +139,4 @@ class Work:
         if self.destination:
             explain.append(self.destination.target.explain)
         said = next((words for ask in explain if (words := ask(error))), None)
-        return f"{type(error).__name__}: {said}" if said else first_line(error)
+        return f"{type(error).__name__}: {hidden(said)}" if said else first_line(error)

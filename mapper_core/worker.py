@@ -17,6 +17,7 @@ from .errors import SnapshotLostError, StaleLoadError, TransferError
 from .in_use import InUse, SessionT
 from .ledger import ChunkIsFinished
 from .model import Chunk, ChunkKind, Plan, StrategyName
+from .passwords import in_full
 from .protocols import Reader, Transaction, Writer
 from .results import ChunkResult, ChunkStatus
 from .retry import first_line
@@ -137,7 +138,7 @@ class Worker:
             logger.error(  # noqa: TRY400 - traceback below
                 "load %s: chunk %d %s: %s", work.plan.load_id, chunk.id, what, failed.error
             )
-            logger.debug("the error in full", exc_info=True)
+            logger.debug("the error in full: %s", in_full(error))
             return self._signed(failed, begun, started_at)
 
     def _attempt(
@@ -250,7 +251,7 @@ class Worker:
             self.in_doubt = False
             return found
         except Exception as error:  # noqa: BLE001 - the chunk's own error is the one to report
-            logger.debug("chunk %d cannot be asked for: %r", chunk.id, error)
+            logger.debug("chunk %d cannot be asked for: %s", chunk.id, first_line(error))
             return None
         finally:
             self._close()
@@ -364,7 +365,7 @@ class Worker:
         try:
             return self._split(chunk, parts, width)
         except Exception as error:  # noqa: BLE001 - it is loaded as it is, and then says what is wrong
-            logger.debug("chunk %d could not be split: %r", chunk.id, error)
+            logger.debug("chunk %d could not be split: %s", chunk.id, first_line(error))
             self._close()
             return (chunk,)
 

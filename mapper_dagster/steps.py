@@ -26,6 +26,7 @@ from mapper_core import (
     create_progress_callback,
     history,
 )
+from mapper_core.passwords import in_full
 
 from . import metadata
 from .lineage import columns_of
@@ -288,5 +289,5 @@ def in_words() -> Iterator[None]:
     except MapperError as error:
         # Every other mistake is still one after a while.
         passing = isinstance(error, DatabaseUnavailableError)
-        logger.debug("the error in full", exc_info=True)
+        logger.debug("the error in full: %s", in_full(error))
         raise dg.Failure(description=str(error), allow_retries=passing) from None

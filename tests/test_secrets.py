@@ -1,13 +1,27 @@
 """A password reaches no log line, error, result, repr or ledger."""
 
 import io
+import json
 import logging
 import traceback
+from collections.abc import Callable
+from functools import partial
+from urllib.parse import quote, quote_plus
 
+import psycopg
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mapper_core import MapperError, execute_query_parallel
+from mapper_core import (
+    MapperError,
+    TransformError,
+    execute_query_parallel,
+    list_rejects,
+    passwords,
+    verify,
+)
 
 # Two halves, so that a password cut in two by a special character is found as well.
 LEFT, RIGHT = "zqxpass", "jkvword"
@@ -107,11 +121,11 @@ def test_a_load_that_works_and_one_that_fails(source, target, run, told):
     )
     assert LEFT in url
     engine = sa.create_engine(into.replace("postgresql:", "postgresql+psycopg:"))
-    for given in (into, engine):
+    for conn in (into, engine):
         result = execute_query_parallel(
             url,
             "select * from t order by id",
-            target_conn=given,
+            target_conn=conn,
             target_table="t",
             chunk_size=10,
             min_rows_for_parallel=1,
@@ -122,3 +136,195 @@ def test_a_load_that_works_and_one_that_fails(source, target, run, told):
     stored = run(target, "select l::text from mapper.load l")
     assert len(stored) == 2
     assert_secret(f"{stored} {run(target, 'select c::text from mapper.claim c')} {told()}")
+
+
+# With what a URL has to encode, and JSON or Python to escape.
+PASSWORD = f"{LEFT} /'@{RIGHT}"
+FORMS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "encoded": partial(quote, safe=""),
+    "encoded as in a path": quote,
+    "encoded as in a form": quote_plus,
+    "in a dict": lambda password: repr({"password": password}),
+    "in JSON": json.dumps,
+}
+
+
+def with_password(url):
+    """Return a URL with that password; the server trusts whoever comes."""
+    return url.replace("postgres@/", f"postgres:{quote(PASSWORD, safe='')}@/")
+
+
+@pytest.fixture
+def numbers(source, target, run):
+    """Fifty numbers in the source, and a table for them."""
+    run(source, "create table t as select i as id from generate_series(1, 50) i")
+    run(target, "create table t (id int)")
+    return {
+        "source_conn": with_password(source),
+        "source_sql": "select * from t order by id",
+        "target_conn": with_password(target),
+        "target_table": "t",
+        "chunk_size": 10,
+        "min_rows_for_parallel": 1,
+        "max_retries": 1,
+    }
+
+
+def refusing(error):
+    """Return a function that raises an error for one of the chunks."""
+
+    def refuse(rows):
+        if any(row["id"] == 30 for row in rows):
+            raise error
+        return rows
+
+    return refuse
+
+
+KINDS = {"permanent": ValueError, "transient": ConnectionError, "no Exception": SystemExit}
+
+
+@pytest.mark.parametrize(
+    ("form", "workers"), [*((form, "threads") for form in FORMS), ("as it is", "processes")]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_of_a_function_that_holds_the_password(numbers, told, form, kind, workers):
+    """Its words are told without it."""
+    error = KINDS[kind](f"no answer from {FORMS[form](PASSWORD)}: try later")
+
+    result = execute_query_parallel(**numbers, transformation_func=refusing(error), workers=workers)
+
+    (failed,) = result.chunk_errors
+    assert "no answer from " in failed["error"]
+    assert ": try later" in failed["error"]
+    with pytest.raises(MapperError) as caught:
+        result.raise_for_failures()
+    assert_secret(f"{in_full(caught.value)} {result.chunk_results} {told()}")
+
+
+@pytest.mark.parametrize("workers", ["threads", "processes"])
+def test_a_reason_to_reject_a_row_that_holds_the_password(numbers, target, told, workers):
+    """What the ledger keeps of it is without it."""
+    refuse = refusing(ValueError(f"no answer from {PASSWORD}"))
+
+    result = execute_query_parallel(
+        **numbers, transformation_func=refuse, reject_limit=1, workers=workers
+    )
+    limited = execute_query_parallel(
+        **numbers,
+        transformation_func=refusing(TransformError(PASSWORD)),
+        transform_scope="batch",
+        reject_limit=1,
+    )
+
+    (reject,) = list_rejects(target, str(result.load_id))
+    assert "ValueError: no answer from ***" == reject.error
+    assert_secret(f"{limited} {limited.chunk_errors} {list_rejects(target, str(limited.load_id))}")
+    assert_secret(told())
+
+
+@pytest.mark.parametrize("name", ["progress_callback", "should_stop"])
+def test_an_error_of_a_callback_that_holds_the_password(numbers, told, name):
+    """Neither does its traceback in the log hold it."""
+
+    def broken(*_):
+        raise ValueError(f"no answer from {PASSWORD}")
+
+    execute_query_parallel(**{**numbers, name: broken})
+
+    said = told()
+    assert name == "should_stop" or "no answer from ***" in said
+    assert_secret(said)
+
+
+def test_a_factory_whose_error_holds_the_password(numbers, target, told):
+    """It is told once a connection has been opened with it."""
+    opened: list[psycopg.Connection] = []
+
+    def connect():
+        if len(opened) == 3:
+            raise psycopg.OperationalError(f"no answer for {PASSWORD}")
+        opened.append(psycopg.connect(with_password(target)))
+        return opened[-1]
+
+    with pytest.raises(MapperError, match=r"no answer for \*\*\*") as caught:
+        execute_query_parallel(**{**numbers, "target_conn": connect})
+    assert_secret(in_full(caught.value) + told())
+
+
+@pytest.mark.parametrize("given", ["pool", "engine", "live", "passfile"])
+def test_a_password_is_known_from_whatever_was_given(numbers, source, told, given, tmp_path):
+    """Also one that nobody has written into a URL."""
+    password, of_source = f"{LEFT}{given}{RIGHT}", numbers["source_conn"]
+    url = of_source.replace(quote(PASSWORD, safe=""), password)
+    if given == "passfile":
+        passfile = tmp_path / "pgpass"
+        passfile.write_text(f"*:*:*:*:{password}\n")
+        passfile.chmod(0o600)
+        url = f"{source}&passfile={passfile}"
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    made = {
+        "pool": lambda: engine.pool,
+        "engine": lambda: engine,
+        "live": lambda: psycopg.connect(url),
+        "passfile": lambda: url,
+    }[given]()
+    error = ValueError(f"no answer from {password}")
+
+    result = execute_query_parallel(
+        **{**numbers, "source_conn": made}, transformation_func=refusing(error)
+    )
+
+    assert "ValueError: no answer from ***" == result.chunk_errors[0]["error"]
+    assert_secret(f"{result.chunk_results} {told()}")
+    if given == "live":
+        made.close()
+    engine.dispose()
+
+
+def test_comparing_tells_no_password(numbers, target, told):
+    """Nor does what a driver says that quotes it."""
+    with pytest.raises(MapperError) as caught:
+        verify(
+            numbers["source_conn"],
+            "t",
+            numbers["target_conn"],
+            f"select cast('{LEFT} /''@{RIGHT}' as int) as id from t",
+        )
+    assert "***" in str(caught.value)
+    assert_secret(in_full(caught.value) + told())
+
+
+@pytest.mark.parametrize("password", ["t", "secret", "postgres"])
+def test_a_password_that_is_an_ordinary_word_spoils_no_message(source, password):
+    """One that is short, or the user's name: it is hidden where a text says what it is."""
+    given = source.replace("postgres@/", f"postgres:{password}@/")
+    words = f"the secret of postgres is in table t, not in postgresql://me:{password}@host/t"
+
+    def refuse(_):
+        raise ValueError(f"{words} {{'password': '{password}'}} password={password}")
+
+    result = execute_query_parallel(given, "select 1 as a", transformation_func=refuse)
+
+    (failed,) = result.chunk_errors
+    assert failed["error"] == (
+        "ValueError: the secret of postgres is in table t, not in postgresql://me:***@host/t"
+        " {'password': '***'} password=***"
+    )
+
+
+@given(
+    password=st.text(min_size=8).filter(lambda text: not text.isspace() and "*" not in text),
+    form=st.sampled_from([form for form in FORMS.values() if form is not FORMS["in a dict"]]),
+    around=st.tuples(st.text("abc "), st.text("abc ")),
+)
+def test_a_long_password_is_hidden_wherever_it_stands(password, form, around):
+    """Whatever stands around it, and however it is written."""
+    try:
+        written = form(password)
+    except UnicodeEncodeError:
+        return  # half of a surrogate pair is in no URL
+    passwords.remember(password)
+    assert password not in passwords.hidden(around[0] + written + around[1])
+    assert "***" in passwords.hidden(around[0] + written + around[1])

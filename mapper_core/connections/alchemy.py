@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import SettingsError
+from ..passwords import remember
 from .live import from_live
 from .opener import (
     ACCEPTED,
@@ -106,7 +107,9 @@ def _from_connection(given: Any, role: str) -> Opener:
 
 def from_engine(engine: Any, role: str) -> Opener:
     """Return an opener over an engine's pool."""
-    driver = f"{engine.url.get_backend_name()}+{engine.dialect.driver}"
+    url = engine.url
+    remember(url.password, url.username, url.database, url.host)
+    driver = f"{url.get_backend_name()}+{engine.dialect.driver}"
     return _from_sqlalchemy_pool(engine.pool, engine.raw_connection, role, driver=driver)
 
 

@@ -14,6 +14,7 @@ from .opener import (
     only,
     parameters_of,
     refuse_open_transaction,
+    remembered,
 )
 
 
@@ -24,6 +25,7 @@ def from_live(live: Any, role: str) -> Opener:
         msg = f"{role} is closed: give an open connection"
         raise SettingsError(msg)
     if driver.startswith("postgresql+"):
+        remembered(live)
         own = from_parameters(lambda: parameters_of(live))
         return replace(own, given=live, model=lambda: nullcontext(live))
     refuse_open_transaction(live, role)

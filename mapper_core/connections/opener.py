@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from ..errors import SettingsError
+from ..passwords import remember
 
 # DB-API module -> SQLAlchemy's name for "dialect+driver".
 _DRIVERS = {
@@ -85,7 +86,9 @@ def from_parameters(parameters: Callable[[], Mapping[str, Any]]) -> Opener:
             "keepalives_interval": 10,
         }
         patience |= {"keepalives_count": 3, "tcp_user_timeout": 60_000}
-        return psycopg.connect(**{**patience, **parameters()})
+        given = parameters()
+        remember(given.get("password"), given.get("user"), given.get("dbname"), given.get("host"))
+        return remembered(psycopg.connect(**{**patience, **given}))
 
     try:
         import psycopg as _  # noqa: F401
@@ -147,6 +150,14 @@ def driver_of(connection: Any, role: str) -> str:
 def module_of(thing: Any) -> str:
     """Return the top-level module that a thing's type comes from."""
     return type(thing).__module__.partition(".")[0]
+
+
+def remembered(live: Any) -> Any:
+    """Have the password hidden that a libpq connection was opened with; return the connection."""
+    info: Any = None if getattr(live, "closed", False) else getattr(live, "info", None)
+    if password := getattr(info, "password", None):  # of a file or the environment, too
+        remember(password, info.user, info.dbname, info.host)
+    return live
 
 
 def close(connection: Any) -> None:

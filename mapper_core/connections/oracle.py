@@ -6,6 +6,7 @@ from inspect import signature
 from typing import Any
 
 from ..errors import SettingsError
+from ..passwords import remember
 from .opener import Opener, close
 
 # user/password@host:port/service, or a name of tnsnames.ora behind the @.
@@ -52,6 +53,8 @@ def _from_parameters(given: Mapping[str, Any], role: str) -> Opener:
     for name in ("user", "password", "dsn", "wallet_password"):
         if name in given:
             parameters[name] = given[name]  # a text, whatever it looks like
+    for name in ("password", "wallet_password"):
+        remember(given.get(name), given.get("user"))
     call_timeout = parameters.pop(_CALL_TIMEOUT, None)
     if unknown := sorted(set(parameters) - set(signature(oracledb.connect).parameters)):
         msg = f"{role}: oracledb.connect takes no {', '.join(unknown)}: mend the URL"

@@ -8,7 +8,16 @@ from threading import Lock
 from typing import Any
 
 from ..errors import DatabaseError, SettingsError
-from .opener import ACCEPTED, Opener, close, driver_of, from_parameters, module_of, parameters_of
+from .opener import (
+    ACCEPTED,
+    Opener,
+    close,
+    driver_of,
+    from_parameters,
+    module_of,
+    parameters_of,
+    remembered,
+)
 
 
 def from_factory(factory: Callable[[], Any], role: str) -> Opener:
@@ -45,7 +54,7 @@ def from_calls(
             with turn:
                 wrapper = _acquired(acquire, role)
                 try:
-                    yield unwrapped(wrapper)
+                    yield remembered(unwrapped(wrapper))
                 finally:
                     release(wrapper)
 
@@ -59,7 +68,7 @@ def from_calls(
 
     def open_one() -> Any:
         wrapper = _acquired(acquire, role)
-        live = unwrapped(wrapper)
+        live = remembered(unwrapped(wrapper))
         if id(live) in wrappers:
             msg = f"{role} returned a connection still in use: it must return a new one each time"
             raise SettingsError(msg)

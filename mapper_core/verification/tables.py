@@ -11,6 +11,7 @@ from ..connections import opener_of
 from ..errors import DatabaseError, DatabaseUnavailableError, MapperError, QueryError, SettingsError
 from ..fitting import check_columns, match_columns
 from ..model import Column, Verification
+from ..passwords import cause
 from ..protocols import Checksum, Reader, Source
 from ..query import Query, read_query
 from .comparison import Comparison
@@ -72,7 +73,7 @@ def verify(
         passing = any(d.is_transient(error) for d in databases)
         kind = DatabaseUnavailableError if passing else DatabaseError
         msg = f"could not compare {sides[0].name} with {sides[1].name}: {words}"
-        raise kind(msg) from error
+        raise kind(msg) from cause(error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,90 @@
+"""Passwords kept out of texts that others wrote: a driver's error, or a user's function's.
+
+Whoever opens connections tells the passwords that it uses; whatever of such texts becomes an error,
+a log line or a row of the ledger goes through `hidden`.
+"""
+
+import json
+import re
+import traceback
+from collections import OrderedDict
+from threading import Lock
+from urllib.parse import quote, quote_plus
+
+HIDDEN = "***"
+
+# What NIST SP 800-63B asks of a password at least. A shorter one may be a part of any word, and a
+# text that lacks it could not be read; it is hidden only where a text says that it is one.
+_LONG = 8
+
+# Short-lived ones, each for a connection of its own, must not add up for ever.
+_MOST = 1_000
+
+# What stands before a password, and after it, in URLs, libpq's parameters and Python's dicts.
+_SAID = (("(?<=:)", "(?=@)"), ("(?<=password=)", r"(?!\w)"), ("(?<=password': ')", "(?=')"))
+
+
+class _Known:
+    """The passwords that connections of this process have been opened with, the latest last."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._patterns: OrderedDict[str, str] = OrderedDict()
+        self._pattern: re.Pattern[str] | None = None
+
+    def add(self, password: str, *, anywhere: bool) -> None:
+        pattern = "|".join(_patterns(password, anywhere=anywhere))
+        with self._lock:
+            before = self._patterns.pop(password, None)
+            self._patterns[password] = pattern if before is None or anywhere else before
+            if len(self._patterns) > _MOST:
+                self._patterns.popitem(last=False)
+            # The longest first: another one may begin like it.
+            longest_first = sorted(self._patterns, key=len, reverse=True)
+            self._pattern = re.compile("|".join(self._patterns[each] for each in longest_first))
+
+    def hide(self, text: str) -> str:
+        return self._pattern.sub(HIDDEN, text) if self._pattern else text
+
+
+_known = _Known()
+
+
+def remember(password: object, *public: object) -> None:
+    """Have a password hidden from now on; None and an empty one are none.
+
+    One that is also a `public` word of its connection, as the user's or the database's name, is
+    hidden only where a text says that it is the password: so is one of less than 8 characters.
+    """
+    if password:
+        text = str(password)
+        _known.add(text, anywhere=len(text) >= _LONG and text not in map(str, public))
+
+
+def hidden(text: str) -> str:
+    """Return a text with `***` in the place of each password, also of one that is URL-encoded."""
+    return _known.hide(text)
+
+
+def cause(error: BaseException) -> BaseException | None:
+    """Return an error as the cause of another one; None where it would tell a password."""
+    told = str(error)
+    return error if hidden(told) == told else None
+
+
+def in_full(error: BaseException) -> str:
+    """Return an error with its traceback and causes, as a log is to have it."""
+    return hidden("".join(traceback.format_exception(error)))
+
+
+def _patterns(password: str, *, anywhere: bool) -> list[str]:
+    encoded = {quote(password, safe=""), quote(password), quote_plus(password)}
+    lower = {re.sub("%..", lambda code: code[0].lower(), each) for each in encoded}
+    # As Python, JSON and libpq write one with quotes or backslashes in it.
+    escaped = {repr(password)[1:-1], json.dumps(password)[1:-1]}
+    escaped |= {password.replace("\\", "\\\\").replace("'", "\\'")}
+    forms = [re.escape(each) for each in {password} | encoded | lower | escaped]
+    forms.sort(key=len, reverse=True)
+    if anywhere:
+        return forms
+    return [f"{before}{form}{after}" for form in forms for before, after in _SAID]
