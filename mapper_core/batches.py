@@ -42,6 +42,38 @@ class Lines(ABC):
         """Take the rows apart: all their columns, or the first few only."""
 
 
+class Records(ABC):
+    """Rows as their database wrote them, made an Arrow record batch only where they are needed."""
+
+    __slots__ = ()
+
+    data: bytes
+    """The rows, in the database's own text."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.cut_up())
+
+    @abstractmethod
+    def of(self, data: bytes) -> "Records":
+        """Return other rows of the same columns."""
+
+    @abstractmethod
+    def cut_up(self) -> list[bytes]:
+        """Return the rows one by one."""
+
+    @abstractmethod
+    def texts(self) -> list[tuple[str | None, ...]]:
+        """Return the rows with their values as the database wrote them."""
+
+    @abstractmethod
+    def record_batch(self) -> "RecordBatch":
+        """Return the rows as a record batch.
+
+        Raises SourceValueError for a value that Arrow has no equal for.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
     """Rows taken apart, column by column."""
@@ -71,8 +103,9 @@ class Packer(Protocol):
         """
 
 
-Batch = Union[bytes, list[Row], Lines, "RecordBatch"]
-"""COPY blocks on a copy path; else rows: tuples, lines that hold them, or an Arrow record batch."""
+Batch = Union[bytes, list[Row], Lines, Records, "RecordBatch"]
+"""COPY blocks on a copy path; else rows: tuples, lines that hold them, or an Arrow record batch,
+made or still to be made."""
 
 
 def parts_of(batch: Batch, size: int) -> Iterable[Batch]:
@@ -87,7 +120,7 @@ def rows_of(batch: Batch) -> list[Row]:
     if not isinstance(batch, Lines):
         from .arrow import to_rows  # pyarrow is there where it is wanted
 
-        return to_rows(batch)
+        return to_rows(batch.record_batch() if isinstance(batch, Records) else batch)
     rows: list[Row] = []
     for lines in batch.parts(PART_BYTES):
         values = lines.columns().values
@@ -101,13 +134,15 @@ def size_of(batch: Batch) -> int:
         return 0
     if isinstance(batch, bytes):
         return len(batch)
-    return len(batch.data) if isinstance(batch, Lines) else int(batch.nbytes)
+    return len(batch.data) if isinstance(batch, Lines | Records) else int(batch.nbytes)
 
 
 def cut_up(batch: Batch) -> list[Any]:
-    """Return the rows of a batch one by one: tuples, lines of COPY's text format, Arrow slices."""
+    """Return the rows of a batch one by one: tuples, their bytes, Arrow slices."""
     if isinstance(batch, list):
         return list(batch)
+    if isinstance(batch, Records):
+        return batch.cut_up()
     if isinstance(batch, bytes | Lines):
         # Nobody writes a line break inside a line.
         return (batch if isinstance(batch, bytes) else batch.data).splitlines(keepends=True)
@@ -120,7 +155,7 @@ def joined(like: Batch, rows: Sequence[Any]) -> Batch:
         return list(rows)
     if isinstance(like, bytes):
         return b"".join(rows)
-    if isinstance(like, Lines):
+    if isinstance(like, Lines | Records):
         return like.of(b"".join(rows))
     from .arrow import together  # pyarrow is there where it is wanted
 
@@ -132,7 +167,7 @@ def cut(batch: Batch, first: int, size: int) -> Iterator[Batch]:
     if len(batch) <= first:
         yield batch
         return
-    lines = cut_up(batch) if isinstance(batch, Lines) else None
+    lines = cut_up(batch) if isinstance(batch, Lines | Records) else None
     start, end = 0, first
     while start < len(batch):
         if lines is not None:

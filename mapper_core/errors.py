@@ -15,6 +15,7 @@ MapperError
 ├── TransformError       a transform did not return what it promised to
 │   ├── TransformRowError       what it made of one row cannot be written; the others can
 │   └── TransformProcessError   a process that ran it ended; trying again may help
+├── SourceValueError     a value of the source's has no equal where its row is to go
 ├── TransferError        a stream ended without the database saying it was whole
 ├── VerificationError    source and target differ in their rows
 └── ChunksFailedError    raised by `result.raise_for_failures()`
@@ -91,6 +92,10 @@ class TransformRowError(TransformError):
 
 class TransformProcessError(TransformError):
     """A process that ran the transform ended before it had an answer."""
+
+
+class SourceValueError(MapperError):
+    """A value of the source has no equal in Python or Arrow; `reject_limit` leaves its row out."""
 
 
 class TransferError(MapperError):

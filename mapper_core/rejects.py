@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import intake
-from .batches import Batch, Piece, cut_up, joined, rows_of
+from .batches import Batch, Piece, Records, cut_up, joined, rows_of
 from .copy_text import fields
-from .errors import TransformRowError
+from .errors import SourceValueError, TransformRowError
 from .model import Chunk, Column, DataPath, Plan
 from .passwords import hidden
 from .protocols import Transaction
@@ -27,8 +27,9 @@ from .work import Work
 PIECE_ROWS = 2_000
 PIECE_BYTES = 8 * 1024 * 1024
 
-# The code of a row that no database has seen.
+# The codes of rows that the target has not seen.
 _BY_TRANSFORM = "transform"
+_BY_SOURCE_VALUE = "source value"
 
 
 class RowRefusedError(Exception):
@@ -94,7 +95,7 @@ class Sieve:
                 written += taken
             except RowRefusedError as refused:
                 if len(trial.rows) == 1:
-                    self._reject(trial.rows[0], refused)
+                    self._reject(trial.rows[0], trial.like, refused)
                 else:
                     # The last of these is tried first, so that rows keep their order.
                     waiting += reversed(trial.parts(refused.positions))
@@ -116,6 +117,8 @@ class Sieve:
                 yield work
         except RowRefusedError:
             raise
+        except SourceValueError as error:
+            raise RowRefusedError(first_line(error), _BY_SOURCE_VALUE) from error
         except TransformRowError as error:
             raise RowRefusedError(first_line(error), _BY_TRANSFORM) from error
         except Exception as error:
@@ -135,7 +138,7 @@ class Sieve:
             self._source_failed = True
             raise
 
-    def _reject(self, row: Any, refused: RowRefusedError) -> None:
+    def _reject(self, row: Any, like: Batch, refused: RowRefusedError) -> None:
         work = self.work
         assert work.rejects is not None  # noqa: S101 - else there is no sieve
         assert work.destination is not None  # noqa: S101 - rows are written somewhere
@@ -144,7 +147,7 @@ class Sieve:
         rejected = Reject(
             load_id=work.plan.load_id,
             chunk_id=self.chunk.id,
-            row=_as_dict(row, work.plan.columns),
+            row=_as_dict(row, like, work.plan.columns),
             error=refused.words,
             code=refused.code,
         )
@@ -167,7 +170,7 @@ class _Guarded:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Rows one by one: tuples, lines of COPY's text format, Arrow slices."""
+    """Rows one by one: tuples, their bytes, Arrow slices."""
 
     rows: list[Any]
     like: Batch
@@ -193,10 +196,13 @@ class _Rows:
         return [_Rows(part, self.like) for part in parts if part]
 
 
-def _as_dict(row: Any, columns: Sequence[Column]) -> dict[str, Any]:
+def _as_dict(row: Any, like: Batch, columns: Sequence[Column]) -> dict[str, Any]:
     """Return a row by column name, as JSON can keep it: texts as the database writes them."""
-    if isinstance(row, bytes):
-        values: Sequence[Any] = fields(row)
+    values: Sequence[Any]
+    if isinstance(like, Records):
+        (values,) = like.of(row).texts()
+    elif isinstance(row, bytes):
+        values = fields(row)
     else:
         values = row if isinstance(row, tuple) else rows_of(row)[0]
     return {c.name: value for c, value in zip(columns, values, strict=True)}

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import arrow
-from ..batches import Batch
+from ..batches import Batch, Records
 from ..errors import TransformError
 from ..model import BatchTransform, DataPath
 from .step import Changed, only_errors
@@ -39,10 +39,15 @@ class BatchStep:
                 yield Changed(names, _in_order(returned, names), returned.num_rows)
 
     def _returned(self, batch: Batch) -> "list[RecordBatch]":
-        given = arrow.from_rows(self.columns, batch) if isinstance(batch, list) else batch
+        given = self._given(batch)
         with only_errors():
             # What it returned may only now find its rows, as DuckDB does.
             return arrow.batches_in(self.function(given))
+
+    def _given(self, batch: Batch) -> Any:
+        if isinstance(batch, list):
+            return arrow.from_rows(self.columns, batch)
+        return batch.record_batch() if isinstance(batch, Records) else batch
 
 
 def _in_order(batch: "RecordBatch", names: Sequence[str]) -> "RecordBatch":

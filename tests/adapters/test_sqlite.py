@@ -158,6 +158,27 @@ def test_what_sqlite_has_no_value_for_is_refused_by_its_column(source, run, lite
     assert run(source, f"select {value}::text") == ask("select v from item")
 
 
+@pytest.mark.parametrize(
+    "value", ["'1 mon'::interval", "'infinity'::timestamp", "'[0:0]={1}'::int[]"]
+)
+def test_what_python_has_no_value_for_is_refused_by_its_column(source, run, lite, ask, value):
+    """On its way into any database but PostgreSQL, and the rows beside it are loaded."""
+    ask("create table item (id integer, v text)")
+    sql = f"select i as id, case i when 2 then {value} end as v from generate_series(1, 3) i"
+
+    failed = load(source, lite, sql)
+    sifted = load(source, lite, sql, reject_limit=1)
+
+    (error,) = failed.chunk_errors
+    assert "SourceValueError: a value of column v has no equal in Python (" in error["error"]
+    assert error["error"].endswith(": cast the column to text in the query")
+    assert ("succeeded", 1) == (sifted.status, sifted.rows_rejected)
+    (refused,) = list_rejects(f"sqlite:///{lite}", sifted.load_id)
+    ((text,),) = run(source, f"select {value}::text")
+    assert ("source value", {"id": "2", "v": text}) == (refused.code, refused.row)
+    assert [(1, None), (3, None)] == ask("select * from item")
+
+
 def test_addresses_are_kept_as_their_text(source, run, lite, ask):
     """As PostgreSQL writes them."""
     addresses = ("'10.0.0.1'::inet", "'10.0.0.1/8'::inet", "'::1'::inet", "'10.0.0.0/8'::cidr")

@@ -262,8 +262,8 @@ def test_each_value_arrives_as_it_is_or_is_refused_in_words(cells, path):
 _INTRODUCTION = """\
 Found by loading {values} values of {types} types from PostgreSQL to PostgreSQL by every path, NULLs
 and the edges of each type among them. `yes`: each is in the target as it was in the source. `but
-not`: these values have no equal there, and their chunk fails, with the words below and the cure.
-`another`: the plan takes another path.
+not`: these values have no equal there, and their chunk fails, with the words below and the cure;
+with a `reject_limit` their rows alone are refused. `another`: the plan takes another path.
 
 `dicts` is `transformation_func`: what it does not touch is written as it was read, and else JSON
 1.10 may become 1.1, and 24 hours a day. `Arrow` is `transform_batch`: what has no Arrow type that
@@ -286,6 +286,9 @@ def _page(cells):
             if said is None:
                 continue
             reason = said.partition(": cast the")[0].partition(": ")[2]
+            reason = re.sub(
+                r"^a value of column c\d+ has no equal in Python \((.*)\)$", r"\1", reason
+            )
             # The first value's words stand for all that differ in the value alone.
             alike = re.sub(r"\d+|[\[{'(].*", "", reason).partition(", ")[0]
             at = next((n for n, (known, _) in enumerate(reasons) if known == alike), len(reasons))

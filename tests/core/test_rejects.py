@@ -2,6 +2,7 @@
 
 import threading
 from decimal import Decimal
+from typing import Any
 
 import psycopg
 import pytest
@@ -398,3 +399,50 @@ def test_no_limit_can_be_set_in_the_environment(orders, source, target, monkeypa
     result = execute_query_parallel(source, "select * from orders", **options)
 
     assert len(BAD) == result.rows_rejected
+
+
+FUNCTIONS: dict[str, dict[str, Any]] = {
+    "rows": {"transformation_func": lambda rows: rows},
+    "some columns": {"transformation_func": lambda rows: rows, "transform_columns": ["v"]},
+    "batches": {"transform_batch": lambda batch: batch},
+}
+ELSEWHERE = {
+    # What Python, or Arrow, has no value for.
+    "a moment": ("timestamptz", "2024-01-01 00:00+00", "infinity"),
+    "a day": ("date", "2024-01-01", "0044-03-15 BC"),
+    "a time of day": ("time", "12:00:00", "24:00:00"),
+}
+
+
+@pytest.mark.parametrize("strategy", ["key", "stream_once", "one_pass"])
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("value", ELSEWHERE)
+def test_a_value_that_no_function_can_see_is_refused_with_its_row(
+    source, target, run, value, function, strategy
+):
+    """Whatever the function is; the others are loaded, among them texts of several lines."""
+    kind, usual, odd = ELSEWHERE[value]
+    table = f"(id int, note text, v {kind})"
+    run(
+        source,
+        f"create table orders {table}",
+        "insert into orders select i, case i % 5 when 0 then E'a\\n\"b\",\\r\\n\\\\.\\n' || i"
+        f" when 1 then '' end, '{usual}' from generate_series(1, {ROWS}) i",
+        f"update orders set v = '{odd}' where id in (7, 8, 1500)",
+    )
+    run(target, f"create table orders {table}")
+    options = {**FUNCTIONS[function], "strategy": strategy, "chunk_key": "id"}
+
+    result = load(source, target, **options)
+
+    assert ("succeeded", 3) == (result.status, result.rows_rejected), result.chunk_errors
+    refused = list_rejects(target, result.load_id)
+    assert [("7",), ("8",), ("1500",)] == [(reject.row["id"],) for reject in refused]
+    assert [None, None, 'a\n"b",\r\n\\.\n1500'] == [reject.row["note"] for reject in refused]
+    for reject in refused:
+        assert "source value" == reject.code
+        assert "SourceValueError: a value of column v has no equal in" in reject.error
+        assert odd[:7] in reject.error
+        assert "cast the column to text in the query" in reject.error
+    asked = "select md5(string_agg(t::text, ',' order by id)) from orders t where id {}"
+    assert run(source, asked.format("not in (7, 8, 1500)")) == run(target, asked.format("> 0"))

@@ -11,13 +11,15 @@ with them.
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import compute, csv
 
-from ...errors import TransformError, TransformRowError
+from ...batches import Records
+from ...errors import SourceValueError, TransformError, TransformRowError
 from ...fitting import unwritable
 from ...model import Column
 from .packer import dumped
@@ -63,24 +65,53 @@ def type_of(column: Column, zone: str) -> pa.DataType:
     return _TYPES.get(name, pa.string())
 
 
-def read(block: bytes, columns: Sequence[Column], zone: str) -> pa.RecordBatch:
-    """Return rows in COPY's CSV format as a record batch.
+@dataclass(frozen=True, slots=True)
+class CsvRecords(Records):
+    """Rows in COPY's CSV format."""
 
-    Raises TransformError for a value that Arrow cannot hold, as a date that is infinite.
-    """
-    types = [type_of(column, zone) for column in columns]
-    try:
-        batch = _parsed(block, columns, types)
-    except TransformError:
-        if not any(map(_is_moment, types)):
-            raise
-        readable = [pa.string() if _is_moment(kind) else kind for kind in types]
-        batch = _parsed(block, columns, readable)
-    arrays = [
-        _finished(array, column, kind)
-        for array, column, kind in zip(batch, columns, types, strict=True)
-    ]
-    return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
+    data: bytes
+    columns: tuple[Column, ...]
+    zone: str
+    """The session's time zone, in which times with time zone are shown."""
+
+    def of(self, data: bytes) -> "CsvRecords":
+        """Return other rows of the same columns."""
+        return replace(self, data=data)
+
+    def cut_up(self) -> list[bytes]:
+        """Return the rows one by one. A line break within quotes ends none."""
+        rows, held, quotes = [], [], 0
+        for line in self.data.split(b"\n")[:-1]:
+            held += [line, b"\n"]
+            quotes += line.count(b'"')
+            if quotes % 2 == 0:
+                rows.append(b"".join(held))
+                held.clear()
+        return rows
+
+    def texts(self) -> list[tuple[str | None, ...]]:
+        """Return the rows with their values as PostgreSQL wrote them."""
+        batch = _parsed(self.data, self.columns, [pa.string()] * len(self.columns))
+        return [*zip(*(array.to_pylist() for array in batch.columns), strict=True)]
+
+    def record_batch(self) -> pa.RecordBatch:
+        """Return the rows as a record batch.
+
+        Raises SourceValueError for a value that Arrow has no equal for, as a date that is infinite.
+        """
+        columns, types = self.columns, [type_of(column, self.zone) for column in self.columns]
+        try:
+            batch = _parsed(self.data, columns, types)
+        except SourceValueError:
+            if not any(map(_is_moment, types)):
+                raise
+            readable = [pa.string() if _is_moment(kind) else kind for kind in types]
+            batch = _parsed(self.data, columns, readable)
+        arrays = [
+            _finished(array, column, kind)
+            for array, column, kind in zip(batch, columns, types, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
 
 
 def _parsed(
@@ -107,8 +138,8 @@ def _parsed(
     return batch
 
 
-def _no_equal(of: str, said: str) -> TransformError:
-    return TransformError(
+def _no_equal(of: str, said: str) -> SourceValueError:
+    return SourceValueError(
         f"a value{of} has no equal in Arrow ({said}): cast the column to text in the query, or"
         " leave out transform_batch"
     )

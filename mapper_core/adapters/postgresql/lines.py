@@ -24,6 +24,7 @@ from psycopg.adapt import Loader, Transformer
 
 from ...batches import Columns, Lines
 from ...copy_text import NULL, unescaped
+from ...errors import SourceValueError
 from .adapting import Unconnected
 from .types import JSON_TYPES
 
@@ -35,8 +36,12 @@ _READS_TIMES = sys.version_info >= (3, 11)
 
 Load = Callable[[str], Any]
 
-# What to do about a value that has no equal in Python, for the end of a message.
-_INSTEAD = "cast the column to text in the query, or leave out the transform"
+# Characters of a value that a message shows.
+_SHOWN = 100
+
+
+class _NoEqualError(psycopg.DataError):
+    """A value has no equal in Python, for a reason that psycopg does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,8 @@ class TextLines(Lines):
     """Rows in COPY's text format."""
 
     data: bytes
+    names: tuple[str, ...]
+    """The name of each column."""
     types: tuple[int, ...]
     """The oid of each column's type."""
     zone: str
@@ -68,7 +75,7 @@ class TextLines(Lines):
     def columns(self, first: int | None = None) -> Columns:
         """Take the rows apart: all their columns, or the first few only.
 
-        Raises psycopg.DataError for a value that Python has no equal for.
+        Raises SourceValueError for a value that Python has no equal for.
         """
         count = len(self.types) if first is None else first
         packed = count < len(self.types)
@@ -84,8 +91,8 @@ class TextLines(Lines):
         escaped = "\\" in text
         loads = [_load(oid, self.zone) for oid in self.types[:count]]
         values = [
-            _values(column, load, escaped=escaped)
-            for column, load in zip(texts, loads, strict=False)
+            _values(column, load, name, escaped=escaped)
+            for column, load, name in zip(texts, loads, self.names, strict=False)
         ]
         fixed = tuple(load.fixed for load in loads)
         return Columns(values, texts, fixed)
@@ -102,7 +109,18 @@ class _Loading:
     fixed: bool = True
 
 
-def _values(texts: Sequence[str], load: _Loading, *, escaped: bool) -> Sequence[Any]:
+def _values(texts: Sequence[str], load: _Loading, name: str, *, escaped: bool) -> Sequence[Any]:
+    try:
+        return _loaded(texts, load, escaped=escaped)
+    except psycopg.DataError as error:
+        msg = (
+            f"a value of column {name} has no equal in Python ({error}): cast the column to text in"
+            " the query"
+        )
+        raise SourceValueError(msg) from error
+
+
+def _loaded(texts: Sequence[str], load: _Loading, *, escaped: bool) -> Sequence[Any]:
     fast = load.fast
     try:
         if not escaped or "\\" not in "".join(texts):
@@ -129,8 +147,8 @@ def _number(text: str) -> float:
     """Read a number of JSON that has a point or an exponent."""
     value = float(text)
     if Decimal(text) != Decimal(repr(value)):
-        msg = f"the JSON number {text} has more digits than a Python float holds: {_INSTEAD}"
-        raise psycopg.DataError(msg)
+        msg = f"the JSON number {text} has more digits than a Python float holds"
+        raise _NoEqualError(msg)
     return value
 
 
@@ -138,16 +156,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make a dict of an object of JSON."""
     made = dict(pairs)
     if len(made) < len(pairs):
-        msg = f"a JSON object has a key twice, of which a dict keeps one: {_INSTEAD}"
-        raise psycopg.DataError(msg)
+        msg = "a JSON object has a key twice, of which a dict keeps one"
+        raise _NoEqualError(msg)
     return made
 
 
 def _json(text: str) -> Any:
     value = json.loads(text, parse_float=_number, object_pairs_hook=_object)
     if value is None:
-        msg = f"a JSON null that is the whole value would be taken for NULL: {_INSTEAD}"
-        raise psycopg.DataError(msg)
+        msg = "a JSON null that is the whole value would be taken for NULL"
+        raise _NoEqualError(msg)
     return value
 
 
@@ -156,11 +174,11 @@ def _array(load: Load, *, of_json: bool) -> Load:
 
     def read(text: str) -> Any:
         if text.startswith("["):
-            msg = f"the bounds of the array {text} have no place in a list: {_INSTEAD}"
-            raise psycopg.DataError(msg)
+            msg = f"the bounds of the array {text} have no place in a list"
+            raise _NoEqualError(msg)
         if of_json and text.startswith("{{"):
-            msg = f"lists in the array {text} would be taken for JSON: {_INSTEAD}"
-            raise psycopg.DataError(msg)
+            msg = f"lists in the array {text} would be taken for JSON"
+            raise _NoEqualError(msg)
         return load(text)
 
     return read
@@ -181,8 +199,8 @@ class IntervalLoader(Loader):
         text = bytes(data).decode()
         found = _INTERVAL.fullmatch(text)
         if found is None or not text:
-            msg = f"the interval {text} has no timedelta, which knows days and less: {_INSTEAD}"
-            raise psycopg.DataError(msg)
+            msg = f"the interval {text} has no timedelta, which knows days and less"
+            raise _NoEqualError(msg)
         time = timedelta(
             hours=int(found["hours"] or 0),
             minutes=int(found["minutes"] or 0),
@@ -248,11 +266,12 @@ def _psycopg_load(oid: int) -> Load | None:
     def load(text: str) -> Any:
         try:
             return loader.load(text.encode())
-        except (ValueError, ArithmeticError, psycopg.Error) as error:
-            if _INSTEAD in str(error):
-                raise
-            msg = f"{str(error).partition('(')[0].strip()}, {text!r}: {_INSTEAD}"
-            raise psycopg.DataError(msg) from error
+        except _NoEqualError:
+            raise
+        except (ValueError, ArithmeticError, RecursionError, psycopg.Error) as error:
+            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+            msg = f"{str(error).partition('(')[0].strip()}, {shown!r}"
+            raise _NoEqualError(msg) from error
 
     info = psycopg.adapters.types.get(oid)
     if info is None or info.array_oid != oid:

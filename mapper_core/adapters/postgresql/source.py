@@ -185,11 +185,12 @@ class PostgreSQLReader:
         zone = self._connection.info.parameter_status("TimeZone") or "UTC"
         if plan.data_path is DataPath.ROWS:
             types = tuple(column.type_id or 0 for column in plan.columns)
-            return lambda block: TextLines(block, types, zone)
+            names = tuple(column.name for column in plan.columns)
+            return lambda block: TextLines(block, names, types, zone)
         if plan.data_path is DataPath.ARROW:
             from . import arrow  # pyarrow is there where it is wanted
 
-            return lambda block: arrow.read(block, plan.columns, zone)
+            return lambda block: arrow.CsvRecords(block, plan.columns, zone)
         return None
 
     def _hold_tables(self, query: Query) -> None:
