@@ -915,3 +915,71 @@ def test_text_that_is_json_for_the_target_is_not_quoted_again(source, target, ru
     found = run(target, "select doc::jsonb from orders order by id")
     left = 8 if columns else 7
     assert [({"b": 2},), ({"c": 3},), *left * [({"a": 1},)]] == found
+
+
+ARRAYS_OF_JSON = [
+    '{"{\\"a\\": \\"ä\\\\\\\\n\\"}","[1, \\"b\\"]",NULL}',
+    '{"[1, 2]","[3, 4]"}',
+    "{1,true,1.5,x}",
+    "{false}",
+    "{}",
+    None,
+]
+
+
+@pytest.mark.parametrize("workers", ["threads", "processes"])
+@pytest.mark.parametrize("given", ["json[]", "jsonb[]"])
+@pytest.mark.parametrize("kind", ["text[]", "varchar[]", "text"])
+def test_an_array_of_json_is_one_of_its_texts(source, target, run, given, kind, workers):
+    """Whatever is among its elements: a list is JSON, and no array within the array."""
+    arrays = [text and text.replace(",x", r",\"x\"") for text in ARRAYS_OF_JSON]
+    run(source, f'create table orders (id int, "Doc" {given})')
+    run(target, f"create table orders (id int, doc {kind})")
+    with psycopg.connect(source) as live:
+        for number, array in enumerate(arrays):
+            live.execute("insert into orders values (%s, %s)", (number, array))
+
+    loaded(source, target, transformation_func=lambda rows: rows, strategy=None, workers=workers)
+
+    # A text is the text it is: nobody can tell it from one that the function made.
+    found = run(target, "select doc::text from orders order by id")
+    assert [(text,) for text in ARRAYS_OF_JSON] == found
+
+
+@pytest.mark.parametrize("kind", ["json[]", "jsonb[]"])
+def test_an_array_of_texts_that_are_json_for_the_target_is_not_quoted_again(
+    source, target, run, kind
+):
+    """Nor are the arrays in it lists of JSON; what the function made of other kinds is JSON."""
+    arrays = ['{"{\\"a\\": 1}",[1],NULL}', "{{1,true},{NULL,3}}", "{}", None]
+    run(source, "create table orders (id int, doc text[])")
+    run(target, f"create table orders (id int, doc {kind})")
+    with psycopg.connect(source) as live:
+        for number, array in enumerate(arrays):
+            live.execute("insert into orders values (%s, %s)", (number, array))
+        live.execute("insert into orders values (4, '{a}')")
+
+    def some(rows):
+        rows[4]["doc"] = ['"a"', {"b": True}, 2]
+        return rows
+
+    loaded(source, target, transformation_func=some, strategy=None)
+
+    found = run(target, "select doc::text from orders order by id")
+    assert [*((text,) for text in arrays), ('{"\\"a\\"","{\\"b\\": true}",2}',)] == found
+
+
+def test_a_list_of_json_is_an_array_of_texts(source, target, run):
+    """Of its elements each is a text, also where they are of several kinds."""
+    run(source, "create table orders (id int, doc jsonb)")
+    run(source, """insert into orders values (1, '["a", {"b": 1}, true, 2, null]')""")
+    run(source, "insert into orders values (2, '[[1, true], [2, false]]')")
+    run(target, "create table orders (id int, doc text[])")
+
+    loaded(source, target, transformation_func=lambda rows: rows, strategy=None)
+
+    found = run(target, "select doc from orders order by id")
+    assert [
+        (["a", '{"b": 1}', "true", "2", None],),
+        ([["1", "true"], ["2", "false"]],),
+    ] == found

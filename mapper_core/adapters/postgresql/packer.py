@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -25,38 +26,24 @@ from .types import JSON_TYPES, holds_text
 # Rows written together: as many as stay in a processor's own cache.
 PACKED_ROWS = 250
 
-_ARRAYS_OF_JSON = {f"{kind}[]" for kind in JSON_TYPES}
-
 Write = Callable[[Any], str]
+Make = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class TextPacker:
     """Writes columns of a table."""
 
-    json: frozenset[str]
-    """The table's columns that hold JSON: a list is not an array there."""
-    arrays_of_json: frozenset[str] = frozenset()
-    json_is_text: bool = False
-    """Whether a string for such a column is JSON already."""
-    text_as_json: frozenset[str] = frozenset()
-    """Those of the columns of JSON whose values are texts in the query: they are JSON already."""
-    json_as_text: frozenset[str] = frozenset()
-    """The table's columns of text whose values are JSON in the query: a list is not an array there
-    either."""
+    makers: dict[str, Make]
+    """Of columns, what is made of each value before it is written as its type is."""
 
     def texts(self, column: str, values: Sequence[Any]) -> Sequence[str]:
         """Return a column's values as COPY's text format has them.
 
         Raises psycopg.ProgrammingError for a value that cannot be written.
         """
-        if column in self.json:
-            is_json = self.json_is_text or column in self.text_as_json
-            values = [_marked(value, text_is_json=is_json) for value in values]
-        elif column in self.arrays_of_json:
-            values = [self._all_marked(value) for value in values]
-        elif column in self.json_as_text:
-            values = [_json_text(value) for value in values]
+        if (make := self.makers.get(column)) is not None:
+            values = list(map(make, values))
         kinds = set(map(type, values))
         if len(kinds) == 1:
             (kind,) = kinds
@@ -77,28 +64,37 @@ class TextPacker:
         given = zip(*rows, strict=True)
         return self.block([self.texts(n, v) for n, v in zip(columns, given, strict=True)])
 
-    def _all_marked(self, value: Any) -> Any:
-        if not isinstance(value, list):
-            return value
-        return [_marked(each, text_is_json=self.json_is_text) for each in value]
-
 
 def packer_for(
     table: Iterable[Column], columns: Iterable[Column] = (), *, json_is_text: bool
 ) -> TextPacker:
     """Return what writes columns of a table, for rows of a query that has `columns`."""
-    kinds = {column.name: column.type for column in table}
     given = {column.name.lower(): column.type for column in columns}
-    into_json = frozenset(name for name, kind in kinds.items() if kind in JSON_TYPES)
-    of_json = {name for name in kinds if given.get(name.lower()) in JSON_TYPES}
-    of_text = {name for name in kinds if holds_text(given.get(name.lower(), ""))}
-    return TextPacker(
-        into_json,
-        frozenset(name for name, kind in kinds.items() if kind in _ARRAYS_OF_JSON),
-        json_is_text,
-        into_json & of_text,
-        frozenset(name for name in of_json if holds_text(kinds[name])),
-    )
+    found = {
+        column.name: _maker(given.get(column.name.lower(), ""), column.type, json_is_text)
+        for column in table
+    }
+    return TextPacker({name: make for name, make in found.items() if make is not None})
+
+
+def _maker(ours: str, theirs: str, json_is_text: bool) -> Make | None:  # noqa: FBT001 - as the caller has it
+    """Return what is made of values of a type in the query for one in the table; None for nothing.
+
+    What is JSON on one side is JSON on the other: neither an array of PostgreSQL's nor a text
+    within JSON.
+    """
+    mine, element = theirs.removesuffix("[]"), ours.removesuffix("[]")
+    of_json, of_text = element in JSON_TYPES, holds_text(element)
+    if mine in JSON_TYPES:
+        if mine == theirs:
+            return partial(_marked, text_is_json=json_is_text or (of_text and element == ours))
+        as_json = _json_texts if of_text else _json
+        return partial(_each, make=partial(as_json, text_is_json=json_is_text or of_text))
+    if not of_json or not holds_text(mine):
+        return None
+    if element != ours:
+        return partial(_each, make=_words)
+    return _json_text if mine == theirs else partial(_each, make=_nested_words)
 
 
 def _marked(value: Any, *, text_is_json: bool) -> Any:
@@ -111,6 +107,35 @@ def _json_text(value: Any) -> Any:
     # Other numbers are spelled alike.
     is_json = isinstance(value, list | dict | bool)
     return json.dumps(value, ensure_ascii=False) if is_json else value
+
+
+def _each(value: Any, *, make: Make) -> Any:
+    """Return what is made of the elements of an array, all of them texts."""
+    return [make(each) for each in value] if isinstance(value, list) else value
+
+
+def _json(value: Any, *, text_is_json: bool) -> str | None:
+    if value is None or (text_is_json and isinstance(value, str)):
+        return value
+    return json.dumps(value)
+
+
+def _json_texts(value: Any, *, text_is_json: bool) -> Any:
+    """Return an element that is JSON; in an array of texts, what is a list is an array too."""
+    if isinstance(value, list):
+        return [_json_texts(each, text_is_json=text_is_json) for each in value]
+    return _json(value, text_is_json=text_is_json)
+
+
+def _words(value: Any) -> str | None:
+    """Return a value of JSON as its text, numbers too: an array has elements of one kind."""
+    is_text = value is None or isinstance(value, str)
+    return value if is_text else json.dumps(value, ensure_ascii=False)
+
+
+def _nested_words(value: Any) -> Any:
+    """Return an element of a list of JSON that is an array now, and lists in it too."""
+    return list(map(_nested_words, value)) if isinstance(value, list) else _words(value)
 
 
 def _text(value: Any) -> str:
