@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 PART_BYTES = 32 * 1024
 
 
+class JsonText(str):
+    """JSON as its text, which is exact; any other text could be a string within JSON."""
+
+    __slots__ = ()
+
+
 class Lines(ABC):
     """Rows as their database wrote them, taken apart only where they are needed.
 
@@ -36,6 +42,13 @@ class Lines(ABC):
     @abstractmethod
     def parts(self, size: int) -> Iterable["Lines"]:
         """Return the same lines a few at a time: about `size` bytes of them."""
+
+    @abstractmethod
+    def passed_on(self, first: int) -> "Lines":
+        """Return the same lines, of whose columns from that one on nobody looks into the values.
+
+        What is JSON there is taken apart as `JsonText`.
+        """
 
     @abstractmethod
     def columns(self, first: int | None = None) -> "Columns":
@@ -111,6 +124,11 @@ made or still to be made."""
 def parts_of(batch: Batch, size: int) -> Iterable[Batch]:
     """Return a batch of rows, lines cut to about that many bytes."""
     return batch.parts(size) if isinstance(batch, Lines) else [batch]
+
+
+def passed_on(batch: Batch, first: int = 0) -> Batch:
+    """Return a batch of rows whose columns from that one on go on as they are."""
+    return batch.passed_on(first) if isinstance(batch, Lines) else batch
 
 
 def rows_of(batch: Batch) -> list[Row]:

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 
-from .batches import Batch, cut, parts_of, size_of
+from .batches import Batch, cut, parts_of, passed_on, size_of
 from .errors import TransferError
 from .fitting import match_columns, seen_by
 from .model import Chunk, ChunkKind, Column, DataPath, LoadMode, TransformScope
@@ -50,6 +50,7 @@ def write(work: Work, batches: Iterable[Batch], chunk: Chunk, transaction: Trans
     """
     if not work.mapping.transforms:
         names = target_names(work, work.plan.columns)
+        batches = map(passed_on, batches)
         with giving_way() if work.plan.data_path.passes_blocks_on else nullcontext():
             return _handed_over(work, batches, chunk, transaction, names, work.plan.data_path)
     step, given = _step(work), 0
@@ -162,7 +163,14 @@ def _handed_over(  # noqa: PLR0917 - the parts of one call
         DataPath.DIRECT if destination.direct else path,
         staged_chunk=chunk.id if destination.staged else None,
         json_is_text=work.source.json_is_text,
+        of_json=_of_json(work.plan.columns, names),
     )
+
+
+def _of_json(columns: Iterable[Column], names: Iterable[str]) -> frozenset[str]:
+    """Return which of the target's names are those of columns that are JSON in the query."""
+    found = {column.name.lower() for column in columns if column.is_json}
+    return frozenset(name for name in names if name.lower() in found)
 
 
 def check_taken(work: Work, *, sent: int, taken: int) -> None:

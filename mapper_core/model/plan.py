@@ -49,6 +49,11 @@ class Column:
     """The type in the words that databases have in common here, which are PostgreSQL's; empty where
     there is none that holds the same values."""
 
+    @property
+    def is_json(self) -> bool:
+        """Whether its values are JSON."""
+        return (self.standard or self.type).lower() in {"json", "jsonb"}
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:

@@ -72,10 +72,12 @@ class Transaction(Protocol):
         *,
         staged_chunk: int | None = None,
         json_is_text: bool = False,
+        of_json: frozenset[str] = frozenset(),
     ) -> int:
         """Add rows to a table; return how many. Rows of a stage carry their chunk's id.
 
         With `json_is_text` a string for a JSON column is JSON, else it is a string within JSON.
+        The columns `of_json` are JSON in the query: so a flag, list or dict is in a column of text.
 
         Takes all batches before it tells the database that the rows are complete: when reading
         raises, nothing of this call stays.

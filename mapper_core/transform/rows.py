@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from operator import is_, itemgetter
 from typing import Any
 
-from ..batches import PART_BYTES, Batch, Columns, Lines, Packer, rows_of
+from ..batches import PART_BYTES, Batch, Columns, Lines, Packer, passed_on, rows_of
 from ..errors import TransformError
 from ..fitting import match_columns, unwritable
 from ..model import Column, DataPath, Row, RowTransform
@@ -78,7 +78,7 @@ class RowStep:
     def _parts(self, batch: Batch) -> Iterator["_Part"]:
         seen = len(self.columns) if self.seen is None else self.seen
         if self.packer is None or not isinstance(batch, Lines):
-            rows = rows_of(batch)
+            rows = rows_of(passed_on(batch, seen))
             if self.seen is None:
                 yield _Part(rows)
             else:

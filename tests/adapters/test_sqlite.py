@@ -179,6 +179,70 @@ def test_what_python_has_no_value_for_is_refused_by_its_column(source, run, lite
     assert [(1, None), (3, None)] == ask("select * from item")
 
 
+JSON_VALUES = (
+    "true",
+    "false",
+    "null",
+    '"a \\"b\\""',
+    '"5"',
+    '{"a": [1, 2.50, null, true, "ä"]}',
+    '{"a":1,"a":2}',
+    "[]",
+    "12",
+    "1.10",
+    "0.12345678901234567",
+)
+
+
+@pytest.mark.parametrize("function", [{}, {"transformation_func": list, "transform_columns": "id"}])
+@pytest.mark.parametrize("given", ["json", "jsonb"])
+@pytest.mark.parametrize("kind", ["text", "varchar(100)", "blob", "json"])
+def test_json_that_nobody_looks_into_is_kept_as_its_text(
+    source, run, lite, ask, given, kind, function
+):
+    """Each value of it as PostgreSQL writes it, also what Python would have another value for."""
+    run(source, f"create table doc (id int, v {given})")
+    for number, value in enumerate(JSON_VALUES):
+        if kind != "json" or not value.startswith("0.1"):  # which SQLite would take for a number
+            run(source, f"insert into doc values ({number}, '{value}'), ({number + 100}, null)")
+    ask(f"create table item (id integer, v {kind})")
+
+    load(source, lite, "select * from doc", **function).raise_for_failures()
+
+    wanted = run(source, "select id, v::text from doc order by id")
+    found = ask("select id, v from item order by id")
+    if kind == "json":
+        # A column for JSON is one for numbers.
+        found = [(at, text if text is None else str(text)) for at, text in found]
+        wanted = [(at, "1.1" if text == "1.10" else text) for at, text in wanted]
+    assert wanted == found
+
+
+def test_json_that_a_function_has_seen_is_json(source, run, lite, ask):
+    """Where the column is for text: neither Python's number for true, nor its word."""
+    values = ("true", "false", '{"a": [1, null, "x"]}', "[]", "[true]", "12", "1.5", '"text"')
+    run(source, "create table doc (id int, t jsonb, j jsonb, flag jsonb, said boolean)")
+    for number, value in enumerate(values):
+        run(
+            source,
+            f"insert into doc values ({number}, '{value}', '{value}', '{value}', {number} % 2 = 0)",
+        )
+    ask("create table item (id integer, t text, j json, flag boolean, said text)")
+
+    def flagged(rows):
+        return [{**row, "flag": row["flag"] is True} for row in rows]
+
+    load(source, lite, "select * from doc", transformation_func=flagged).raise_for_failures()
+
+    found = ask("select t, j, flag, said from item order by id")
+    # A text is the text it is: nobody can tell it from one that the function made.
+    texts = [*values[:-1], "text"]
+    assert [
+        (text, {"12": 12, "1.5": 1.5}.get(text, text), text == "true", str(1 - number % 2))
+        for number, text in enumerate(texts)
+    ] == found
+
+
 def test_addresses_are_kept_as_their_text(source, run, lite, ask):
     """As PostgreSQL writes them."""
     addresses = ("'10.0.0.1'::inet", "'10.0.0.1/8'::inet", "'::1'::inet", "'10.0.0.0/8'::cidr")

@@ -81,20 +81,29 @@ class UnfitValueError(Exception):
         """Which of the rows written has it, from 1."""
 
 
-def bound_rows(rows: Iterable[Row], columns: Sequence[Column], before: int) -> list[dict[str, Any]]:
+def bound_rows(
+    rows: Iterable[Row],
+    columns: Sequence[Column],
+    before: int,
+    of_json: frozenset[str] = frozenset(),
+) -> list[dict[str, Any]]:
     """Return rows as they are bound, by the names of their columns.
 
     Args:
         rows: what is to be written.
         columns: of the table, with their types as they were declared.
         before: how many rows came before these.
+        of_json: the columns that are JSON in the query.
 
     Raises UnfitValueError, naming the row, for a value that would not be kept as it is.
     """
     made = []
+    flags_are_json = {each.name for each in columns if each.name in of_json and _holds_json(each)}
     for position, row in enumerate(rows, before + 1):
         kept = {}
         for column, value in zip(columns, row, strict=True):
+            if isinstance(value, bool) and column.name in flags_are_json:
+                value = json.dumps(value)  # noqa: PLW2901 - the same value, as it is kept
             try:
                 kept[column.name] = _kept(value, _affinity(column.type))
             except UnfitValueError as error:
@@ -102,6 +111,12 @@ def bound_rows(rows: Iterable[Row], columns: Sequence[Column], before: int) -> l
                 raise UnfitValueError(words, position) from error.__cause__
         made.append(kept)
     return made
+
+
+def _holds_json(column: Column) -> bool:
+    """Whether a column would hold JSON as its text, and not what it stands for."""
+    of_text = _affinity(column.type) in {_Affinity.TEXT, _Affinity.BLOB}
+    return of_text or "JSON" in column.type.upper()
 
 
 def _kept(value: Any, affinity: _Affinity) -> Any:

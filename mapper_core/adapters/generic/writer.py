@@ -1,5 +1,6 @@
 """Writing through SQLAlchemy: transactions that take Python rows."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -8,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.schema import CreateSchema
 
-from ...batches import Batch, rows_of
+from ...batches import Batch, JsonText, rows_of
 from ...errors import SettingsError, TargetError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
 from ...protocols import STAGE_CHUNK, Checksum, Merged, Place
@@ -202,6 +203,7 @@ class GenericTransaction:
         *,
         staged_chunk: int | None = None,
         json_is_text: bool = False,
+        of_json: frozenset[str] = frozenset(),
     ) -> int:
         del path, json_is_text  # this adapter has one path, and its databases take JSON as text
         into = self._table(table)
@@ -214,6 +216,7 @@ class GenericTransaction:
             else into.insert()
         )
         declared = self._declared(table, names) if self._sqlite else []
+        kinds = [into.c[name].type for name in names]
         # Not every driver knows how many rows of many it wrote.
         tells = self._connection.dialect.supports_sane_multi_rowcount
         keep = {"preserve_rowcount": True}  # which SQLAlchemy forgets after an INSERT
@@ -221,9 +224,9 @@ class GenericTransaction:
         for batch in batches:
             given = [(*row, *mine) for row in rows_of(batch)]
             rows = (
-                sqlite.bound_rows(given, declared, sent)
+                sqlite.bound_rows(given, declared, sent, of_json)
                 if self._sqlite
-                else [dict(zip(names, row, strict=True)) for row in given]
+                else [dict(zip(names, map(_value, row, kinds), strict=True)) for row in given]
             )
             result = self._connection.execute(insert, rows, execution_options=keep)
             sent += len(rows)
@@ -280,6 +283,12 @@ class GenericTransaction:
 
     def _plain(self, value: Any) -> Any:
         return sqlite.plain(value) if self._sqlite else value
+
+
+def _value(value: Any, kind: sa.types.TypeEngine[Any]) -> Any:
+    """Return a value as SQLAlchemy takes it: it makes JSON of values by itself."""
+    is_json = isinstance(value, JsonText) and isinstance(kind, sa.JSON)
+    return json.loads(value) if is_json else value
 
 
 def _definable(kind: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:

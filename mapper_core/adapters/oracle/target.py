@@ -192,6 +192,7 @@ class OracleTransaction:
         *,
         staged_chunk: int | None = None,
         json_is_text: bool = False,
+        of_json: frozenset[str] = frozenset(),
     ) -> int:
         # Also Arrow record batches are taken apart: what is bound is looked at.
         by_name = {column.name: column for column in self.columns(table)}
@@ -200,6 +201,7 @@ class OracleTransaction:
             [by_name[name] for name in columns],
             chunk=staged_chunk,
             json_is_text=json_is_text,
+            of_json=of_json,
         )
         if path is DataPath.DIRECT:
             with self._definer() as another:

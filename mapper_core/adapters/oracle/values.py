@@ -17,6 +17,7 @@ from uuid import UUID
 import oracledb
 
 from ... import moments
+from ...batches import JsonText
 from ...model import Column, Row
 from ...protocols import STAGE_CHUNK
 from . import session
@@ -72,6 +73,8 @@ class Insert:
     chunk: int | None
     """The chunk that rows of a stage belong to."""
     json_is_text: bool
+    of_json: frozenset[str] = frozenset()
+    """The columns that are JSON in the query."""
     names: list[str] = field(init=False)
     """The columns in the order in which rows are arranged."""
     sql: str = field(init=False)
@@ -142,8 +145,8 @@ class Insert:
         if base == "INTERVAL YEAR TO MONTH":
             return _months
         if base == "JSON" and not self.json_is_text:
-            return json.dumps
-        return _text
+            return _json
+        return _json_text if column.name in self.of_json else _text
 
 
 def differs(column: Column) -> str:
@@ -188,9 +191,18 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
+def _json(value: Any) -> str:
+    return _text(value) if isinstance(value, JsonText) else json.dumps(value)
+
+
+def _json_text(value: Any) -> Any:
+    """Return a value of JSON as its text; a string is a text, as nobody can tell it from one."""
+    return json.dumps(value) if isinstance(value, bool) else _text(value)
+
+
 def _text(value: Any) -> Any:
     if isinstance(value, str):
-        return value
+        return str(value)
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, dict | list):

@@ -22,7 +22,7 @@ import psycopg
 from psycopg import pq
 from psycopg.adapt import Loader, Transformer
 
-from ...batches import Columns, Lines
+from ...batches import Columns, JsonText, Lines
 from ...copy_text import NULL, unescaped
 from ...errors import SourceValueError
 from .adapting import Unconnected
@@ -55,6 +55,8 @@ class TextLines(Lines):
     """The oid of each column's type."""
     zone: str
     """The session's time zone, in which times with time zone are shown."""
+    seen: int | None = None
+    """How many of the columns, from the first, somebody looks into; None when into all."""
 
     def __len__(self) -> int:
         # Nobody writes a line break inside a line.
@@ -72,6 +74,10 @@ class TextLines(Lines):
             yield self.of(data[start:end])
             start = end
 
+    def passed_on(self, first: int) -> "TextLines":
+        """Return the same lines, of whose columns from that one on nobody looks into the values."""
+        return replace(self, seen=first)
+
     def columns(self, first: int | None = None) -> Columns:
         """Take the rows apart: all their columns, or the first few only.
 
@@ -79,6 +85,7 @@ class TextLines(Lines):
         """
         count = len(self.types) if first is None else first
         packed = count < len(self.types)
+        seen = count if self.seen is None else self.seen
         text = self.data.decode()
         lines = text.split("\n")
         lines.pop()
@@ -89,7 +96,10 @@ class TextLines(Lines):
             *zip(*(line.split("\t", splits) for line in lines), strict=True)
         ]
         escaped = "\\" in text
-        loads = [_load(oid, self.zone) for oid in self.types[:count]]
+        loads = [
+            _JSON_TEXT if oid in _JSON and at >= seen else _load(oid, self.zone)
+            for at, oid in enumerate(self.types[:count])
+        ]
         values = [
             _values(column, load, name, escaped=escaped)
             for column, load, name in zip(texts, loads, self.names, strict=False)
@@ -242,6 +252,8 @@ _FAST: dict[int, Load | None] = {
 }
 if _READS_TIMES:
     _FAST[_oid("timestamp")] = datetime.fromisoformat
+_JSON = frozenset(map(_oid, JSON_TYPES))
+_JSON_TEXT = _Loading(JsonText, JsonText)
 _ZONED = _oid("timestamptz")
 # Read by psycopg, into values that cannot be changed in place.
 _FIXED = frozenset(map(_oid, ("timestamp", "time", "timetz", "interval", "inet", "cidr")))

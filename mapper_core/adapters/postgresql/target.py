@@ -250,7 +250,9 @@ class PostgreSQLTransaction:
         *,
         staged_chunk: int | None = None,
         json_is_text: bool = False,
+        of_json: frozenset[str] = frozenset(),
     ) -> int:
+        del of_json  # the rows of a function are packed already
         self._tell_chunk(staged_chunk)
         form = copy_format(path)
         statement = (

@@ -528,3 +528,51 @@ def test_a_ledger_of_oracles_is_read_as_any_other(source, target):
     (found,) = history.loads(target.url)
     assert ("nightly", True, ROWS) == (found.load_id, found.published, found.rows)
     assert before < found.created_at < datetime.now(timezone.utc) + timedelta(seconds=2)
+
+
+JSON_VALUES = (
+    "true",
+    "false",
+    "null",
+    '"a \\"b\\""',
+    '{"a": [1, 2.50, null, true, "ä"]}',
+    '{"a":1,"a":2}',
+    "[]",
+    "1.10",
+    "0.12345678901234567",
+)
+
+
+@pytest.mark.parametrize("function", [{}, {"transformation_func": list, "transform_columns": "id"}])
+@pytest.mark.parametrize("given", ["json", "jsonb"])
+@pytest.mark.parametrize("kind", ["clob", "varchar2(100)"])
+def test_json_of_postgresql_that_nobody_looks_into_is_kept_as_its_text(
+    make_oracle, make_database, run, given, kind, function
+):
+    """Each value of it as PostgreSQL writes it."""
+    source, target = make_database("source"), make_oracle()
+    run(source, f"create table doc (id int, v {given})", "insert into doc values (100, null)")
+    for number, value in enumerate(JSON_VALUES):
+        run(source, f"insert into doc values ({number}, '{value}')")
+    target.run(f"create table item (id number(10), v {kind})")
+
+    load(source, target, "select * from doc", **function).raise_for_failures()
+
+    wanted = run(source, "select id, v::text from doc order by id")
+    assert wanted == whole(target, "select id, v from item order by id")
+
+
+@pytest.mark.parametrize("kind", ["clob", "varchar2(100)"])
+def test_json_of_postgresql_that_a_function_has_seen_is_json(make_oracle, make_database, run, kind):
+    """And not Python's word for true."""
+    source, target = make_database("source"), make_oracle()
+    run(source, "create table doc (id int, v jsonb)")
+    values = ("true", "false", '{"a": [1, null, "x"]}', "[]", "[true]", "12", "1.5")
+    for number, value in enumerate(values):
+        run(source, f"insert into doc values ({number}, '{value}')")
+    target.run(f"create table item (id number(10), v {kind})")
+
+    load(source, target, "select * from doc", transformation_func=list).raise_for_failures()
+
+    found = whole(target, "select v from item order by id")
+    assert [(text,) for text in values] == found
