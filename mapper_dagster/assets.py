@@ -27,7 +27,7 @@ def build_mapping_asset(
     spec = translator.get_asset_spec(mapping)
     upstream = {f"upstream_{number}": dep.asset_key for number, dep in enumerate(spec.deps)}
     asset = dg.AssetsDefinition.from_graph(
-        _graph(mapping, translator, list(upstream)),
+        _graph(spec.key.to_python_identifier(), mapping, translator, list(upstream)),
         keys_by_input_name=upstream,
         keys_by_output_name={"result": spec.key},
         partitions_def=mapping.partitions_def,
@@ -60,16 +60,15 @@ def build_source_specs(
 
 
 def _graph(
-    mapping: Mapping, translator: MappingTranslator, upstream: Sequence[str]
+    name: str, mapping: Mapping, translator: MappingTranslator, upstream: Sequence[str]
 ) -> dg.GraphDefinition:
     """Compose the steps; what is `upstream` only has to be there before the first of them."""
-    name = mapping.key.to_python_identifier()
     if mapping.single_step:
-        whole = ops.whole_op(mapping, translator, upstream)
+        whole = ops.whole_op(name, mapping, translator, upstream)
         return _composed(name, upstream, whole)
-    plan = ops.plan_op(mapping, translator, upstream)
-    load_lane = ops.lane_op(mapping, translator)
-    publish = ops.publish_op(mapping, translator)
+    plan = ops.plan_op(name, mapping, translator, upstream)
+    load_lane = ops.lane_op(name, mapping, translator)
+    publish = ops.publish_op(name, mapping, translator)
 
     def steps(**before: Any) -> Any:
         return publish(done=plan(**before).map(lambda start: load_lane(start=start)).collect())

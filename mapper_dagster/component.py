@@ -187,7 +187,7 @@ class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
     target: str = Field("target", description="Key of the DatabaseResource that rows go to.")
     mapper: str = Field("mapper", description="Key of the MapperResource.")
     pool: str | None = None
-    key_prefix: Sequence[str] = ()
+    key_prefix: str | Sequence[str] = ()
     group_name: str | None = None
     description: str | None = None
     owners: Sequence[str] = ()

@@ -29,7 +29,7 @@ def build_job_asset(
     metadata_db: str | None = None,
     source: str = "source",
     target: str = "target",
-    key_prefix: Sequence[str] = (),
+    key_prefix: str | Sequence[str] = (),
     group_name: str | None = None,
     description: str | None = None,
     deps: Sequence[dg.AssetKey | str] = (),
@@ -57,12 +57,17 @@ def build_job_asset(
         description: by default the function's own.
         deps: assets it reads.
         pool: Dagster's pool that a run takes a slot of.
+
+    Raises:
+        SettingsError: what is given cannot be meant.
     """
+    if isinstance(deps, str):
+        raise SettingsError(f"{name}: deps is a list: write [{deps!r}]")
     roles = (metadata_db or target, source, target)
 
     @dg.asset(
         name=name,
-        key_prefix=list(key_prefix) or None,
+        key_prefix=key_prefix or None,
         group_name=group_name,
         description=description or execute_job.__doc__,
         partitions_def=partitions_def,

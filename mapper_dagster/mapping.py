@@ -10,9 +10,26 @@ from typing import Any
 import dagster as dg
 
 from mapper_core import LoadMode, SettingsError, Verification
-from mapper_core.model import BatchTransform, RowTransform
+from mapper_core.model import (
+    BatchTransform,
+    Publishing,
+    RowTransform,
+    StrategyName,
+    TransformScope,
+    TransformWorkers,
+    Word,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
+
+# What takes a word of a few. A mistake in one is told before anything runs.
+_WORDS: Dict[str, type[Word]] = {
+    "verify": Verification,
+    "strategy": StrategyName,
+    "publish": Publishing,
+    "transform_scope": TransformScope,
+    "workers": TransformWorkers,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +101,7 @@ class Mapping:
     pool: str | None = None
     """Dagster's pool that every step of the mapping takes a slot of, in all runs together. It
     counts steps: a step holds `workers_per_lane` connections to each side."""
-    key_prefix: Sequence[str] = ()
+    key_prefix: str | Sequence[str] = ()
     group_name: str | None = None
     description: str | None = None
     owners: Sequence[str] = ()
@@ -99,10 +116,9 @@ class Mapping:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise SettingsError(f"mapping name {self.name!r}: letters, digits and _ only")
+        self._check_words()
         self._check_partitions()
-        if self.verify not in {None, *(known := [word.value for word in Verification])}:
-            listed = ", ".join(repr(word) for word in known)
-            raise SettingsError(f"mapping {self.name}: verify {self.verify!r} is none of {listed}")
+        self._check_params()
         if self.lanes is not None and self.chunks_per_lane is not None:
             raise SettingsError(f"mapping {self.name}: give lanes or chunks_per_lane, not both")
         counts = (self.lanes, self.chunks_per_lane, self.workers_per_lane)
@@ -111,7 +127,36 @@ class Mapping:
                 f"mapping {self.name}: lanes, chunks_per_lane and workers_per_lane are at least 1"
             )
 
+    def _check_words(self) -> None:
+        for field_name, words in _WORDS.items():
+            given, known = getattr(self, field_name), [word.value for word in words]
+            if given not in {None, *known}:
+                listed = ", ".join(repr(word) for word in known)
+                raise SettingsError(
+                    f"mapping {self.name}: {field_name} {given!r} is none of {listed}"
+                )
+        for field_name in ("deps", "owners"):
+            # Taken apart, a text is a list too: of its letters.
+            if isinstance(given := getattr(self, field_name), str):
+                raise SettingsError(
+                    f"mapping {self.name}: {field_name} is a list: write [{given!r}]"
+                )
+
+    def _check_params(self) -> None:
+        if taken := sorted(bound_names(self.partitions_def) & set(self.params or ())):
+            raise SettingsError(
+                f"mapping {self.name}: params gives {', '.join(taken)}, which is the partition's"
+                " own: take another name"
+            )
+
     def _check_partitions(self) -> None:
+        if isinstance(self.partitions_def, dg.MultiPartitionsDefinition):
+            parts = [part.partitions_def for part in self.partitions_def.partitions_defs]
+            if all(isinstance(part, dg.TimeWindowPartitionsDefinition) for part in parts):
+                raise SettingsError(
+                    f"mapping {self.name}: two dimensions by time have two windows, and"
+                    " :window_start and :window_end are of one: make one of them static or dynamic"
+                )
         replaces_window = self.mode is LoadMode.REPLACE_WINDOW
         if self.partitions_def is not None and replaces_window and not self.has_windows:
             raise SettingsError(
@@ -155,7 +200,8 @@ class Mapping:
     @property
     def key(self) -> dg.AssetKey:
         """The key of its asset."""
-        return dg.AssetKey([*self.key_prefix, self.name])
+        prefix = [self.key_prefix] if isinstance(self.key_prefix, str) else self.key_prefix
+        return dg.AssetKey([*prefix, self.name])
 
     @property
     def mode(self) -> LoadMode:
@@ -182,3 +228,16 @@ class Mapping:
             return max(1, -(-chunks // self.chunks_per_lane))
         wanted = self.lanes or -(-workers // self.workers_per_lane)
         return max(1, min(wanted, chunks))
+
+
+def bound_names(definition: dg.PartitionsDefinition[Any] | None) -> frozenset[str]:
+    """Return the names by which a query may ask about a partition."""
+    if definition is None:
+        return frozenset()
+    if isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        return frozenset({"window_start", "window_end"})
+    if isinstance(definition, dg.MultiPartitionsDefinition):
+        parts = definition.partitions_defs
+        inner = (bound_names(part.partitions_def) for part in parts)
+        return frozenset({"partition_key", *(part.name for part in parts)}.union(*inner))
+    return frozenset({"partition_key"})

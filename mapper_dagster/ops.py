@@ -1,4 +1,7 @@
-"""The ops of a mapping's asset: plan, load a lane, publish; or all three as one."""
+"""The ops of a mapping's asset: plan, load a lane, publish; or all three as one.
+
+Each takes the `name` of the asset, which no other asset of a code location has.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,7 +19,7 @@ RETRY_POLICY = dg.RetryPolicy(
 
 
 def plan_op(
-    mapping: Mapping, translator: MappingTranslator, upstream: Sequence[str]
+    name: str, mapping: Mapping, translator: MappingTranslator, upstream: Sequence[str]
 ) -> dg.OpDefinition:
     """Plan the load of each partition of the run; one dynamic output per lane.
 
@@ -24,9 +27,9 @@ def plan_op(
     """
 
     @dg.op(
-        name=f"{mapping.name}_plan",
+        name=f"{name}_plan",
         description=f"Plans the chunks of {mapping.table_name} and deals them out to lanes.",
-        ins={name: dg.In(dg.Nothing) for name in upstream},
+        ins={each: dg.In(dg.Nothing) for each in upstream},
         out=dg.DynamicOut(dg.Nothing),
         required_resource_keys=_resources(mapping),
         retry_policy=RETRY_POLICY,
@@ -47,11 +50,11 @@ def plan_op(
     return plan
 
 
-def lane_op(mapping: Mapping, translator: MappingTranslator) -> dg.OpDefinition:
+def lane_op(name: str, mapping: Mapping, translator: MappingTranslator) -> dg.OpDefinition:
     """Load the chunks of one lane."""
 
     @dg.op(
-        name=f"{mapping.name}_lane",
+        name=f"{name}_lane",
         description=f"Loads one lane's chunks of {mapping.table_name}, each exactly once.",
         ins={"start": dg.In(dg.Nothing)},
         out=dg.Out(dg.Nothing),
@@ -67,11 +70,11 @@ def lane_op(mapping: Mapping, translator: MappingTranslator) -> dg.OpDefinition:
     return load_lane
 
 
-def publish_op(mapping: Mapping, translator: MappingTranslator) -> dg.OpDefinition:
+def publish_op(name: str, mapping: Mapping, translator: MappingTranslator) -> dg.OpDefinition:
     """Check each load against the ledger, publish it, and record its row counts."""
 
     @dg.op(
-        name=f"{mapping.name}_publish",
+        name=f"{name}_publish",
         description=f"Publishes {mapping.table_name} when every planned chunk is in the ledger.",
         ins={"done": dg.In(dg.Nothing)},
         out=dg.Out(dg.Nothing),
@@ -88,14 +91,14 @@ def publish_op(mapping: Mapping, translator: MappingTranslator) -> dg.OpDefiniti
 
 
 def whole_op(
-    mapping: Mapping, translator: MappingTranslator, upstream: Sequence[str]
+    name: str, mapping: Mapping, translator: MappingTranslator, upstream: Sequence[str]
 ) -> dg.OpDefinition:
     """Plan, load and publish in one step."""
 
     @dg.op(
-        name=f"{mapping.name}_load",
+        name=f"{name}_load",
         description=f"Loads {mapping.table_name}: plans, loads every chunk, publishes.",
-        ins={name: dg.In(dg.Nothing) for name in upstream},
+        ins={each: dg.In(dg.Nothing) for each in upstream},
         out=dg.Out(dg.Nothing),
         required_resource_keys=_resources(mapping),
         retry_policy=RETRY_POLICY,

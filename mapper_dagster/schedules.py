@@ -28,7 +28,7 @@ def build_mapping_schedule(
             arrive after their partition's end. Each is replaced as a whole, so none doubles.
         minute: past the partition's end, of the hour.
         hour: of the day, for partitions of a day and longer.
-        name: of the schedule; by default `<mapping>_schedule`.
+        name: of the schedule; by default `<asset>_schedule`.
         default_status: whether it runs without being started.
         translator: the same that the asset was built with.
 
@@ -43,7 +43,7 @@ def build_mapping_schedule(
     key = (translator or MappingTranslator()).get_asset_spec(mapping).key
 
     @dg.schedule(
-        name=name or f"{mapping.name}_schedule",
+        name=name or f"{key.to_python_identifier()}_schedule",
         description=f"Loads each partition of {mapping.table_name} when it has ended.",
         cron_schedule=definition.get_cron_schedule(minute_of_hour=minute, hour_of_day=hour),
         execution_timezone=definition.timezone,

@@ -59,7 +59,7 @@ def build_watermark_sensor(
             than the beginning of the transaction that changed it.
         changes_sql: a query with that column and the mapping's `window_column`; by default the
             mapping's own, over all time.
-        name: of the sensor; by default `<mapping>_watermark`.
+        name: of the sensor; by default `<asset>_watermark`.
         settle: rows changed more recently than this are left for a later tick: for sources that
             cannot tell open transactions, and tables whose `changed_at` is another clock's.
         max_partitions: asked for at most in one tick; the next one goes on from there.
@@ -80,7 +80,7 @@ def build_watermark_sensor(
     key = (translator or MappingTranslator()).get_asset_spec(mapping).key
 
     @dg.sensor(
-        name=name or f"{mapping.name}_watermark",
+        name=name or f"{key.to_python_identifier()}_watermark",
         description=f"Loads partitions of {mapping.table_name} whose rows in the source changed.",
         target=dg.AssetSelection.assets(key),
         required_resource_keys={mapping.source},

@@ -1,11 +1,19 @@
 """A mapping as an asset: partitions load their windows, Dagit shows the ledger's counts."""
 
 import os
+from dataclasses import replace
 
 import dagster as dg
 import pytest
 
-from mapper_dagster import DatabaseResource, MapperResource, Mapping, build_mapping_asset
+from mapper_dagster import (
+    DatabaseResource,
+    MapperResource,
+    Mapping,
+    build_mapping_asset,
+    build_mapping_schedule,
+    build_watermark_sensor,
+)
 
 from ..waiting import backends, wait_until
 from . import deployment
@@ -165,3 +173,37 @@ def test_an_unpartitioned_mapping_appends_once(instance, source, target, run):
 def test_a_literal_url_is_not_in_the_resources_repr():
     """A password that somebody wrote into the code does not come out of it again."""
     assert "hunter2" not in repr(DatabaseResource(url="postgresql://u:hunter2@h/d"))
+
+
+@pytest.mark.usefixtures("events")
+def test_two_mappings_of_one_name_are_told_apart_by_their_prefixes(
+    instance, resources, target, run
+):
+    """They live in one code location, each with its steps, its schedule and its sensor."""
+    days = replace(deployment.EVENTS, partitions_def=dg.DailyPartitionsDefinition("2024-01-01"))
+    run(target, f"create table days {TABLE}")
+    both = [
+        replace(deployment.EVENTS, key_prefix="months"),
+        replace(days, key_prefix=["by", "days"], target_table="days"),
+    ]
+    defs = dg.Definitions(
+        assets=[build_mapping_asset(mapping) for mapping in both],
+        schedules=[build_mapping_schedule(mapping) for mapping in both],
+        sensors=[build_watermark_sensor(mapping, changed_at="at") for mapping in both],
+        resources=resources,
+    )
+
+    dg.Definitions.validate_loadable(defs)
+
+    assert [["by", "days", "fact_events"], ["months", "fact_events"]] == sorted(
+        list(spec.key.path) for spec in defs.resolve_all_asset_specs() if spec.kinds
+    )
+    job = defs.resolve_implicit_global_asset_job_def()
+    for mapping in both:
+        loaded = job.execute_in_process(
+            instance=instance, partition_key="2024-02-01", asset_selection=[mapping.key]
+        )
+        assert loaded.success
+    counted = "select count(*), count(distinct happened_on) from"
+    assert [(957, 29)] == run(target, f"{counted} fact_events")
+    assert [(33, 1)] == run(target, f"{counted} days")

@@ -102,7 +102,7 @@ def test_every_attribute_reaches_the_mapping(load):
         schedule.cron_schedule,
         schedule.default_status,
     )
-    assert "fact_orders_watermark" == sensor.name
+    assert "dw__fact_orders_watermark" == sensor.name
     assert 4 == len(list(defs.asset_checks))
     dg.Definitions.validate_loadable(defs)
 

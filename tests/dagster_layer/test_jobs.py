@@ -3,6 +3,7 @@
 import dagster as dg
 import pytest
 
+from mapper_core import SettingsError
 from mapper_core.parallel_query_executor import execute_query_parallel
 from mapper_dagster import build_job_asset
 
@@ -102,3 +103,12 @@ def test_a_job_that_failed_says_why(run_job, function, words):
 
     (failure,) = [e for e in result.all_events if e.is_step_failure]
     assert words in failure.step_failure_data.error_display_string
+
+
+def test_a_prefix_is_one_part_and_what_a_job_reads_is_a_list():
+    """A text is not taken apart into its letters."""
+    asset = build_job_asset(execute_job, name="job", key_prefix="dw")
+
+    assert dg.AssetKey(["dw", "job"]) == asset.key
+    with pytest.raises(SettingsError, match="deps is a list"):
+        build_job_asset(execute_job, name="job", deps="orders")

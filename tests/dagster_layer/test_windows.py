@@ -10,6 +10,14 @@ from mapper_core import LoadWindow, SettingsError
 from mapper_dagster import Mapping
 from mapper_dagster.windows import Lane, lane_key, lane_of, partition_loads
 
+DAYS = dg.DailyPartitionsDefinition(start_date="2024-01-01")
+BY_DAY = {"partitions_def": DAYS, "window_column": "at"}
+BY_REGION_AND_DAY = dg.MultiPartitionsDefinition(
+    {"region": dg.StaticPartitionsDefinition(["eu"]), "day": DAYS}
+)
+BY_TWO_DAYS = dg.MultiPartitionsDefinition({"ordered": DAYS, "shipped": DAYS})
+UPSERT = {"load_mode": "upsert", "primary_key": "a"}
+
 
 def mapping(**changes):
     given = {"name": "m", "source_sql": "select 1 as a", "target_table": "t", **changes}
@@ -75,6 +83,24 @@ def test_lane_keys_survive_any_partition_key(key):
         ),
         ({"lanes": 2, "chunks_per_lane": 2}, "not both"),
         ({"lanes": 0}, "at least 1"),
+        ({"strategy": "fastest"}, "strategy 'fastest' is none of 'same_database', "),
+        ({"publish": "later"}, "publish 'later' is none of 'chunks', 'atomic'"),
+        ({"transform_scope": "row"}, "transform_scope 'row' is none of 'chunk', 'batch'"),
+        ({"workers": "four"}, "workers 'four' is none of 'threads', 'processes'"),
+        ({"deps": "orders"}, "deps is a list"),
+        ({"owners": "team:data"}, "owners is a list"),
+        (
+            {**BY_DAY, "params": {"window_start": "2024-01-31"}},
+            "params gives window_start, which is the partition's",
+        ),
+        (
+            {"partitions_def": BY_REGION_AND_DAY, **UPSERT, "params": {"region": "eu"}},
+            "params gives region, which is the partition's",
+        ),
+        (
+            {"partitions_def": BY_TWO_DAYS, **UPSERT},
+            "two dimensions by time",
+        ),
     ],
 )
 def test_a_mapping_that_makes_no_sense_is_refused_in_words(changes, words):
