@@ -1,6 +1,8 @@
 """A table in which other programs ask for loads, and read what became of them."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from collections.abc import Mapping as Dict
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,10 @@ from ..steps import WILL_RETRY
 from ..translator import MappingTranslator
 
 REQUEST = "mapper/load_request"
-"""Tag of a run: the request that it is for."""
+"""Tag of a run: the id of the request that it is for."""
+
+ASKED_BY = "mapper/load_request_by"
+"""Tag of a run: which sensor asked for it, and for which asset. Ids alone are one table's only."""
 
 TABLE = """\
 create table load_request (
@@ -34,8 +39,16 @@ _WORDS = {
 }
 _UNDER_WAY = "started"
 
-# Requests looked after in one tick.
+_ASKED = "requested"
+
+# Requests of each status looked after in one tick: those under way hold up no new one.
 _MOST = 100
+
+# As many characters as the table has room for.
+_MESSAGE_LENGTH = 1_000
+
+# In the key of a partition of two dimensions, as Dagster writes it.
+_BETWEEN_DIMENSIONS = "|"
 
 
 def build_load_request_sensor(
@@ -50,10 +63,11 @@ def build_load_request_sensor(
 ) -> dg.SensorDefinition:
     """Return a sensor that runs what a table asks for, and writes back what became of it.
 
-    A program inserts a row with the name of a mapping, a partition's key or NULL, and the status
-    'requested'. The status becomes 'started' with the run's id, and in the end 'succeeded',
-    'failed', 'canceled', or 'refused' with a message for what cannot be run. A request is run once,
-    whatever happens to the sensor in between; who wants it again inserts another.
+    A program inserts a row with the name of a mapping (or its asset's key, the parts by slashes,
+    where several have one name), a partition's key or NULL, and the status 'requested'. The status
+    becomes 'started' with the run's id, and in the end 'succeeded', 'failed', 'canceled', or
+    'refused' with a message for what cannot be run. A request is run once, whatever happens to the
+    sensor in between; who wants it again inserts another.
 
     Args:
         mappings: those that may be asked for.
@@ -69,14 +83,13 @@ def build_load_request_sensor(
     """
     if not all(part.replace("_", "").isalnum() for part in table.split(".")):
         raise SettingsError(f"table {table!r}: letters, digits, _ and a dot only")
-    translator = translator or MappingTranslator()
-    known = {mapping.name: mapping for mapping in mappings}
-    keys = {mapping.name: translator.get_asset_spec(mapping).key for mapping in mappings}
+    known = _by_name(mappings, translator or MappingTranslator())
 
     @dg.sensor(
         name=name,
         description=f"Loads what the table {table} asks for, and writes back what became of it.",
-        target=dg.AssetSelection.assets(*keys.values()),
+        # Not `target`: that makes a job of them, in which all must have the same partitions.
+        asset_selection=dg.AssetSelection.assets(*(each.key for each in known.values())),
         required_resource_keys={database},
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
@@ -84,17 +97,31 @@ def build_load_request_sensor(
     def load_requests(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest]:
         resource = getattr(context.resources, database)
         with resource.transaction() as transaction:
-            asked = transaction.execute(
-                f"select id, mapping, partition_key, status from {table}"
-                " where status in ('requested', 'started') order by id"
-            )
+            asked = [
+                _Request(*row)
+                for status in (_UNDER_WAY, _ASKED)
+                for row in transaction.execute(
+                    f"select id, mapping, partition_key, status from {table}"
+                    " where status = :status order by id",
+                    {"status": status},
+                )[:_MOST]
+            ]
         wanted = []
-        for row in asked[:_MOST]:
-            request = _Request(*row)
-            outcome = _outcome(context.instance, request, known)
-            if outcome is None:
-                wanted.append(request)
-            elif outcome.status != request.status:
+        for request in asked:
+            loaded = known.get(request.mapping)
+            if loaded is None:
+                names = ", ".join(sorted(known))
+                words = f"no mapping {request.mapping!r}: there are {names}"
+                outcome: _Outcome | None = _Outcome("refused", message=words)
+            else:
+                tags = {
+                    REQUEST: str(request.id),
+                    ASKED_BY: f"{name} for {loaded.key.to_user_string()}",
+                }
+                outcome = _outcome(context.instance, request, loaded.mapping, tags)
+                if outcome is None:
+                    wanted.append((request, loaded.key, tags))
+            if outcome is not None and outcome.status != request.status:
                 with resource.transaction() as transaction:
                     # Not over what somebody has written meanwhile.
                     transaction.execute(
@@ -105,18 +132,24 @@ def build_load_request_sensor(
                             "before": request.status,
                             "status": outcome.status,
                             "run_id": outcome.run_id,
-                            "message": outcome.message,
+                            "message": outcome.message and outcome.message[:_MESSAGE_LENGTH],
                         },
                     )
-        for request in wanted:
+        for request, key, tags in wanted:
             yield dg.RunRequest(
                 run_key=f"{name}:{request.id}",
-                asset_selection=[keys[request.mapping]],
+                asset_selection=[key],
                 partition_key=request.partition_key,
-                tags={REQUEST: str(request.id)},
+                tags=tags,
             )
 
     return load_requests
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    mapping: Mapping
+    key: dg.AssetKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,26 +167,33 @@ class _Outcome:
     message: str | None = None
 
 
+def _by_name(mappings: Sequence[Mapping], translator: MappingTranslator) -> dict[str, _Loaded]:
+    """Return each mapping under its name; under its asset's key where others have that name."""
+    often = Counter(mapping.name for mapping in mappings)
+    found = {}
+    for mapping in mappings:
+        key = translator.get_asset_spec(mapping).key
+        name = mapping.name if often[mapping.name] == 1 else key.to_user_string()
+        found[name] = _Loaded(mapping, key)
+    return found
+
+
 def _outcome(
-    instance: dg.DagsterInstance, request: _Request, known: dict[str, Mapping]
+    instance: dg.DagsterInstance, request: _Request, mapping: Mapping, tags: Dict[str, str]
 ) -> _Outcome | None:
     """Return what became of a request; None for one that is still to be run."""
-    # The tag, not the run's key: a run executed again has the one and not the other.
-    runs = instance.get_runs(dg.RunsFilter(tags={REQUEST: str(request.id)}), limit=1)
+    # The tags, not the run's key: a run executed again has the ones and not the other.
+    runs = instance.get_runs(dg.RunsFilter(tags=tags), limit=1)
     if runs:
         again = runs[0].tags.get(WILL_RETRY) == "true"
         status = _UNDER_WAY if again else _WORDS.get(runs[0].status, _UNDER_WAY)
         return _Outcome(status, runs[0].run_id)
-    mapping = known.get(request.mapping)
-    if mapping is None:
-        names = ", ".join(sorted(known))
-        return _Outcome("refused", message=f"no mapping {request.mapping!r}: there are {names}")
     definition, key = mapping.partitions_def, request.partition_key
     if (definition is None) != (key is None):
         needs = "has no partitions" if definition is None else "needs a partition_key"
-        return _Outcome("refused", message=f"{mapping.name} {needs}")
+        return _Outcome("refused", message=f"{request.mapping} {needs}")
     if definition is not None and key is not None and not _has(definition, key, instance):
-        return _Outcome("refused", message=f"{mapping.name} has no partition {key!r}")
+        return _Outcome("refused", message=f"{request.mapping} has no partition {key!r}")
     return None
 
 
@@ -161,10 +201,9 @@ def _has(definition: dg.PartitionsDefinition[Any], key: str, instance: dg.Dagste
     if isinstance(definition, dg.DynamicPartitionsDefinition):
         return key in instance.get_dynamic_partitions(definition.name or "")
     if isinstance(definition, dg.MultiPartitionsDefinition):
-        try:
-            parts = definition.get_partition_key_from_str(key).keys_by_dimension
-        except dg.DagsterError:
+        if len(key.split(_BETWEEN_DIMENSIONS)) != len(definition.partitions_defs):
             return False
+        parts = definition.get_partition_key_from_str(key).keys_by_dimension
         by_name = definition.get_partitions_def_for_dimension
         return all(_has(by_name(name), part, instance) for name, part in parts.items())
     return bool(definition.has_partition_key(key))

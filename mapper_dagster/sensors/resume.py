@@ -44,7 +44,8 @@ def build_resume_sensor(
     @dg.sensor(
         name=name,
         description="Goes on with loads that failed, where they stopped.",
-        target=dg.AssetSelection.assets(*keys),
+        # Not `target`: that makes a job of them, in which all must have the same partitions.
+        asset_selection=dg.AssetSelection.assets(*keys),
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
     )

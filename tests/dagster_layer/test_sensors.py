@@ -42,10 +42,12 @@ def changing(events, source, target, run):
 class Ticking:
     """A sensor in its place among definitions, its cursor, and its latest words."""
 
-    def __init__(self, sensor, mapping, instance, resources):
+    def __init__(self, sensor, mapping, instance, resources, others=()):
         self.sensor, self.instance, self.cursor = sensor, instance, None
         self.defs = dg.Definitions(
-            assets=[build_mapping_asset(mapping)], sensors=[sensor], resources=resources
+            assets=[build_mapping_asset(each) for each in (mapping, *others)],
+            sensors=[sensor],
+            resources=resources,
         )
 
     def tick(self):
@@ -244,12 +246,13 @@ def test_what_the_daemon_will_retry_is_left_to_it(requests, instance, resources,
     run(target, "insert into load_request values (1, 'fact_events', '2024-01-01', 'requested')")
     resuming = Ticking(build_resume_sensor([EVENTS]), EVENTS, instance, resources)
     assert [] == resuming.tick()
+    (asked,) = requests.tick()
     job = requests.defs.resolve_implicit_global_asset_job_def()
 
     def fail(**tags):
         failing = instance.create_run_for_job(
             job,
-            tags={"mapper/load_request": "1", "dagster/partition": "2024-01-01", **tags},
+            tags={**asked.tags, "dagster/partition": "2024-01-01", **tags},
             asset_selection={EVENTS.key},
             status=dg.DagsterRunStatus.STARTED,
         )
@@ -264,6 +267,122 @@ def test_what_the_daemon_will_retry_is_left_to_it(requests, instance, resources,
     assert [] == requests.tick()
     assert [("failed", last.run_id)] == run(target, "select status, run_id from load_request")
     assert [f"resume:{last.run_id}"] == [request.run_key for request in resuming.tick()]
+
+
+BY_REGION = replace(
+    EVENTS,
+    name="by_region",
+    partitions_def=dg.MultiPartitionsDefinition(
+        {
+            "month": dg.MonthlyPartitionsDefinition("2024-01-01", end_date="2024-05-01"),
+            "region": dg.StaticPartitionsDefinition(["eu", "us"]),
+        }
+    ),
+    load_mode="upsert",
+    window_column=None,
+    primary_key="id",
+)
+
+
+# Dagster's own, of the tags by which it tells a run's two dimensions.
+@pytest.mark.filterwarnings("ignore:Non-compliant tag keys")
+@pytest.mark.usefixtures("events")
+def test_a_request_that_makes_no_sense_holds_up_no_other(instance, resources, target, run):
+    """It is refused in words that fit the table, however many mappings there are to name."""
+    run(target, REQUESTS)
+    others = [replace(EVENTS, name=f"{'long' * 10}_{number}") for number in range(40)]
+    sensor = build_load_request_sensor([BY_REGION, *others])
+    ticking = Ticking(sensor, BY_REGION, instance, resources, others)
+    run(
+        target,
+        "insert into load_request values (1, 'by_region', '2024-01-01', 'requested'),"
+        " (2, 'by_region', 'eu|us|2024-01-01', 'requested'), (3, 'nothing', null, 'requested'),"
+        " (4, 'by_region', '2024-01-01|eu', 'requested'),"
+        f" (5, '{others[0].name}', '2024-02-01', 'requested')",
+    )
+
+    assert ["2024-01-01|eu", "2024-02-01"] == partitions(ticking.tick())
+
+    said = run(target, "select status, message from load_request where id < 4 order by id")
+    assert ["refused"] * 3 == [status for status, _ in said]
+    assert "no partition '2024-01-01'" in said[0][1]
+    assert said[2][1].startswith("no mapping 'nothing': there are by_region, long")
+
+
+@pytest.mark.usefixtures("events")
+def test_requests_of_two_tables_are_told_apart(instance, resources, target, run):
+    """Each is run, also where both count theirs from 1."""
+    run(target, REQUESTS, REQUESTS.replace("load_request", "more_requests"))
+    asked = "values (1, 'fact_events', '2024-01-01', 'requested')"
+    run(target, f"insert into load_request {asked}", f"insert into more_requests {asked}")
+    first, second = (
+        Ticking(sensor, EVENTS, instance, resources)
+        for sensor in (
+            build_load_request_sensor([EVENTS]),
+            build_load_request_sensor([EVENTS], table="more_requests", name="more"),
+        )
+    )
+    # As in another code location, whose sensor has the same name by default.
+    elsewhere = replace(EVENTS, key_prefix="elsewhere")
+    third = Ticking(build_load_request_sensor([elsewhere]), elsewhere, instance, resources)
+
+    (request,) = first.tick()
+    job = first.defs.resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(
+        instance=instance, partition_key=request.partition_key, tags=request.tags
+    ).success
+
+    assert ["2024-01-01"] == partitions(second.tick())
+    assert ["2024-01-01"] == partitions(third.tick())
+    assert [] == first.tick()
+
+
+@pytest.mark.usefixtures("events")
+def test_requests_under_way_do_not_hold_up_new_ones(requests, instance, target, run, monkeypatch):
+    """However many there are, and however few are looked after in one tick."""
+    monkeypatch.setattr("mapper_dagster.sensors.requests._MOST", 2)
+    run(
+        target,
+        "insert into load_request select i, 'fact_events', '2024-01-01', 'requested'"
+        " from generate_series(1, 3) i",
+    )
+    job = requests.defs.resolve_implicit_global_asset_job_def()
+    for _ in range(2):
+        for asked in requests.tick():
+            instance.create_run_for_job(
+                job,
+                tags=asked.tags,
+                asset_selection={EVENTS.key},
+                status=dg.DagsterRunStatus.STARTED,
+            )
+    run(
+        target,
+        "insert into load_request values (1000, 'fact_events', '2024-02-01', 'requested')",
+    )
+
+    seen = [partition for _ in range(3) for partition in partitions(requests.tick())]
+
+    assert "2024-02-01" in seen
+
+
+@pytest.mark.usefixtures("events")
+def test_mappings_of_one_name_are_asked_for_by_their_keys(instance, resources, target, run):
+    """A name that two of them have asks for neither, and says what would."""
+    run(target, REQUESTS)
+    both = [replace(EVENTS, key_prefix=prefix) for prefix in ("a", "b")]
+    sensor = build_load_request_sensor(both)
+    ticking = Ticking(sensor, both[1], instance, resources, both[:1])
+    run(
+        target,
+        "insert into load_request values (1, 'fact_events', '2024-01-01', 'requested'),"
+        " (2, 'b/fact_events', '2024-01-01', 'requested')",
+    )
+
+    (request,) = ticking.tick()
+
+    assert [both[1].key] == request.asset_selection
+    (words,) = run(target, "select message from load_request where id = 1")[0]
+    assert words == "no mapping 'fact_events': there are a/fact_events, b/fact_events"
 
 
 def test_a_table_of_requests_is_a_name():
