@@ -10,7 +10,7 @@ import dagster as dg
 from .mapping import Mapping
 from .steps import Step
 from .translator import MappingTranslator
-from .windows import ALONE, Lane, lane_key, lane_of
+from .windows import ALONE, Lane, PartitionLoad, lane_key, lane_of
 
 # For a step that failed for a passing reason, after the engine's own retries of its chunks.
 RETRY_POLICY = dg.RetryPolicy(
@@ -84,8 +84,7 @@ def publish_op(name: str, mapping: Mapping, translator: MappingTranslator) -> dg
     )
     def publish(context: dg.AssetExecutionContext) -> None:
         step = Step(mapping, translator, context)
-        for load in step.loads:
-            context.add_asset_metadata(step.publish(load), partition_key=load.partition_key)
+        step.publish_each(step.loads)
 
     return publish
 
@@ -107,13 +106,15 @@ def whole_op(
     )
     def load(context: dg.AssetExecutionContext) -> None:
         step = Step(mapping, translator, context)
-        for partition in step.loads:
-            planned, _ = step.plan(partition)
-            # Nobody else is there to load a part of it.
-            step.load(partition, ALONE, workers=planned.workers)
-            context.add_asset_metadata(
-                step.publish(partition), partition_key=partition.partition_key
-            )
+
+        def loaded() -> Iterator[PartitionLoad]:
+            for each in step.loads:
+                planned, _ = step.plan(each)
+                # Nobody else is there to load a part of it.
+                step.load(each, ALONE, workers=planned.workers)
+                yield each
+
+        step.publish_each(loaded())
 
     return load
 

@@ -6,7 +6,7 @@ ledger, so steps may run in any process on any host that reaches the target.
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Mapping as Dict
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,6 +126,27 @@ class Step:
                 # A chunk that failed at its first attempt, or was given up, failed for good.
                 allow_retries=any(chunk.attempts > 1 or chunk.in_doubt for chunk in failed),
             )
+
+    def publish_each(self, loads: Iterable[PartitionLoad]) -> None:
+        """Publish loads, one by one as they come; record of each what Dagit is to show.
+
+        Dagster materializes the partitions of a step that succeeds. Of one that fails, those that
+        are published by then are materialized here: they are in the target.
+        """
+        published: list[tuple[PartitionLoad, dict[str, Any]]] = []
+        try:
+            for load in loads:
+                shown = self.publish(load)
+                published.append((load, shown))
+                self.context.add_asset_metadata(shown, partition_key=load.partition_key)
+        except BaseException:
+            for load, shown in published:
+                self.context.log_event(
+                    dg.AssetMaterialization(
+                        self.context.asset_key, partition=load.partition_key, metadata=shown
+                    )
+                )
+            raise
 
     def publish(self, load: PartitionLoad) -> dict[str, Any]:
         """Check a load against the ledger and publish it; return what Dagit is to show of it.

@@ -14,6 +14,13 @@ _MOST = 50
 
 _ATTEMPT = "mapper/resume_attempt"
 
+_RANGE = "dagster/asset_partition_range_"
+
+# What a run was to materialize: a whole job's has no selection, and one executed again from
+# failure has that of its parent. And what it has materialized.
+_PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+_MATERIALIZED = dg.DagsterEventType.ASSET_MATERIALIZATION
+
 
 def build_resume_sensor(
     mappings: Sequence[Mapping],
@@ -27,7 +34,8 @@ def build_resume_sensor(
     """Return a sensor that goes on with loads whose runs failed, where they stopped.
 
     The new run takes up the failed one's load: chunks that are in are not loaded again. It is a
-    whole run and never one "from failure", which would not start lanes that never ran. A run that
+    whole run of what was not published, and never one "from failure", which would not start lanes
+    that never ran. A run that
     was terminated by somebody, or has been executed again by somebody, is left alone.
 
     Args:
@@ -74,35 +82,38 @@ def build_resume_sensor(
 def _request(
     instance: dg.DagsterInstance, run: dg.DagsterRun, keys: set[dg.AssetKey], most: int
 ) -> dg.RunRequest | None:
-    selected = set(run.asset_selection or ()) or _planned(instance, run)
+    planned = _told(instance, run, _PLANNED)
     attempt = int(run.tags.get(_ATTEMPT, "0")) + 1
-    if not selected or not selected <= keys or attempt > most:
+    if not planned or not planned <= keys or attempt > most:
         return None
     if run.tags.get(WILL_RETRY) == "true":
         return None  # the daemon's to execute again; if that fails too, it comes by here
     first = run.tags.get(RESUMES) or run.root_run_id or run.run_id
     if instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": run.run_id}), limit=1):
         return None
+    ranges = {tag: value for tag, value in run.tags.items() if tag.startswith(_RANGE)}
+    # What the run has published is no failed load: an append would add its rows once more. Of a
+    # range some partitions may be published; all of them replace their rows.
+    unfinished = planned if ranges else planned - _told(instance, run, _MATERIALIZED)
+    if not unfinished:
+        return None
     return dg.RunRequest(
         run_key=f"resume:{run.run_id}",
-        asset_selection=sorted(selected),
+        asset_selection=sorted(unfinished),
         partition_key=run.tags.get("dagster/partition"),
         tags={
             RESUMES: first,
             _ATTEMPT: str(attempt),
             # A run over a range of partitions has no partition, but these.
-            **{
-                tag: value
-                for tag, value in run.tags.items()
-                if tag.startswith("dagster/asset_partition_range_")
-            },
+            **ranges,
         },
     )
 
 
-def _planned(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[dg.AssetKey]:
-    """Return what a run was to materialize: a whole job's has no selection of its own."""
-    planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
-    events = instance.all_logs(run.run_id, of_type=planned)
+def _told(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, kind: dg.DagsterEventType
+) -> set[dg.AssetKey]:
+    """Return of which assets a run's log has an event of a kind."""
+    events = instance.all_logs(run.run_id, of_type=kind)
     keys = (entry.dagster_event.asset_key for entry in events if entry.dagster_event)
     return {key for key in keys if key is not None}

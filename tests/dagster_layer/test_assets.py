@@ -21,6 +21,10 @@ from .conftest import EVENTS, TABLE
 from .runs import ended
 
 PARTITION_ROWS = "dagster/partition_row_count"
+WHOLE_RANGE = {
+    "dagster/asset_partition_range_start": "2024-01-01",
+    "dagster/asset_partition_range_end": "2024-04-01",
+}
 
 
 def metadata_of(instance, asset, partition):
@@ -100,6 +104,34 @@ def test_a_range_run_counts_each_partition_apart(run_mapping, instance, source, 
     ]
     assert [count for _, count, _ in months(target, "fact_events")] == shown
     assert EVENTS == sum(shown)
+
+
+@pytest.mark.usefixtures("events")
+@pytest.mark.parametrize("how", [{"single_step": True, "lanes": None}, {"lanes": 1}, {"lanes": 2}])
+def test_what_a_range_run_published_before_it_failed_is_recorded(
+    run_mapping, instance, target, run, months, how
+):
+    """Dagit shows the partitions that are in the target, with their counts, and no other."""
+    run(
+        target,
+        "alter table fact_events add constraint picky check (happened_on < date '2024-03-05')",
+    )
+    mapping = replace(deployment.EVENTS, **how)
+
+    assert not run_mapping(mapping, tags=WHOLE_RANGE).success
+
+    there = {str(month): rows for month, rows, _ in months(target, "fact_events")}
+    assert ["2024-01-01", "2024-02-01"] == sorted(there)
+    recorded = instance.fetch_materializations(dg.AssetKey("fact_events"), limit=10).records
+    assert there == {
+        each.asset_materialization.partition: each.asset_materialization.metadata[
+            PARTITION_ROWS
+        ].value
+        for each in recorded
+    }
+    run(target, "alter table fact_events drop constraint picky")
+    assert run_mapping(mapping, tags=WHOLE_RANGE).success
+    assert 4 == len(instance.get_materialized_partitions(dg.AssetKey("fact_events")))
 
 
 @pytest.mark.usefixtures("events")

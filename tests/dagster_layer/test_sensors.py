@@ -7,9 +7,11 @@ from datetime import timedelta
 import dagster as dg
 import psycopg
 import pytest
+from dagster._core.execution.api import create_execution_plan
 
 from mapper_core import SettingsError, history
 from mapper_dagster import (
+    Mapping,
     build_load_request_sensor,
     build_mapping_asset,
     build_resume_sensor,
@@ -17,6 +19,8 @@ from mapper_dagster import (
 )
 from mapper_dagster.sensors.requests import TABLE as REQUESTS
 
+from .conftest import EVENTS as EVENTS_THERE
+from .conftest import TABLE
 from .deployment import EVENTS
 
 MONTHS = [f"2024-0{month}-01" for month in range(1, 5)]
@@ -429,6 +433,44 @@ def test_a_failed_load_is_gone_on_with_where_it_stopped(
         if "gone on with" in (each.asset_observation.description or "")
     ]
     assert (11, 0) == (last["mapper/chunks_in"].value, last["mapper/chunks_missing"].value)
+
+
+@pytest.mark.usefixtures("events")
+def test_what_a_failed_run_has_published_is_not_loaded_again(instance, resources, target, run):
+    """Only those that failed are gone on with: an append would add its rows once more."""
+    whole = Mapping(name="all_events", source_sql="SELECT * FROM events", target_table="all_events")
+    strict = replace(whole, name="strict_events", target_table="strict_events")
+    run(target, f"create table all_events {TABLE}")
+    run(target, f"create table strict_events {TABLE}")
+    run(target, "alter table strict_events add constraint picky check (id <> 121)")
+    # Mappings with other partitions are looked after by the same sensor.
+    resuming = build_resume_sensor([whole, strict, EVENTS])
+    ticking = Ticking(resuming, whole, instance, resources, [strict, EVENTS])
+    assert [] == ticking.tick()
+    job = ticking.defs.resolve_implicit_global_asset_job_def()
+    both = [whole.key, strict.key]
+    assert not job.execute_in_process(
+        instance=instance, asset_selection=both, raise_on_error=False
+    ).success
+
+    (request,) = ticking.tick()
+
+    assert [strict.key] == request.asset_selection
+    # Executed again from failure, a run has its parent's selection, and only a part of its steps.
+    again = instance.create_run_for_job(
+        job,
+        execution_plan=create_execution_plan(job.get_subset(asset_selection={strict.key})),
+        asset_selection=set(both),
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    instance.report_run_failed(again)
+    assert [[strict.key]] == [each.asset_selection for each in ticking.tick()]
+    run(target, "alter table strict_events drop constraint picky")
+    assert job.execute_in_process(
+        instance=instance, asset_selection=request.asset_selection, tags=request.tags
+    ).success
+    for table in ("all_events", "strict_events"):
+        assert [(EVENTS_THERE,)] == run(target, f"select count(*) from {table}")
 
 
 @pytest.mark.parametrize(
