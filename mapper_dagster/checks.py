@@ -1,7 +1,7 @@
 """Asset checks of a mapping: whether the target holds what the source has."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -62,18 +62,18 @@ class _Case:
     mapping: Mapping
     key: dg.AssetKey
 
-    def loads(self, context: Any) -> Iterator[PartitionLoad]:
-        """Yield what the checked partitions ask for; the whole without partitions.
-
-        A check that is run by itself, for no partition, is about all that are materialized.
-        """
+    def loads(self, context: Any) -> Sequence[PartitionLoad]:
+        """Return what the checked partitions ask for; the whole without partitions."""
         if self.mapping.partitions_def is None:
-            keys = []
-        elif context.has_partition_key or context.has_partition_key_range:
-            keys = context.partition_keys
-        else:
-            keys = sorted(context.instance.get_materialized_partitions(self.key))
-        yield from partition_loads(self.mapping, keys)
+            return partition_loads(self.mapping, ())
+        if not (context.has_partition_key or context.has_partition_key_range):
+            # Dagster could not record the result, and says so in words of its own.
+            raise dg.Failure(
+                description=f"{self.key.to_user_string()} is checked by partition: run the check"
+                " for a partition, or for a range of them.",
+                allow_retries=False,
+            )
+        return partition_loads(self.mapping, context.partition_keys)
 
     def check(
         self, name: str, description: str, *, resources: set[str], blocking: bool = False
@@ -177,7 +177,7 @@ def _reject_share(case: _Case, most: float) -> dg.AssetChecksDefinition:
     def few_rows_rejected(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         rejected = read = 0
         for load in case.loads(context):
-            shown = _latest(context, case.key, load.partition_key)
+            _, shown = _latest(context, case.key, [load.partition_key])
             rejected += shown.get(metadata.REJECTED, 0)
             read += shown.get(metadata.ROWS_READ, 0) + shown.get(metadata.REJECTED, 0)
         share = rejected / read if read else 0.0
@@ -199,9 +199,9 @@ def _columns(case: _Case) -> dg.AssetChecksDefinition:
         resources={mapping.source, mapping.target, mapping.mapper},
     )
     def columns_unchanged(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        load = next(case.loads(context), None)
-        shown = {} if load is None else _latest(context, case.key, load.partition_key)
-        if load is None or metadata.LOAD_ID not in shown:
+        loads = {load.partition_key: load for load in case.loads(context)}
+        partition, shown = _latest(context, case.key, loads)
+        if metadata.LOAD_ID not in shown:
             return dg.AssetCheckResult(passed=True, description="nothing has been loaded yet")
         settings = getattr(context.resources, mapping.mapper)
         with in_words():
@@ -211,7 +211,7 @@ def _columns(case: _Case) -> dg.AssetChecksDefinition:
                 ledger_schema=settings.ledger_schema,
             ).record
             columns = getattr(context.resources, mapping.source).columns(
-                mapping.source_sql, _values(mapping, load) or None
+                mapping.source_sql, _values(mapping, loads[partition]) or None
             )
         before = {column.name: column.type for column in record.plan.columns}
         after = {column.name: column.type for column in columns}
@@ -261,11 +261,16 @@ def _due(case: _Case, within: timedelta) -> dg.AssetChecksDefinition:
 
 
 def _latest(
-    context: dg.AssetCheckExecutionContext, key: dg.AssetKey, partition: str | None
-) -> dict[str, Any]:
-    """Return the metadata of the latest materialization; nothing without one."""
-    only = dg.AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition])
+    context: dg.AssetCheckExecutionContext, key: dg.AssetKey, partitions: Iterable[str | None]
+) -> tuple[str | None, dict[str, Any]]:
+    """Return the partition and the metadata of the latest materialization of some; or nothing.
+
+    Of an asset without partitions that is the latest one of None.
+    """
+    of = [partition for partition in partitions if partition is not None]
+    only = dg.AssetRecordsFilter(key, asset_partitions=of or None)
     records = context.instance.fetch_materializations(only, limit=1).records
     if not records or (shown := records[0].asset_materialization) is None:
-        return {}
-    return {name: value.value for name, value in shown.metadata.items()}
+        return None, {}
+    metadata_shown = {name: value.value for name, value in shown.metadata.items()}
+    return shown.partition if of else None, metadata_shown

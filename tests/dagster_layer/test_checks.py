@@ -17,7 +17,7 @@ from .deployment import EVENTS as BY_MONTH
 def check(instance, resources):
     """Run one check of a mapping by itself; return its evaluation."""
 
-    def run_check(mapping, name, partition=None, **options):
+    def run_check(mapping, name, partition=None, until=None, **options):
         checks = build_mapping_checks(mapping, **options)
         defs = dg.Definitions(
             assets=[dg.AssetSpec(mapping.key, partitions_def=mapping.partitions_def)],
@@ -30,9 +30,11 @@ def check(instance, resources):
                 )
             ],
         )
-        result = defs.resolve_job_def("checks").execute_in_process(
-            instance=instance, tags={"dagster/partition": partition} if partition else {}
-        )
+        tags = {"dagster/partition": partition} if partition else {}
+        if until:
+            ends = {"start": partition, "end": until}
+            tags = {f"dagster/asset_partition_range_{end}": key for end, key in ends.items()}
+        result = defs.resolve_job_def("checks").execute_in_process(instance=instance, tags=tags)
         (evaluation,) = result.get_asset_check_evaluations()
         return evaluation
 
@@ -125,6 +127,30 @@ def test_columns_that_changed_since_the_latest_load_are_named(run_mapping, check
     for words in ("note is gone", "extra (integer) is new", "id was integer and is bigint"):
         assert words in found.description
     assert sql == BY_MONTH.source_sql
+
+
+@pytest.mark.usefixtures("events")
+def test_columns_are_compared_with_those_of_the_latest_load_of_a_range(
+    run_mapping, check, source, target, run
+):
+    """And not with those of its first partition, which was loaded before they changed."""
+    assert run_mapping(BY_MONTH, "2024-01-01").success
+    run(source, "alter table events add more int")
+    run(target, "alter table fact_events add more int")
+    assert run_mapping(BY_MONTH, "2024-02-01").success
+
+    assert not check(BY_MONTH, "columns_unchanged", "2024-01-01").passed
+    assert check(BY_MONTH, "columns_unchanged", "2024-01-01", until="2024-03-01").passed
+
+
+@pytest.mark.usefixtures("events")
+def test_a_check_of_no_partition_says_what_to_do(run_mapping, check):
+    """Dagster itself cannot record its result; it says so only when source and target are read."""
+    assert run_mapping(BY_MONTH, "2024-01-01").success
+
+    for name in ("source_equals_target", "columns_unchanged"):
+        with pytest.raises(dg.Failure, match="for a partition, or for a range of them"):
+            check(BY_MONTH, name)
 
 
 @pytest.mark.usefixtures("events")

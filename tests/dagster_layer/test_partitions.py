@@ -39,6 +39,36 @@ def test_a_static_partition_loads_what_its_query_says(run_mapping, shown, target
 
 
 @pytest.mark.usefixtures("events")
+def test_an_upserts_count_is_what_its_partition_has_in_the_target(run_mapping, shown, target, run):
+    """What a function leaves out is not there; where rows may share a key nothing is claimed."""
+    odd = Mapping(
+        name="odd",
+        source_sql=f"{SQL} WHERE note <> :partition_key",
+        partitions_def=dg.StaticPartitionsDefinition(["n1"]),
+        transformation_func=lambda rows: [row for row in rows if row["id"] % 2],
+        **UPSERT,
+    )
+    assert run_mapping(odd, "n1").success
+
+    (rows,) = run(target, "select count(*) from fact_events")[0]
+    assert EVENTS // 2 - 1 == rows == shown("odd", "n1")["dagster/partition_row_count"]
+
+    run(target, "truncate fact_events")
+    halves = "SELECT id / 2 AS id, max(happened_on) AS happened_on, note FROM events"
+    latest = replace(
+        odd,
+        name="latest",
+        source_sql=f"{halves} WHERE note <> :partition_key GROUP BY events.id",
+        transformation_func=None,
+        order_column="note",
+    )
+    assert run_mapping(latest, "n1").success
+    (rows,) = run(target, "select count(*) from fact_events")[0]
+    assert EVENTS // 2 == rows
+    assert "dagster/partition_row_count" not in shown("latest", "n1")
+
+
+@pytest.mark.usefixtures("events")
 def test_a_dynamic_partition_loads_what_its_query_says(run_mapping, instance, target, run):
     """Whatever key was added while Dagster ran, quotes and all."""
     strange = "n7'; drop table events --"
