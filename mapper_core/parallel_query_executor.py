@@ -31,7 +31,8 @@ def execute_query_parallel(
 
             - target_conn, target_schema, target_table: where rows go, matched by column name.
               Without a target the query is read (and transformed) and counted.
-            - params: values for `:name` in the SQL; without them the SQL is passed verbatim.
+            - params: values for `:name` in the SQL; without them the SQL is passed verbatim. A list
+              is an array, as in `= ANY(:name)`.
             - chunk_key: column or columns of the query to cut by, instead of the ORDER BY's.
             - strategy: "same_database", "physical", "key", "stream_once", "one_pass" or "offset",
               where the first of them that can serve (but "offset") is not what is wanted.

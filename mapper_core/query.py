@@ -5,7 +5,7 @@ means anything inside a subquery), values are put where `:name` stands, and one 
 for the present one: sessions that begin at different moments would select different rows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -33,6 +33,9 @@ _READ_POINT = "@"
 
 # What Oracle numbers rows by, and walks trees with: each range of the query would begin anew.
 _ORACLE_NUMBERS = frozenset({"rownum", "level"})
+
+# Values that people mean to be several, and a database takes for one.
+_SEVERAL = (list, tuple, set, frozenset)
 
 # The blocker of a query that the database alone can read.
 UNPARSED = "its SQL could not be parsed"
@@ -178,9 +181,13 @@ def _with_slots(sql: str, spans: list[tuple[int, int, str]], where: int | None) 
 
 
 def _params(sql: str, tokens: list[Any], params: Mapping[str, Any]) -> list[tuple[int, int, str]]:
-    """Return start, end and name of every `:name`. Raises QueryError for one without a value."""
+    """Return start, end and name of every `:name`.
+
+    Raises QueryError for one without a value, or with several where one is compared.
+    """
     found = []
-    for colon, name in pairwise(tokens):
+    kinds = [token.token_type.name for token in tokens]
+    for place, (colon, name) in enumerate(pairwise(tokens)):
         is_param = (
             colon.token_type.name == "COLON"
             and name.start == colon.end + 1
@@ -195,8 +202,28 @@ def _params(sql: str, tokens: list[Any], params: Mapping[str, Any]) -> list[tupl
             known = ", ".join(sorted(params)) or "none"
             msg = f"source_sql names :{text}, but params has no value for it (given: {known})"
             raise QueryError(msg)
+        if isinstance(params[text], _SEVERAL) and _stands_in_list(kinds, place):
+            msg = (
+                f"source_sql has IN before :{text}, whose value is a {type(params[text]).__name__}:"
+                f" to the database that is one value, and no row's. Write = ANY(:{text}) where it"
+                " has arrays, as PostgreSQL (<> ALL for NOT IN), and pass a list; else give each"
+                f" value a name of its own, IN (:{text}1, :{text}2)"
+            )
+            raise QueryError(msg)
         found.append((colon.start, name.end + 1, text))
     return found
+
+
+def _stands_in_list(kinds: Sequence[str], place: int) -> bool:
+    """Whether a token is one of the values behind IN."""
+    if kinds[place - 1] == "IN":
+        return True
+    depth = 0
+    for before in range(place - 1, 0, -1):
+        depth += (kinds[before] == "R_PAREN") - (kinds[before] == "L_PAREN")
+        if depth < 0:
+            return kinds[before - 1] == "IN" and kinds[before + 1] not in {"SELECT", "WITH"}
+    return False
 
 
 def _start_of(clause: str, tokens: list[Any]) -> int | None:

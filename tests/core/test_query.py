@@ -64,6 +64,54 @@ def test_a_name_without_value_is_refused():
         read("select :c", {})
 
 
+@pytest.mark.parametrize("value", [["a", "b"], ("a", "b"), {"a"}])
+@pytest.mark.parametrize(
+    "condition", ["k in :ks", "k in (:ks)", "k not in ('c', :ks)", "k IN (lower('x'), :ks)"]
+)
+def test_several_values_behind_in_are_refused_with_the_cure(condition, value):
+    """The database would take them for one text, which is no row's: nothing would be loaded."""
+    with pytest.raises(QueryError, match=r"IN before :ks, whose value is a .*= ANY\(:ks\)"):
+        read(f"select * from t where {condition}", {"ks": value})
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "k = any(:ks)",
+        "k in (select unnest(:ks))",
+        "k in (lower('x'), any_of(:ks))",
+        "k = position('a' in b) and l && :ks",
+    ],
+)
+def test_a_list_is_one_value_elsewhere(condition):
+    """An array, say."""
+    assert read(f"select * from t where {condition}", {"ks": ["a"]}).values == {"ks": ["a"]}
+
+
+def test_several_values_load_the_rows_that_have_one_of_them(source, target, run):
+    """As the words of the refusal say."""
+    run(source, "create table t as select i, 'k' || i % 5 as k from generate_series(1, 50) i")
+    run(target, "create table t (i int, k text)")
+
+    def load(condition, value):
+        return execute_query_parallel(
+            source,
+            f"select * from t where {condition}",
+            params={"ks": value},
+            target_conn=target,
+            target_table="t",
+            enable_progress=False,
+        )
+
+    assert load("k = any(:ks)", ["k1", "k2"]).total_rows_successful == 20
+    with pytest.raises(QueryError, match="whose value is a tuple"):
+        load("k in :ks", ("k1", "k2"))
+    for wrong in ({"k1"}, {"k": "k1"}, object(), "a\0b"):
+        with pytest.raises(QueryError, match=f":ks a value of type {type(wrong).__name__}"):
+            load("k = any(:ks)", wrong)
+    assert run(target, "select count(*) from t") == [(20,)]
+
+
 def test_a_value_that_the_sql_does_not_name_is_left_alone():
     """Windows are bound whether or not a query uses both ends."""
     assert dict(read("select :a", {"a": 1, "b": 2}).values) == {"a": 1}

@@ -12,6 +12,7 @@ from ...errors import SettingsError
 from ...model import Row
 from ...query import UNPARSED, Query
 from . import session
+from .statements import Statements
 
 # What a query's meaning depends on and a live connection may have changed.
 _COPIED = ("role", "search_path", "TimeZone")
@@ -81,7 +82,7 @@ def seen_there_alone(given: Any, query: Query) -> str | None:
             return None
         if query.blocker == UNPARSED:
             return "its SQL could not be parsed, and may read temporary tables"
-        text = query.render(lambda _, value: session.literal(None, value))
+        text = Statements(None, None).query(query)
         try:
             plan = ask(f"explain (verbose) {text}")
         except Exception:  # noqa: BLE001 - a query that is wrong is refused, in words, when it is read

@@ -1,10 +1,14 @@
 """The user's query as PostgreSQL is asked it: values written in, one chunk's rows picked out."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import psycopg
+
+from ...errors import QueryError
 from ...model import Chunk, ChunkKind, DataPath, Plan, Snapshot
 from ...query import Query
-from . import session
+from . import errors, session
 
 # What SQL calls the present moment, where it is no timestamptz.
 _CLOCK_TYPES = {
@@ -30,7 +34,7 @@ class Statements:
     def query(self, query: Query, *, condition: str | None = None, sample: str = "") -> str:
         """Return the query with its values; see `Query.render` for the rest."""
         return query.render(
-            lambda _, value: session.literal(self._connection, value),
+            self._value,
             self._moment if self._instant else None,
             condition=condition,
             sample=sample,
@@ -63,6 +67,17 @@ class Statements:
                     # column belong together, and takes those of a row value for unrelated.
                     terms.append(f"{keys[0]} {loosely} {values[0]}")
         return " where " + " and ".join(terms)
+
+    def _value(self, name: str, value: Any) -> str:
+        try:
+            return session.literal(self._connection, value)
+        except (psycopg.ProgrammingError, psycopg.DataError) as error:
+            msg = (
+                f"params has for :{name} a value of type {type(value).__name__}, which cannot be"
+                f" written into a statement ({errors.words(error)}): give a str, a number, a date"
+                " or time, or a list of such"
+            )
+            raise QueryError(msg) from error
 
     def _moment(self, words: str) -> str:
         """Write the read point's moment as what `words` would have given there."""
