@@ -5,7 +5,8 @@ Wherever that cannot be done without changing what the query says, there is a re
 one go.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -16,11 +17,43 @@ _WORDS = frozenset(
 # Of Oracle's SQL alone: elsewhere they are names as good as others.
 _ORACLE_WORDS = frozenset({"SYSDATE", "SYSTIMESTAMP"})
 _FUNCTIONS = frozenset({"now", "transaction_timestamp", "statement_timestamp"})
-_STRINGS = frozenset({"now", "today", "tomorrow", "yesterday"})
+
+# In a text that is read as a time, alone or with other parts of one: `today 12:00`, `now EST`.
+# Source: PostgreSQL documentation, "Special Date/Time Inputs".
+_MOMENTS = frozenset({"now", "today", "tomorrow", "yesterday"})
+_WORDS_OF_TIME = re.compile(r"[A-Z]{1,5}|\w+/[\w/]+|allballs|z|utc|gmt|am|pm")
+_WORD = re.compile(r"[^\W\d_]+(?:[/_][^\W\d]+)*")
+
+# A text as one of the ways to write it has it.
+_TEXTS = frozenset(
+    {"STRING", "HEREDOC_STRING", "NATIONAL_STRING", "RAW_STRING", "BYTE_STRING", "UNICODE_STRING"}
+)
 
 # What stands around a whole item of a select list, which gives its column its name.
 _BEFORE_ITEM = frozenset({"SELECT", "DISTINCT", "ALL", "COMMA"})
 _AFTER_ITEM = frozenset({"COMMA", "FROM", "UNION", "EXCEPT", "INTERSECT", "R_PAREN", ""})
+
+
+def says_now(text: str) -> bool:
+    """Whether a text, read as a time, is one that depends on when it is read.
+
+    >>> says_now("Today 12:00"), says_now(" now"), says_now("buy now"), says_now("2024-01-01")
+    (True, True, False, False)
+    """
+    if "%" in text:
+        return False  # a pattern for LIKE
+    words = _WORD.findall(text)
+    others = [word for word in words if word.lower() not in _MOMENTS]
+    return len(others) < len(words) and all(map(_WORDS_OF_TIME.fullmatch, others))
+
+
+def value_blocker(values: Mapping[str, Any]) -> str | None:
+    """Return why a query with these bind values must be read in one go, or None."""
+    for name, value in values.items():
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(text, str) and says_now(text):
+                return f"the value of :{name} is '{text}', which may mean another moment each time"
+    return None
 
 
 def clock_spans(tokens: Sequence[Any], dialect: str) -> list[tuple[int, int]]:
@@ -40,7 +73,7 @@ def clock_blocker(tokens: Sequence[Any], dialect: str) -> str | None:
             return f"a column is named by {text} alone; give it a name with AS"
     for place, (token, after) in enumerate(pairwise([*tokens, None])):
         text = token.text.lower()
-        if kinds[place] == "STRING" and text in _STRINGS:
+        if kinds[place] in _TEXTS and says_now(token.text):
             return f"it has the string '{text}', which may mean another moment each time"
         called = after is not None and after.token_type.name == "L_PAREN"
         qualified = place > 0 and kinds[place - 1] == "DOT"

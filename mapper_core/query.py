@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from .clock import clock_blocker, clock_spans
+from .clock import clock_blocker, clock_spans, value_blocker
 from .errors import QueryError
 
 # Each call gives another value, so a second reading of the query is not the same query.
@@ -145,6 +145,7 @@ def read_query(sql: str, params: Mapping[str, Any] | None, *, dialect: str) -> Q
     if facts["table"] is not None and kept[0].text.lower() == "select":
         facts["with_slots"] = _with_slots(text, spans, _start_of("WHERE", kept))
     values = {name: (params or {})[name] for _, _, name in names}
+    facts["blocker"] = facts["blocker"] or value_blocker(values)
     return Query(_split(text, spans), values, **facts)
 
 

@@ -110,6 +110,73 @@ def test_a_view_that_asks_for_the_time_is_read_at_one_moment(source, run):
     assert [(1,)] == ages
 
 
+@pytest.mark.parametrize(
+    ("body", "called"),
+    [
+        ("language plpgsql as 'begin return NOW(); end'", "asking"),
+        ("language plpgsql as 'begin return current_timestamp(3); end'", "asking"),
+        ("language plpgsql as $$begin return 'now'::text::timestamptz; end$$", "asking"),
+        ("set work_mem = '1MB' return now()", "asking"),
+        ("language plpgsql as 'begin return asking(); end'", "leaving_it"),
+    ],
+)
+def test_a_function_that_asks_for_the_time_is_called_by_one_statement(
+    source, target, run, body, called
+):
+    """It is STABLE, which is within one statement: not from one session to the next."""
+    if called == "leaving_it":
+        run(
+            source,
+            "create function asking() returns timestamptz stable language plpgsql as"
+            " 'begin return transaction_timestamp ( ); end'",
+        )
+    run(source, TABLE, f"create function {called}() returns timestamptz stable {body}")
+    run(target, "create table arrived (id int, at timestamptz)")
+
+    result = execute_query_parallel(
+        source,
+        f"select id, {called}() as at from t order by id",
+        target_conn=target,
+        target_table="arrived",
+        min_rows_for_parallel=0,
+        max_workers=2,
+        chunk_size=50,
+        enable_progress=False,
+    )
+
+    assert "the function asking() asks for the present moment" in result.strategy_reason
+    assert run(target, "select count(*), count(distinct at) from arrived") == [(600, 1)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "params"),
+    [
+        ("select id, (:at)::timestamptz as at from t order by id", {"at": "now"}),
+        ("select id, $$now$$::timestamptz as at from t order by id", None),
+        ("select * from dumped order by id", None),
+    ],
+)
+def test_a_text_that_means_now_means_it_once(source, target, run, sql, params):
+    """A view of PostgreSQL before version 10 has such a text where current_timestamp was."""
+    run(source, TABLE)
+    run(source, "create view dumped as select id, ('now'::text)::timestamptz as at from t")
+    run(target, "create table arrived (id int, at timestamptz)")
+
+    execute_query_parallel(
+        source,
+        sql,
+        params=params,
+        target_conn=target,
+        target_table="arrived",
+        min_rows_for_parallel=0,
+        max_workers=2,
+        chunk_size=50,
+        enable_progress=False,
+    ).raise_for_failures()
+
+    assert run(target, "select count(*), count(distinct at) from arrived") == [(600, 1)]
+
+
 def test_a_view_that_picks_rows_picks_them_once(source, run):
     """Which of several equal rows DISTINCT ON keeps may differ from one statement to the next."""
     run(source, TABLE, "create view picked as select distinct on (k) k, id from t")

@@ -304,7 +304,7 @@ def test_odd_sql_loads_as_it_is(source, target, run):
         ("select now() as at, Current_Timestamp as b from t", ["now()", "current_timestamp"]),
         ("select coalesce(a, now()) as a, localtimestamp + b as b from t", None),
         ("select 1 as current_date, t.current_date as d from t", []),
-        ("select 'now()', \"now\", t.now from t -- current_date", []),
+        ("select 'call now()', \"now\", t.now from t -- current_date", []),
         ("select * from t where :d > CURRENT_DATE", ["current_date"]),
     ],
 )
@@ -336,8 +336,33 @@ def test_questions_for_the_present_moment_are_found(sql, asked):
         "select id from (select current_date, id from t) s",
         "select current_date union select d from t",
         "select * from t where d = 'today'::date",
+        "select * from t where d = ' now'::date",
+        "select * from t where d = 'now()'::date",
+        "select * from t where d > 'Yesterday 12:00'::timestamp",
+        "select * from t where d > '12:00today'::timestamp",
+        "select * from t where d > timestamptz 'today America/New_York'",
+        "select * from t where d > timestamptz 'today EST'",
+        "select * from t where d = $$now$$::date or d = $x$today$x$::date",
+        "select * from t where d = e'now'::date",
     ],
 )
 def test_other_ways_to_ask_for_the_time_are_read_in_one_go(sql):
     """One statement has one present moment."""
     assert "moment" in read(sql).blocker or "named by" in read(sql).blocker
+
+
+@pytest.mark.parametrize(
+    "text", ["buy now", "nowhere", "%now%", "today's 2nd", "2024-01-01 12:00 EST", "", "n0w"]
+)
+def test_other_texts_are_no_question_for_the_time(text):
+    """Nothing reads them as a time that depends on when they are read."""
+    assert read("select * from t where k = :k", {"k": text}).blocker is None
+
+
+@pytest.mark.parametrize("value", ["now", "today 06:00", ["2024-01-01", "yesterday"]])
+def test_values_that_ask_for_the_time_are_read_in_one_go(value):
+    """As `--param day=today`: a chunk that is read after midnight would have other rows."""
+    blocker = read("select * from t where d >= any(:day)", {"day": value}).blocker
+    assert "value of :day is" in blocker
+    assert "another moment" in blocker
+    assert read("select * from t where d >= :day", {"day": "1", "x": value}).blocker is None

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
+from ...clock import says_now
 from ...model import Estimate, Refused
 from ...protocols import BlockCuts, Blocker, KeyCuts, Place
 from ...query import Query
@@ -30,6 +31,24 @@ _MOMENT = re.compile(
     r"\b(?:now|transaction_timestamp|statement_timestamp)\(\)"
     r"|\b(?:CURRENT_(?:DATE|TIME|TIMESTAMP)|LOCALTIME|LOCALTIMESTAMP)\b"
 )
+
+# The same within a function, where it may be written in other ways.
+_MOMENT_INSIDE = re.compile(
+    r"\b(?:now|transaction_timestamp|statement_timestamp)\s*\(\s*\)"
+    r"|\b(?:current_(?:date|time|timestamp)|localtime|localtimestamp)\b|\bage\s*\([^,()]*\)",
+    re.IGNORECASE,
+)
+
+_TEXT = re.compile(r"'((?:[^']|'')*)'")
+
+# What the users' own functions of these names do: a body of SQL's own is kept as its tree, and told
+# by the whole definition.
+_BODIES = """
+select proname::text, case when prosqlbody is null then prosrc else pg_get_functiondef(p.oid) end
+from pg_proc p join pg_language l on l.oid = p.prolang
+where proname = any(%s) and p.oid >= 16384 and prokind = 'f' and lanname not in ('internal', 'c')
+order by proname
+"""
 
 # Functions that keep a query from being split, the volatile ones first.
 _WHOLE_CALLS = """
@@ -101,8 +120,8 @@ class PostgreSQLSurvey:
             if words := _WHOLE.get(node["Node Type"]):
                 return Blocker(f"it has {words}, perhaps in a view")
         said = list(_texts(plan))
-        if self._statements.at_one_moment and any(_MOMENT.search(text) for text in said):
-            return Blocker("a view or function in it asks for the present moment")
+        if self._statements.at_one_moment and (asking := self._asks_for_the_moment(said)):
+            return Blocker(f"{asking} asks for the present moment")
         if picking := self._run(_PICKING_VIEW):
             return Blocker(f"the view {picking[0][0]} has DISTINCT ON")
         # A plan does not show what a list of VALUES calls.
@@ -114,6 +133,22 @@ class PostgreSQLSurvey:
             return Blocker(f"it has an aggregate, {name}()")
         words = f"{name}() is volatile; declare it STABLE if it gives the same value throughout a"
         return Blocker(f"{words} transaction", volatile=True)
+
+    def _asks_for_the_moment(self, said: Sequence[str]) -> str | None:
+        """Return what does, in a plan of these texts, other than the query's own words."""
+        if any(_MOMENT.search(text) or _says_now(text) for text in said):
+            return "a view or function in it"
+        known: set[str] = set()
+        new = _called(said)
+        # A function may leave it to another one.
+        while new := new - known:
+            known |= new
+            bodies = self._run(_BODIES, (sorted(new),))
+            for name, body in bodies:
+                if _MOMENT_INSIDE.search(body) or _says_now(body):
+                    return f"the function {name}()"
+            new = _called([body for _, body in bodies])
+        return None
 
     def is_unique(self, key: Sequence[str]) -> bool:
         listed = ", ".join(session.identifier(name) for name in key)
@@ -237,6 +272,10 @@ def _texts(plan: Any) -> Iterator[str]:
     elif isinstance(plan, dict | list):
         for below in plan.values() if isinstance(plan, dict) else plan:
             yield from _texts(below)
+
+
+def _says_now(text: str) -> bool:
+    return any(map(says_now, _TEXT.findall(text)))
 
 
 def _called(said: Sequence[str]) -> set[str]:
