@@ -54,6 +54,9 @@ class Sink:
                 f" {self.target.kind}"
             )
             raise TargetError(msg)
+        if why := self.target.hidden(self.table):
+            msg = f"{name} {why}: load into a table that others see, or copy the rows afterwards"
+            raise TargetError(msg)
         with self.transaction() as transaction:
             table = transaction.columns(self.table)
             if not table and self.mapping.create_target:

@@ -131,6 +131,9 @@ class Oracle:
     def quote(self, *names: str) -> str:
         return session.quoted(*names)
 
+    def hidden(self, table: Sequence[str]) -> None:
+        del table  # what one connection alone sees is read and written on that one
+
     def as_created(self, columns: Sequence[Column]) -> tuple[Column, ...]:
         return tuple(replace(c, type=fitting.word_for(c), type_id=None) for c in columns)
 

@@ -1,6 +1,7 @@
 """A caller's live connection, psycopg or psycopg2: asked about itself, and left as it was found."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,8 +15,32 @@ from ...query import UNPARSED, Query
 from . import session
 from .statements import Statements
 
-# What a query's meaning depends on and a live connection may have changed.
-_COPIED = ("role", "search_path", "TimeZone")
+# What a query's meaning depends on and a live connection may have changed: whose rows it may see,
+# which tables its names mean, how it reads and writes texts.
+_COPIED = (
+    *("role", "search_path", "TimeZone", "row_security", "default_text_search_config"),
+    *("lc_monetary", "lc_numeric", "lc_time", "timezone_abbreviations", "transform_null_equals"),
+    *("xmloption", "standard_conforming_strings"),
+)
+
+# A setting of somebody's own that SQL asks for: its name has a dot.
+_ASKED_FOR = r"current_setting\s*\(\s*'([^']+\.[^']+)'"
+
+# Those that the users' functions, policies and defaults ask for; no plan shows the policies of
+# tables that a function reads. In a tree, current_setting(text) and (text, boolean) are numbers.
+# Source: PostgreSQL source, src/include/catalog/pg_proc.dat.
+_ASKED_WITHIN = f"""
+select distinct said[1] from (
+    select case when prosqlbody is null then prosrc else pg_get_functiondef(oid) end
+    from pg_proc where oid >= 16384 and prokind <> 'a'
+    and coalesce(prosqlbody::text ~ ':funcid (2077|3294) ', prosrc ~* 'current_setting')
+    union all select pg_get_expr(tree, relation) from (
+        select polqual, polrelid from pg_policy
+        union all select polwithcheck, polrelid from pg_policy
+        union all select adbin, adrelid from pg_attrdef
+    ) trees(tree, relation) where tree::text ~ ':funcid (2077|3294) '
+) bodies(body), regexp_matches(body, $re${_ASKED_FOR}$re$, 'gi') said
+"""
 
 
 @contextmanager
@@ -69,7 +94,22 @@ def settings_of(given: Any) -> dict[str, str]:
     Raises SettingsError when it cannot be asked, say in a failed transaction.
     """
     with asking(given) as ask:
-        return {name: ask(f"select current_setting('{name}')")[0][0] for name in _COPIED}
+        ((user, dates),) = ask("select session_user::text, current_setting('DateStyle')")
+        # Before the role, which it sets back; who logged in may always be named.
+        found = {} if user == given.info.user else {"session_authorization": user}
+        found |= {name: ask(f"select current_setting('{name}')")[0][0] for name in _COPIED}
+        # The order of day and month in what is read; what is written is ISO.
+        found["datestyle"] = f"ISO, {dates.rpartition(', ')[2]}"
+        return found | _own(ask, [name for (name,) in ask(_ASKED_WITHIN)])
+
+
+def settings_in(given: Any, query: Query) -> dict[str, str]:
+    """Return the settings of the user's own that a query asks a caller's connection for."""
+    with asking(given) as ask:
+        text = Statements(None, None).query(query)
+        if (plan := _plan(ask, text)) is None:
+            return {}
+        return _own(ask, re.findall(_ASKED_FOR, "\n".join([text, *plan]), re.IGNORECASE))
 
 
 def seen_there_alone(given: Any, query: Query) -> str | None:
@@ -82,15 +122,41 @@ def seen_there_alone(given: Any, query: Query) -> str | None:
             return None
         if query.blocker == UNPARSED:
             return "its SQL could not be parsed, and may read temporary tables"
-        text = Statements(None, None).query(query)
-        try:
-            plan = ask(f"explain (verbose) {text}")
-        except Exception:  # noqa: BLE001 - a query that is wrong is refused, in words, when it is read
-            return None
+        plan = _plan(ask, Statements(None, None).query(query)) or []
         # A plan names every relation with its schema; pg_temp is the session's own.
-        if any("pg_temp" in str(line) for (line,) in plan):
+        if any("pg_temp" in line for line in plan):
             return "only the connection given sees its temporary tables"
     return None
+
+
+def hides(given: Any, table: Sequence[str]) -> bool:
+    """Whether a table's name is, to a caller's connection, that of a temporary table of its own."""
+    quoted = session.literal(None, session.identifier(*table))
+    with asking(given) as ask:
+        found = ask(f"select relpersistence = 't' from pg_class where oid = to_regclass({quoted})")
+    return bool(found) and bool(found[0][0])
+
+
+def _own(ask: Callable[[str], list[Row]], names: Sequence[str]) -> dict[str, str]:
+    """Return those of these settings that somebody made up, or has set in this session."""
+    found = {}
+    for name in sorted(set(names)):
+        quoted = session.literal(None, name)
+        ((value,),) = ask(
+            f"select case when not exists (select from pg_settings where lower(name) ="
+            f" lower({quoted}) and source <> 'session') then current_setting({quoted}, true) end"
+        )
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def _plan(ask: Callable[[str], list[Row]], text: str) -> list[str] | None:
+    """Return the lines of a query's plan. None of one that is wrong; its reader refuses that."""
+    try:
+        return [str(line) for (line,) in ask(f"explain (verbose) {text}")]
+    except Exception:  # noqa: BLE001 - whatever the caller's driver raises
+        return None
 
 
 # A transaction without a number has written nothing; of the namespaces, one may be temporary.

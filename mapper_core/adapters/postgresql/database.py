@@ -75,16 +75,25 @@ class PostgreSQL:
         self.sole = opener.sole
 
     def for_query(self, query: Query) -> "PostgreSQL":
-        given = self._opener.given
+        settings, given = self._settings, self._opener.given
+        if self._opener.model is not None:
+            with self._opener.model() as live:
+                settings = caller.settings_in(live, query) | settings
         if given is None or (reason := caller.seen_there_alone(given, query)) is None:
-            return self
+            return PostgreSQL(self._opener, settings)
         if not isinstance(given, psycopg.Connection):
             msg = (
                 f"the query cannot be read: {reason}, and that is no psycopg 3 connection, the one"
                 " kind that can be read from as it is. Commit first, or give a psycopg 3 connection"
             )
             raise SettingsError(msg)
-        return PostgreSQL(self._opener.on_given(reason), self._settings)
+        return PostgreSQL(self._opener.on_given(reason), settings)
+
+    def hidden(self, table: Sequence[str]) -> str | None:
+        given = self._opener.given
+        if given is None or not caller.hides(given, table):
+            return None
+        return "is a temporary table of the connection given, which no other session sees"
 
     @contextmanager
     def snapshot(

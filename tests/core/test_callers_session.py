@@ -1,0 +1,170 @@
+"""What a caller has set up in its live session holds in ours: the same rows, the same values."""
+
+from contextlib import closing
+
+import psycopg
+import psycopg2
+import pytest
+import sqlalchemy as sa
+
+from mapper_core import TargetError
+
+from .running import load
+
+pytestmark = pytest.mark.timeout(60)
+
+# Rows that a session may see by a setting of its own, as applications of many tenants have it.
+TENANTS = (
+    "create table items (id int primary key, tenant text)",
+    "insert into items select i, 't' || i % 3 from generate_series(1, 3000) i",
+    "alter table items enable row level security",
+    "create role tenant_of_tests",
+    "grant select on items to tenant_of_tests",
+)
+NONE_LEFT = ("drop owned by tenant_of_tests", "drop role tenant_of_tests")
+
+WAYS = {
+    "policy": ("create policy mine on items using (tenant = current_setting('app.tenant', true))",),
+    "function": (
+        "create function tenant() returns text stable language plpgsql as"
+        " $$begin return current_setting('app.tenant', true); end$$",
+        "create policy mine on items using (tenant = tenant())",
+    ),
+    "function of sql's own": (
+        "create function tenant() returns text stable set work_mem = '1MB'"
+        " return current_setting('app.tenant', true)",
+        "create policy mine on items using (tenant = tenant())",
+    ),
+    "policy behind a function": (
+        "create policy mine on items using (tenant = current_setting('app.tenant', true))",
+        "create function all_items() returns setof items stable language plpgsql as"
+        " 'begin return query select * from items; end'",
+    ),
+}
+
+
+@pytest.mark.parametrize("connect", [psycopg.connect, psycopg2.connect])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_setting_that_says_whose_rows_are_seen_holds_in_every_session(
+    way, connect, source, target, run
+):
+    """Without it, policies let no row through: nothing would be loaded, and that a success."""
+    run(source, *TENANTS, *WAYS[way])
+    run(target, "create table items (id int, tenant text)")
+    table = "all_items()" if way == "policy behind a function" else "items"
+    try:
+        with closing(connect(source)) as live:
+            cursor = live.cursor()
+            cursor.execute("set role tenant_of_tests")
+            cursor.execute("set app.tenant = 't1'")
+            live.commit()
+            result = load(live, f"select * from {table} order by id", target, "items")
+        assert result.total_rows_successful == 1000
+        assert result.chunks_total > 1
+    finally:
+        run(source, *NONE_LEFT)
+    assert run(target, "select tenant, count(*) from items group by tenant") == [("t1", 1000)]
+
+
+def test_a_setting_that_the_query_asks_for_holds_in_every_session(source, target, run):
+    """By its name in the query, in a view, and in a value."""
+    run(source, "create table items as select i as id from generate_series(1, 3000) i")
+    run(source, "create view seen as select id, current_setting('app.b.c', true) as b from items")
+    run(target, "create table items (id int, a text, b text, c text)")
+
+    with psycopg.connect(source, autocommit=True) as live:
+        for name, value in (("app.a", "it's %s"), ("app.b.c", "b"), ("app.c", "")):
+            live.execute("select set_config(%s, %s, false)", (name, value))
+        load(
+            live,
+            "select id, CURRENT_SETTING ( 'app.a', true) as a, b,"
+            " current_setting(:name, true) as c from seen order by id",
+            target,
+            "items",
+            params={"name": "app.c"},
+        ).raise_for_failures()
+
+    assert run(target, "select distinct a, b, c from items") == [("it's %s", "b", "")]
+
+
+def test_a_setting_of_the_targets_connection_is_known_to_its_triggers(source, target, run):
+    """And to its defaults."""
+    run(source, "create table items as select i as id from generate_series(1, 3000) i")
+    run(
+        target,
+        "create table items (id int, who text, at text default current_setting('app.at', true))",
+        "create function sign() returns trigger language plpgsql as"
+        " $$begin new.who := current_setting('app.who', true); return new; end$$",
+        "create trigger sign before insert on items for each row execute function sign()",
+    )
+
+    with sa.create_engine(target.replace("postgresql:", "postgresql+psycopg:")).connect() as live:
+        live.execute(sa.text("select set_config('app.who', 'me', false)"))
+        live.execute(sa.text("select set_config('app.at', 'night', false)"))
+        live.commit()
+        load(source, "select * from items order by id", live, "items").raise_for_failures()
+
+    assert run(target, "select distinct who, at from items") == [("me", "night")]
+
+
+@pytest.mark.parametrize("connect", [psycopg.connect, psycopg2.connect])
+def test_how_texts_are_read_is_as_in_the_session_given(connect, source, target, run):
+    """The order of day and month, the dictionary of words, the sign of a currency, a backslash."""
+    run(source, "create table items as select i as id from generate_series(1, 3000) i")
+    run(target, "create table items (id int, day date, words text, same text, slash text)")
+    sql = (
+        "select id, '03/04/2024'::date as day, to_tsvector('The houses')::text as words,"
+        r" (null = null)::text as same, '\\' as slash from items order by id"
+    )
+    settings = (
+        *("datestyle to SQL, DMY", "default_text_search_config to 'simple'"),
+        *("transform_null_equals to on", "standard_conforming_strings to off"),
+    )
+
+    with closing(connect(source)) as live:
+        cursor = live.cursor()
+        for setting in settings:
+            cursor.execute(f"set {setting}")
+        live.commit()
+        load(live, sql, target, "items").raise_for_failures()
+
+    assert run(target, "select distinct day::text, words, same, slash from items") == [
+        ("2024-04-03", "'houses':2 'the':1", "true", "\\")
+    ]
+
+
+@pytest.mark.parametrize("connect", [psycopg.connect, psycopg2.connect])
+def test_who_the_session_acts_as_holds_in_every_session(connect, source, target, run):
+    """Whoever gave up its rights with SET SESSION AUTHORIZATION reads no row by them."""
+    run(source, *TENANTS, "create policy mine on items using (tenant = 't2')")
+    run(target, "create table items (id int, tenant text)")
+    try:
+        with closing(connect(source)) as live:
+            live.cursor().execute("set session authorization tenant_of_tests")
+            live.commit()
+            sql = "select id, tenant || session_user as tenant from items order by id"
+            load(live, sql, target, "items").raise_for_failures()
+    finally:
+        run(source, *NONE_LEFT)
+    counted = run(target, "select tenant, count(*) from items group by tenant")
+    assert counted == [("t2tenant_of_tests", 1000)]
+
+
+@pytest.mark.parametrize("others_see_one", [True, False])
+def test_a_temporary_target_is_refused_in_words(others_see_one, source, target, run):
+    """Our sessions do not see it: rows would go into another table of its name."""
+    run(source, "create table items as select i as id from generate_series(1, 3000) i")
+    if others_see_one:
+        run(target, "create table items (id int)")
+
+    with psycopg.connect(target, autocommit=True) as live:
+        live.execute("create temp table items (id int)")
+        with pytest.raises(TargetError, match="items is a temporary table of the connection given"):
+            load(source, "select * from items order by id", live, "items")
+        with pytest.raises(TargetError, match="a temporary table of the connection given"):
+            load(source, "select * from items order by id", live, "items", create_target=True)
+        if others_see_one:
+            load(
+                source, "select id from items", live, "items", target_schema="public"
+            ).raise_for_failures()
+            assert run(target, "select count(*) from items") == [(3000,)]
