@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as Dict
+from datetime import timedelta
 from importlib.util import find_spec
 from threading import Event
 from typing import Any, TypedDict, TypeVar, cast
@@ -98,7 +99,7 @@ def open_load(
         SettingsError: a keyword, setting or connection cannot work as given.
         QueryError: the SQL is not one SELECT, or names a value it was not given.
     """
-    _check_functions(options)
+    _check_kinds(source_sql, options)
     settings = resolve(options, options.get("job_params"))
     mapping = _mapping(source_sql, options)
     _check_libraries(mapping)
@@ -162,12 +163,41 @@ def open_load(
     )
 
 
-def _check_functions(options: LoadOptions) -> None:
-    """Raise SettingsError when what is to be called by us is no function."""
-    for name in ("transformation_func", "transform_batch", "should_stop", "progress_callback"):
-        given = options.get(name)
-        if given is not None and not callable(given):
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    **dict.fromkeys(
+        ("target_schema", "target_table", "load_id", "order_column", "time_zone"), (str, "a str")
+    ),
+    **dict.fromkeys(("create_target", "direct_path", "snapshot"), (bool, "True or False")),
+    **dict.fromkeys(("params", "job_params"), (Dict, "a dict")),
+    "window": (LoadWindow, "a LoadWindow(column, start, end)"),
+}
+
+_FUNCTIONS = ("transformation_func", "transform_batch", "should_stop", "progress_callback")
+
+
+def _check_kinds(source_sql: Any, options: LoadOptions) -> None:
+    """Raise SettingsError for a keyword of another kind: callers without a type checker do so.
+
+    Text would count as True, and a load without a name cannot be continued.
+    """
+    if not isinstance(source_sql, str):
+        msg = f"source_sql is of type {type(source_sql).__name__}: give the SELECT as a str"
+        raise SettingsError(msg)
+    for name, given in options.items():
+        if given is None:
+            continue
+        kind, words = _KINDS.get(name, (object, ""))
+        if not isinstance(given, kind):
+            msg = f"{name}={given!r} is of type {type(given).__name__}: give {words}"
+            if kind not in {str, bool}:  # its values may be secrets
+                msg = f"{name} is of type {type(given).__name__}: give {words}"
+            raise SettingsError(msg)
+        if name in _FUNCTIONS and not callable(given):
             msg = f"{name} must be a function, and is of type {type(given).__name__}"
+            raise SettingsError(msg)
+    for name in ("load_id", "order_column"):
+        if options.get(name) == "":
+            msg = f"{name} is empty: give a name, or leave it out"
             raise SettingsError(msg)
 
 
@@ -224,9 +254,12 @@ def _zone_of(window: LoadWindow | None) -> str | None:
     """Return the time zone in which both databases compare the window with their dates."""
     if window is None or window.start.tzinfo is None:
         return None
-    if key := getattr(window.start.tzinfo, "key", None):
-        return str(key)
-    if not window.start.utcoffset():
+    # What zoneinfo calls it, and what pytz does.
+    for word in ("key", "zone"):
+        if name := getattr(window.start.tzinfo, word, None):
+            return str(name)
+    # One that has always the offset 0; others have it in winter only.
+    if window.start.tzinfo.utcoffset(None) == timedelta(0):
         return "UTC"
     raise SettingsError(
         "the window's times have an offset, but no time zone by name: pass time_zone, the zone in"

@@ -3,8 +3,10 @@
 Explicit argument > job parameters > environment > `.env` > default.
 """
 
+import operator
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -52,6 +54,16 @@ _LEAST = {
     "min_rows_for_parallel": 0,
     "max_retries": 0,
     "reject_limit": 0,
+}
+
+# As many rows as a database can count.
+_MOST_ROWS = 2**63 - 1
+
+_MOST = {
+    "max_workers": 1000,
+    "chunk_size": _MOST_ROWS,
+    "min_rows_for_parallel": _MOST_ROWS,
+    "reject_limit": _MOST_ROWS,
 }
 
 _ENVIRONMENT = {
@@ -137,6 +149,10 @@ def _checked(name: str, origin: str, value: Any, kind: str) -> Any:
     if name == "reject_limit" and (value is None or str(value).strip().lower() == _NO_LIMIT):
         return None
     parse, wanted = _KINDS[kind]
+    if kind == "int" and not isinstance(value, bool):
+        # A whole number of any library's, as one of numpy's.
+        with suppress(TypeError):
+            value = operator.index(value)
     right_type = isinstance(value, {"bool": bool, "int": int, "str": str}[kind])
     try:
         if isinstance(value, str):
@@ -149,6 +165,10 @@ def _checked(name: str, origin: str, value: Any, kind: str) -> Any:
     least = _LEAST.get(name)
     if least is not None and value < least:
         msg = f"{origin}={value!r} is too small: the least is {least}"
+        raise SettingsError(msg)
+    most = _MOST.get(name)
+    if most is not None and value > most:
+        msg = f"{origin}={value!r} is too large: the most is {most}"
         raise SettingsError(msg)
     if kind == "str" and not value:
         msg = f"{origin} is empty: give {wanted}"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from ..errors import SettingsError
@@ -42,15 +42,28 @@ class LoadWindow:
 
     def __post_init__(self) -> None:
         # Callers without a type checker reach this with dates, numbers and texts.
+        column: Any = self.column
+        if not isinstance(column, str) or not column:
+            msg = f"window column {column!r} must be the name of a column, as a str"
+            raise SettingsError(msg)
         if not all(isinstance(end, datetime) for end in (self.start, self.end)):
             raise SettingsError(
                 "window start and end must be datetimes, as in datetime(2024, 1, 1)"
             )
         if (self.start.tzinfo is None) != (self.end.tzinfo is None):
             raise SettingsError("window start and end must both have a time zone, or neither")
-        if not self.start < self.end:
+        if not _fixed(self.start) < _fixed(self.end):
             msg = f"window [{self.start}, {self.end}) is empty: start must lie before end"
             raise SettingsError(msg)
+
+
+def _fixed(moment: datetime) -> datetime:
+    """Return the same moment with its offset alone.
+
+    Python compares two moments of one zone by the clock on its wall, which is set back once a year.
+    """
+    offset = moment.utcoffset()
+    return moment if offset is None else moment.replace(tzinfo=timezone(offset))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

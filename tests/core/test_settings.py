@@ -1,9 +1,12 @@
 """Where each setting comes from, and what is refused."""
 
 import os
+import pathlib
+import uuid
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from mapper_core import Settings, SettingsError, execute_query_parallel
 from mapper_core.settings import resolve
@@ -76,12 +79,28 @@ def test_booleans_are_read_from_words(text, expected):
         ({}, {}, {"MAPPER_CHUNK_SIZE": "many"}, "^MAPPER_CHUNK_SIZE='many' is not a whole number"),
         ({}, {}, {"MAPPER_MAX_WORKERS": "-4"}, "^MAPPER_MAX_WORKERS=-4 is too small"),
         ({"ledger_schema": " "}, {}, {}, "^ledger_schema is empty"),
+        ({"max_workers": 10**9}, {}, {}, "^max_workers=1000000000 is too large: the most is 1000"),
+        ({"chunk_size": 10**400}, {}, {}, "^chunk_size=10+ is too large"),
+        ({}, {}, {"MAPPER_MIN_ROWS_FOR_PARALLEL": "9" * 19}, "ROWS_FOR_PARALLEL=9+ is too large"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_name(explicit, job, environment, words):
     """The name is the one under which it was given."""
     with pytest.raises(SettingsError, match=words):
         resolve(explicit, job, environment)
+
+
+class Whole:
+    """A whole number as other libraries have them: numpy's int64, say."""
+
+    def __index__(self):
+        return 7
+
+
+def test_whole_numbers_of_any_library_are_numbers():
+    """They come out of a frame's length, or of arithmetic with it."""
+    found = resolve({"max_workers": Whole(), "reject_limit": Whole()}, {"chunk_size": Whole()}, {})
+    assert found == Settings(max_workers=7, reject_limit=7, chunk_size=7)
 
 
 def test_job_params_may_hold_other_things():
@@ -100,12 +119,30 @@ def test_job_params_may_hold_other_things():
         ({"target_conn": "postgresql:///x"}, "target_conn is given without target_table"),
         ({"target_schema": "dw"}, "target_schema is given without target_table"),
         ({"load_id": "x"}, "load_id needs a target"),
+        ({"load_id": ""}, "load_id is empty: give a name, or leave it out"),
+        ({"load_id": uuid.UUID(int=7)}, "load_id=UUID.* is of type UUID: give a str"),
+        ({"order_column": ["a"]}, "order_column=.* is of type list: give a str"),
+        ({"target_table": 5}, "target_table=5 is of type int"),
+        ({"create_target": "false"}, "create_target='false' is of type str: give True or False"),
+        ({"snapshot": 0}, "snapshot=0 is of type int: give True or False"),
+        ({"params": ["secret"]}, "params is of type list: give a dict"),
+        ({"params": "a=secret"}, "params is of type str: give a dict"),
+        ({"window": ("a", 1, 2)}, "window is of type tuple: give a LoadWindow"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_refused(options, words):
     """At once, and without a database: the source here does not exist."""
     with pytest.raises(SettingsError, match=words):
         execute_query_parallel("postgresql://nobody@localhost:1/x", "select 1 as a", **options)
+
+
+@pytest.mark.parametrize(
+    "sql", [b"select 1 as a", None, pathlib.Path("a.sql"), sa.text("select 1")]
+)
+def test_a_query_that_is_no_text_is_refused(sql):
+    """SQLAlchemy's among them, whose values would not come along."""
+    with pytest.raises(SettingsError, match=r"source_sql is of type \w+: give the SELECT as a str"):
+        execute_query_parallel("postgresql://nobody@localhost:1/x", sql)
 
 
 def test_an_unknown_keyword_is_a_type_error():

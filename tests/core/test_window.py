@@ -1,7 +1,9 @@
 """replace_window: the rows of one window are replaced, all at once, and no other row."""
 
 import threading
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone, tzinfo
+from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -247,6 +249,67 @@ def test_an_empty_window_is_no_window():
     with pytest.raises(SettingsError, match="both have a time zone"):
         LoadWindow(
             "at", datetime.fromisoformat("2024-01-01"), datetime(2024, 1, 2, tzinfo=timezone.utc)
+        )
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+# The clocks go back from three to two: this hour comes twice.
+TWICE = datetime(2024, 10, 27, 2, tzinfo=BERLIN)
+
+
+def test_the_hour_that_comes_twice_is_two_windows(source, target, run):
+    """Each has its own rows, though the clock on the wall shows the same."""
+    run(
+        source,
+        "create table events as select i as id, timestamptz '2024-10-27 00:00+02' +"
+        " i * interval '10 minutes' as at from generate_series(0, 29) i",
+    )
+    run(target, "create table events (id int, at timestamptz)")
+    hours = [TWICE, TWICE.replace(fold=1), datetime(2024, 10, 27, 3, tzinfo=BERLIN)]
+
+    for start, end in pairwise(hours):
+        result = execute_query_parallel(
+            source,
+            "select * from events where at >= :window_start and at < :window_end",
+            target_conn=target,
+            target_table="events",
+            load_mode="replace_window",
+            window=LoadWindow("at", start, end),
+            enable_progress=False,
+        )
+        result.raise_for_failures()
+        assert result.total_rows_successful == 6
+    assert run(target, "select count(*), min(id), max(id) from events") == [(12, 12, 23)]
+    with pytest.raises(SettingsError, match="is empty: start must lie before end"):
+        LoadWindow("at", TWICE.replace(minute=30, fold=1), TWICE.replace(minute=45))
+
+
+class London(tzinfo):
+    """A zone without a name for others, as dateutil's."""
+
+    def utcoffset(self, moment):
+        return None if moment is None else timedelta(hours=int(3 < moment.month < 11))
+
+    def dst(self, moment):
+        return self.utcoffset(moment)
+
+    def tzname(self, moment):
+        return None
+
+
+def test_a_zone_that_is_utc_in_winter_only_is_not_taken_for_utc():
+    """The last days of a window that ends in summer would be others."""
+    over_spring = LoadWindow(
+        "day", datetime(2024, 3, 1, tzinfo=London()), datetime(2024, 5, 1, tzinfo=London())
+    )
+    with pytest.raises(SettingsError, match="no time zone by name: pass time_zone"):
+        execute_query_parallel(
+            "postgresql://nobody@localhost:1/x",
+            "select 1 as a",
+            target_conn="postgresql:///x",
+            target_table="t",
+            load_mode="replace_window",
+            window=over_spring,
         )
 
 
