@@ -6,16 +6,21 @@ stream, which nobody can read again, and the splitting of a chunk. Rows and ledg
 are one transaction, and later transactions are never on disk without earlier ones: what the ledger
 says stays true, and a load that is published is on disk as a whole. Where a chunk that was to
 follow did not (it failed, or the load was stopped), one more transaction waits for those before it.
+Where even that cannot be had, the chunks of the last moments are in doubt.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 
-from .errors import MapperError
+from .errors import DatabaseUnavailableError, MapperError
 from .results import ChunkResult, ChunkStatus
 from .work import Work
 
 logger = logging.getLogger(__name__)
+
+# What committed so long before another chunk did is on disk: three times the longest
+# wal_writer_delay. Source: PostgreSQL documentation, "Asynchronous Commit".
+LONGEST_SECONDS = 30.0
 
 
 def taken_back(
@@ -35,6 +40,8 @@ def taken_back(
         finished: asks the ledger.
         wait: waits until the disk has the chunk of that id, and all that committed before.
         forget: hears of each result that is none any more.
+
+    Raises MapperError when the target cannot be asked.
     """
     # By whomever; a chunk that another process has split is no chunk of the ledger's any more.
     ended = [
@@ -45,15 +52,10 @@ def taken_back(
     ]
     if not ended or work.destination is None or not work.destination.ledger.commits_asynchronously:
         return set()
-    try:
-        if any(result.status is not ChunkStatus.SUCCEEDED for result in results):
-            # The chunk whose COMMIT a worker left the waiting to may be among these.
-            wait(ended[-1].chunk_id)
-        there = finished()
-    except MapperError as error:
-        # Publishing meets the same, or what failed before has been told; a repetition asks again.
-        logger.warning("%s: it is not known whether its chunks are on disk", error)
-        return set()
+    if any(result.status is not ChunkStatus.SUCCEEDED for result in results):
+        # The chunk whose COMMIT a worker left the waiting to may be among these.
+        wait(ended[-1].chunk_id)
+    there = finished()
     lost = [result for result in ended if result.chunk_id not in there]
     if lost:
         logger.warning(
@@ -67,3 +69,29 @@ def taken_back(
             work.rejects.give_back(result.rows_rejected)
         forget(result)
     return {result.chunk_id for result in lost}
+
+
+def in_doubt(work: Work, results: Sequence[ChunkResult], error: MapperError) -> list[ChunkResult]:
+    """Return the results where the target could not be asked what a crash has taken back.
+
+    When everything went well, all of it is on disk: each worker has waited for its last chunk. A
+    target that answers, if only that its ledger is gone, is no crashed one. Otherwise a chunk is in
+    doubt that was not on disk for certain when the last one committed.
+    """
+    logger.warning("%s: it is not known whether its chunks are on disk", error)
+    well = all(r.status is ChunkStatus.SUCCEEDED and not r.last_error for r in results)
+    ends = [_end(r) for r in results if r.status is ChunkStatus.SUCCEEDED]
+    if well or not ends or not isinstance(error, DatabaseUnavailableError):
+        return list(results)
+    why = "it committed, but perhaps not to the target's disk"
+    return [
+        work.doubtful(result, why, str(error))
+        if result.status is ChunkStatus.SUCCEEDED and _end(result) > max(ends) - LONGEST_SECONDS
+        else result
+        for result in results
+    ]
+
+
+def _end(result: ChunkResult) -> float:
+    started = result.started_at.timestamp() if result.started_at else 0.0
+    return started + result.duration

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from . import chunker, recovery
 from .crew import run_chunks
+from .errors import MapperError
 from .interruption import ends_the_load
 from .model import Chunk, Plan, StrategyName
 from .passwords import in_full
@@ -53,11 +54,18 @@ class Running:
         )
         plan = replace(plan, chunks=chunker.with_parts(plan.chunks, parts))
         # Where nothing was to be done, the ledger has just been asked.
-        while todo and (
-            lost := recovery.taken_back(
-                work, results, self.finished, self.wait_for_disk, self._forget
-            )
-        ):
+        while todo:
+            try:
+                lost = recovery.taken_back(
+                    work, results, self.finished, self.wait_for_disk, self._forget
+                )
+            except MapperError as error:
+                known = recovery.in_doubt(work, results, error)
+                self._correct(results, known)
+                results = known
+                break
+            if not lost:
+                break
             todo = [chunk for chunk in plan.chunks if chunk.id in lost]
             results = [result for result in results if result.chunk_id not in lost]
             results += run_chunks(work, todo, self._record)
@@ -94,6 +102,13 @@ class Running:
 
     def _forget(self, result: ChunkResult) -> None:
         self._tell(lambda tracker: tracker.take_back(result))
+
+    def _correct(self, told: Sequence[ChunkResult], known: Sequence[ChunkResult]) -> None:
+        """Tell of results that are others than those told before."""
+        for before, now in zip(told, known, strict=True):
+            if before is not now:
+                self._forget(before)
+                self._record(now)
 
     def _tell(self, tell: Callable[[ProgressTracker], None]) -> None:
         """Tell the tracker, if there is one; what one of the user's raises harms nothing."""

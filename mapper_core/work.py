@@ -1,7 +1,7 @@
 """What the workers of one call share, and where they write."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 
@@ -117,20 +117,28 @@ class Work:
 
         The rows of one in doubt are counted only where nobody sees them yet.
         """
-        if in_doubt:
-            words = (
-                f"it is not known whether it is in: its COMMIT got no answer, and the target could"
-                f" not be asked since ({words}). Run the load again under its id,"
-                f" {self.plan.load_id} (in Dagster: re-execute from failure): the ledger says"
-                " whether the chunk is finished, and it is loaded if not"
-            )
-            rows = rows if self.destination and self.destination.staged else None
-        return ChunkResult(
-            chunk_id=chunk.id,
+        failed = ChunkResult(
+            chunk_id=chunk.id, status=ChunkStatus.FAILED, rows_read=rows, error=words
+        )
+        return self.doubtful(failed, "its COMMIT got no answer", words) if in_doubt else failed
+
+    def doubtful(self, result: ChunkResult, why: str, words: str) -> ChunkResult:
+        """Return the result of a chunk that may be in: why, and what asking met, in words."""
+        error = (
+            f"it is not known whether it is in: {why}, and the target could not be asked since"
+            f" ({words}). Run the load again under its id, {self.plan.load_id} (in Dagster:"
+            " re-execute from failure): the ledger says whether the chunk is finished, and it is"
+            " loaded if not"
+        )
+        staged = self.destination is not None and self.destination.staged
+        return replace(
+            result,
             status=ChunkStatus.FAILED,
-            rows_read=rows,
-            error=words,
-            in_doubt=in_doubt,
+            rows_read=result.rows_read if staged else None,
+            rows_written=0,
+            rows_rejected=0,
+            error=error,
+            in_doubt=True,
         )
 
     def words(self, error: BaseException) -> str:

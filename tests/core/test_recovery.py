@@ -228,6 +228,30 @@ def test_a_target_that_stays_away_is_told_by_publishing(forgetful, source, caplo
     assert "not known whether its chunks are on disk" in caplog.text
 
 
+def test_what_may_not_be_on_disk_is_not_called_loaded(forgetful, source, run):
+    """The server crashes and stays away: what it took back is in no total, but in doubt."""
+
+    def gone(snapshot):
+        if (snapshot.completed_chunks, snapshot.failed_chunks) == (4, 0):
+            forgetful.end("immediate")
+
+    hasty = RetryHandler(RetryConfig(max_retries=0))
+    result = execute_query_parallel(
+        source, QUERY, **options(forgetful, gone, retry_handler=hasty, load_id="away")
+    )
+    forgetful.start()
+
+    ((rows,),) = run(forgetful.url, "select count(*) from copies")
+    assert result.total_rows_successful <= rows
+    assert result.chunks_in_doubt
+    assert "it committed, but perhaps not to the target's disk" in result.chunk_errors[0]["error"]
+
+    again = execute_query_parallel(source, QUERY, **options(forgetful, None, load_id="away"))
+
+    assert "succeeded" == again.status
+    assert_all_but_the_seventh(run, source, forgetful)
+
+
 STORMY = {
     "append-key": {"chunk_key": "id"},
     "append-blocks": {"strategy": "physical"},
