@@ -18,7 +18,7 @@ HIDDEN = "***"
 _LONG = 8
 
 # Short-lived ones, each for a connection of its own, must not add up for ever.
-_MOST = 1_000
+_MOST = 200
 
 # What stands before a password, and after it, in URLs, libpq's parameters and Python's dicts.
 _SAID = (("(?<=:)", "(?=@)"), ("(?<=password=)", r"(?!\w)"), ("(?<=password': ')", "(?=')"))
@@ -39,12 +39,18 @@ class _Known:
             self._patterns[password] = pattern if before is None or anywhere else before
             if len(self._patterns) > _MOST:
                 self._patterns.popitem(last=False)
-            # The longest first: another one may begin like it.
-            longest_first = sorted(self._patterns, key=len, reverse=True)
-            self._pattern = re.compile("|".join(self._patterns[each] for each in longest_first))
+            self._pattern = None
 
     def hide(self, text: str) -> str:
-        return self._pattern.sub(HIDDEN, text) if self._pattern else text
+        with self._lock:
+            if not self._patterns:
+                return text
+            if self._pattern is None:  # made only now: connections are many, errors few
+                # The longest first: another one may begin like it.
+                longest_first = sorted(self._patterns, key=len, reverse=True)
+                self._pattern = re.compile("|".join(self._patterns[each] for each in longest_first))
+            pattern = self._pattern
+        return pattern.sub(HIDDEN, text)
 
 
 _known = _Known()
