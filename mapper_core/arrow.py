@@ -66,9 +66,9 @@ def from_rows(names: Sequence[str], rows: Sequence[Row]) -> pa.RecordBatch:
     """
     columns = zip(*rows, strict=True) if rows else ((),) * len(names)
     arrays = []
-    for name, values in zip(names, columns, strict=True):
+    for name, column in zip(names, columns, strict=True):
         try:
-            arrays.append(pa.array(values))
+            arrays.append(pa.array(column))
         except (pa.ArrowException, TypeError, OverflowError) as error:
             msg = f"the values of {name} fit no Arrow type ({error}): cast it in the query"
             raise TransformError(msg) from error
@@ -79,7 +79,15 @@ def to_rows(batch: pa.RecordBatch) -> list[Row]:
     """Return a record batch as Python rows."""
     if not batch.num_columns:
         return [()] * batch.num_rows
-    return list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+    return list(zip(*map(values, batch.columns), strict=True))
+
+
+def values(array: pa.Array) -> list[Any]:
+    """Return Python values. A single float is the double of the same few digits, as by any path."""
+    if not (pa.types.is_float32(array.type) or pa.types.is_float16(array.type)):
+        return list(array.to_pylist())
+    texts = array.cast(pa.float32()).cast(pa.string()).to_pylist()
+    return [None if text is None else float(text) for text in texts]
 
 
 def together(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:

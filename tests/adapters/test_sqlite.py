@@ -256,6 +256,20 @@ def test_addresses_are_kept_as_their_text(source, run, lite, ask):
     assert run(source, f"select {texts}") == ask("select * from item")
 
 
+@pytest.mark.parametrize("kind", ["real", "text", "blob"])
+def test_a_single_float_has_its_few_digits_by_each_path(source, lite, ask, kind):
+    """A batch function's are no doubles with others behind them."""
+    ask(f"create table item (v {kind})")
+    sql = "select v from unnest(array[0.1, 1e-45, 3.4028235e38, 'Infinity', null]::real[]) v"
+
+    load(source, lite, sql).raise_for_failures()
+    plain = ask("select v from item", "delete from item returning v")
+    load(source, lite, sql, transform_batch=lambda batch: batch).raise_for_failures()
+
+    assert 5 == len(plain)
+    assert plain == ask("select v from item")
+
+
 DROPPING = {
     "a constraint": ("create table item (id integer unique on conflict ignore, v text)",),
     "a trigger": (

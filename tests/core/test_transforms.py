@@ -983,3 +983,20 @@ def test_a_list_of_json_is_an_array_of_texts(source, target, run):
         (["a", '{"b": 1}', "true", "2", None],),
         ([["1", "true"], ["2", "false"]],),
     ] == found
+
+
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamptz[]"])
+def test_the_first_moment_is_read_or_refused_in_words(source, target, run, kind):
+    """Its local time there may lie before the year 1 by Python's own list of time zones."""
+    run(source, f"create table orders (id int, v {kind})")
+    run(target, f"create table orders (id int, v {kind})")
+    moment = "{}" if kind == "timestamptz" else "array[{}]"
+    value = moment.format("timestamptz '0001-01-01 00:00:00 Europe/Amsterdam'")
+    run(source, f"insert into orders values (1, {value}), (2, null)")
+    options = {"time_zone": "Europe/Amsterdam", "strategy": None, "reject_limit": 1}
+
+    result = load(source, target, transformation_func=lambda rows: rows, **options)
+
+    assert "succeeded" == result.status, result.chunk_errors
+    assert {"source value"} >= {each.code for each in list_rejects(target, result.load_id)}
+    assert 2 == result.rows_rejected + run(target, "select count(*)::int from orders")[0][0]

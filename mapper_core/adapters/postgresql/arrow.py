@@ -18,12 +18,14 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import compute, csv
 
+from ... import arrow
 from ...batches import Records
 from ...errors import SourceValueError, TransformError, TransformRowError
 from ...fitting import unwritable
 from ...model import Column
+from . import spelling
 from .packer import dumped
-from .types import JSON_TYPES, base
+from .types import JSON_TYPES, base, holds_text
 
 _PARSE = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
 
@@ -200,6 +202,11 @@ def write(batch: pa.RecordBatch, columns: Sequence[Column]) -> bytes:
 def _writable(array: pa.Array, column: Column) -> pa.Array:
     """Return values of a type that is written as PostgreSQL reads it."""
     kind = array.type
+    if holds_text(column.type) and _is_spelled(kind):
+        single = pa.types.is_float32(kind) or pa.types.is_float16(kind)
+        digits = spelling.REAL_DIGITS if single else spelling.DOUBLE_DIGITS
+        values = arrow.values(array)
+        return pa.array([spelling.spelled(value, digits, dumped) for value in values], pa.string())
     if pa.types.is_dictionary(kind):
         words = array.dictionary
         if pa.types.is_string_view(kind.value_type):
@@ -221,6 +228,14 @@ def _writable(array: pa.Array, column: Column) -> pa.Array:
     if kind in _PLAIN or pa.types.is_decimal(kind):
         return array
     return pa.array([_text(value, column) for value in array.to_pylist()], pa.string())
+
+
+def _is_spelled(kind: pa.DataType) -> bool:
+    """Whether pyarrow writes values of a type otherwise than PostgreSQL, where that counts."""
+    exact = pa.types.is_timestamp(kind) or pa.types.is_time(kind) or pa.types.is_duration(kind)
+    # Python has no nanoseconds.
+    plain = pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return bool(plain or (exact and kind.unit != "ns"))
 
 
 # What is written as PostgreSQL reads it without more ado.

@@ -122,7 +122,8 @@ class _Loading:
 def _values(texts: Sequence[str], load: _Loading, name: str, *, escaped: bool) -> Sequence[Any]:
     try:
         return _loaded(texts, load, escaped=escaped)
-    except psycopg.DataError as error:
+    except (psycopg.DataError, ValueError, ArithmeticError) as error:
+        # Python and PostgreSQL differ in the offsets of long ago, which may end before the year 1.
         msg = (
             f"a value of column {name} has no equal in Python ({error}): cast the column to text in"
             " the query"
@@ -255,6 +256,7 @@ if _READS_TIMES:
 _JSON = frozenset(map(_oid, JSON_TYPES))
 _JSON_TEXT = _Loading(JsonText, JsonText)
 _ZONED = _oid("timestamptz")
+_ZONED_ARRAY = psycopg.adapters.types["timestamptz"].array_oid
 # Read by psycopg, into values that cannot be changed in place.
 _FIXED = frozenset(map(_oid, ("timestamp", "time", "timetz", "interval", "inet", "cidr")))
 
@@ -267,6 +269,8 @@ def _load(oid: int, zone: str) -> _Loading:
         return _Loading(None, str)
     if oid == _ZONED:
         return _zoned(slow, zone)
+    if oid == _ZONED_ARRAY:
+        return _zoned_array(slow, zone)
     return _Loading(_FAST.get(oid, slow), slow, fixed=oid in _FAST or oid in _FIXED)
 
 
@@ -305,6 +309,20 @@ def _zoned(slow: Load, zone: str) -> _Loading:
         return value.astimezone(there)
 
     return _Loading(read if _READS_TIMES else read_slowly, read_slowly)
+
+
+def _zoned_array(slow: Load, zone: str) -> _Loading:
+    there = _time_zone(zone)
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(moved, value))
+        return value and value.astimezone(there)
+
+    def read(text: str) -> Any:
+        return moved(slow(text))
+
+    return _Loading(read, read, fixed=False)
 
 
 def _time_zone(name: str) -> tzinfo:

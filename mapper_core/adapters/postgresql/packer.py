@@ -20,11 +20,14 @@ from psycopg.types.string import BytesDumper
 
 from ...copy_text import NULL, SPECIAL, escaped
 from ...model import Column
+from . import spelling
 from .adapting import Unconnected
 from .types import JSON_TYPES, holds_text
 
 # Rows written together: as many as stay in a processor's own cache.
 PACKED_ROWS = 250
+
+_TEXTS = {str, type(None)}
 
 Write = Callable[[Any], str]
 Make = Callable[[Any], Any]
@@ -36,6 +39,8 @@ class TextPacker:
 
     makers: dict[str, Make]
     """Of columns, what is made of each value before it is written as its type is."""
+    spelled: dict[str, int]
+    """The columns of text, with the digits from which on a float gets an exponent there."""
 
     def texts(self, column: str, values: Sequence[Any]) -> Sequence[str]:
         """Return a column's values as COPY's text format has them.
@@ -45,14 +50,19 @@ class TextPacker:
         if (make := self.makers.get(column)) is not None:
             values = list(map(make, values))
         kinds = set(map(type, values))
+        digits = self.spelled.get(column)
+        if digits is not None and not kinds <= _TEXTS:
+            write = partial(spelling.spelled, digits=digits, other=_worded)
+            values = list(map(write, values))
+            kinds = set(map(type, values))
         if len(kinds) == 1:
             (kind,) = kinds
             if kind is str:
                 if SPECIAL.search("".join(values)) is None:
                     return values
                 return [escaped(value) for value in values]
-            if (write := _WRITE.get(kind)) is not None:
-                return list(map(write, values))
+            if (fast := _WRITE.get(kind)) is not None:
+                return list(map(fast, values))
         return [_text(value) for value in values]
 
     def block(self, texts: Sequence[Sequence[str]]) -> bytes:
@@ -69,12 +79,22 @@ def packer_for(
     table: Iterable[Column], columns: Iterable[Column] = (), *, json_is_text: bool
 ) -> TextPacker:
     """Return what writes columns of a table, for rows of a query that has `columns`."""
+    table = list(table)
     given = {column.name.lower(): column.type for column in columns}
+    spelled = {
+        column.name: _digits(given.get(column.name.lower(), ""))
+        for column in table
+        if holds_text(column.type)
+    }
     found = {
         column.name: _maker(given.get(column.name.lower(), ""), column.type, json_is_text)
         for column in table
     }
-    return TextPacker({name: make for name, make in found.items() if make is not None})
+    return TextPacker({name: make for name, make in found.items() if make is not None}, spelled)
+
+
+def _digits(ours: str) -> int:
+    return spelling.REAL_DIGITS if ours.startswith("real") else spelling.DOUBLE_DIGITS
 
 
 def _maker(ours: str, theirs: str, json_is_text: bool) -> Make | None:  # noqa: FBT001 - as the caller has it
@@ -105,7 +125,7 @@ def _marked(value: Any, *, text_is_json: bool) -> Any:
 def _json_text(value: Any) -> Any:
     """Return a value of JSON as its text; a string is a text, as nobody can tell it from one."""
     # Other numbers are spelled alike.
-    is_json = isinstance(value, list | dict | bool)
+    is_json = isinstance(value, list | dict | bool | float)
     return json.dumps(value, ensure_ascii=False) if is_json else value
 
 
@@ -175,6 +195,13 @@ def dumped(value: Any) -> str | None:
         # It names the placeholder of a parameter, too, and there is none.
         raise psycopg.ProgrammingError(str(error).partition(" using ")[0]) from error
     return None if text is None else bytes(text).decode()
+
+
+def _worded(value: Any) -> str | None:
+    """Return what a value is in a column of text, by itself or in an array."""
+    write = _WRITE.get(type(value))
+    # That of bytes has been escaped already.
+    return dumped(value) if write is None or type(value) is bytes else write(value)
 
 
 def _dumped(value: Any) -> str:
