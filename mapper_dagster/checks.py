@@ -12,7 +12,7 @@ from mapper_core import LoadMode, SettingsError, Verification, history, verify
 
 from . import metadata
 from .mapping import Mapping
-from .resources import DatabaseResource
+from .resources import DatabaseResource, MapperResource, resource_of
 from .steps import in_words
 from .translator import MappingTranslator
 from .windows import PartitionLoad, partition_loads, time_zone_of, window_of
@@ -120,11 +120,12 @@ def _comparison(case: _Case, method: str, *, blocking: bool) -> dg.AssetChecksDe
         rows = {"source": 0, "target": 0}
         for load in case.loads(context):
             with in_words():
+                target = resource_of(context, mapping.target, DatabaseResource)
                 found = verify(
-                    getattr(context.resources, mapping.source).url,
+                    resource_of(context, mapping.source, DatabaseResource).url,
                     mapping.source_sql,
-                    getattr(context.resources, mapping.target).url,
-                    _target_sql(mapping, load, getattr(context.resources, mapping.target)),
+                    target.url,
+                    _target_sql(mapping, load, target),
                     params=_values(mapping, load),
                     method=method,
                     time_zone=time_zone_of(mapping.partitions_def) or "UTC",
@@ -203,14 +204,13 @@ def _columns(case: _Case) -> dg.AssetChecksDefinition:
         partition, shown = _latest(context, case.key, loads)
         if metadata.LOAD_ID not in shown:
             return dg.AssetCheckResult(passed=True, description="nothing has been loaded yet")
-        settings = getattr(context.resources, mapping.mapper)
         with in_words():
             record = history.chunks(
-                getattr(context.resources, mapping.target).url,
+                resource_of(context, mapping.target, DatabaseResource).url,
                 shown[metadata.LOAD_ID],
-                ledger_schema=settings.ledger_schema,
+                ledger_schema=resource_of(context, mapping.mapper, MapperResource).ledger_schema,
             ).record
-            columns = getattr(context.resources, mapping.source).columns(
+            columns = resource_of(context, mapping.source, DatabaseResource).columns(
                 mapping.source_sql, _values(mapping, loads[partition]) or None
             )
         before = {column.name: column.type for column in record.plan.columns}

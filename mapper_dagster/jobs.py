@@ -1,15 +1,18 @@
 """Job code that was there before Dagster, as an asset."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Dict
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from decimal import Decimal
 from typing import Any
 
 import dagster as dg
 
-from mapper_core import SettingsError
+from mapper_core import DatabaseError, SettingsError
 
 from .metadata import PARTITION_ROW_COUNT
+from .resources import DatabaseResource, resource_of
+from .steps import in_words
 from .windows import window_of
 
 ExecuteJob = Callable[[Any, Any, Any, dict[str, Any]], Dict[str, Any]]
@@ -85,10 +88,11 @@ def build_job_asset(
         given |= _partition(partitions_def, context)
         with ExitStack() as stack:
             metadata_conn, source_conn, target_conn = (
-                stack.enter_context(getattr(context.resources, role).connection()) for role in roles
+                stack.enter_context(_connected(context, role)) for role in roles
             )
             returned = execute_job(metadata_conn, source_conn, target_conn, given)
-        status, numbers = _understood(returned, name)
+        with in_words():
+            status, numbers = _understood(returned, name)
         partition = context.partition_key if partitions_def is not None else None
         if status == "SUCCESS":
             rows = numbers.get("mapper/rows_processed")
@@ -108,6 +112,20 @@ def build_job_asset(
         )
 
     return job
+
+
+@contextmanager
+def _connected(context: dg.AssetExecutionContext, role: str) -> Iterator[Any]:
+    """Open a connection of a resource; why there is none is a failure in words."""
+    with ExitStack() as stack:
+        with in_words():
+            resource = resource_of(context, role, DatabaseResource)
+            try:
+                connection = stack.enter_context(resource.connection())
+            except DatabaseError as error:
+                msg = f"the resource {role!r}: {error}"
+                raise type(error)(msg) from error
+        yield connection
 
 
 def _partition(
@@ -133,10 +151,19 @@ def _understood(returned: Any, name: str) -> tuple[str, dict[str, Any]]:
     status = str(returned["status"]).upper()
     if status not in _KNOWN:
         raise SettingsError(f"{name} ended with status {status!r}: one of {', '.join(_KNOWN)}")
-    rows = next((returned[word] for word in _ROWS if word in returned), None)
+    shown = {key: _number(value) for key, value in returned.items()}
+    rows = next((shown[word] for word in _ROWS if word in shown), None)
     rest = {
         f"mapper/{key}": value
-        for key, value in returned.items()
+        for key, value in shown.items()
         if key not in {"status", *_ROWS} and isinstance(value, int | float | str)
     }
     return status, {**({} if rows is None else {"mapper/rows_processed": rows}), **rest}
+
+
+def _number(value: Any) -> Any:
+    """Return a Decimal, which databases count and add up with, as a number that Dagit shows."""
+    if not isinstance(value, Decimal):
+        return value
+    whole = value.is_finite() and value == value.to_integral_value()
+    return int(value) if whole else float(value)

@@ -3,15 +3,24 @@
 from collections.abc import Iterator
 from collections.abc import Mapping as Dict
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 from pydantic import Field
 
-from mapper_core import Column, DatabaseError, MapperError, ParallelProcessor, adapters
+from mapper_core import (
+    Column,
+    DatabaseError,
+    MapperError,
+    ParallelProcessor,
+    SettingsError,
+    adapters,
+)
 from mapper_core.connections import opener_of
 from mapper_core.protocols import Transaction
 from mapper_core.query import read_query
+
+ResourceT = TypeVar("ResourceT")
 
 
 class DatabaseResource(dg.ConfigurableResource[Any]):
@@ -23,9 +32,13 @@ class DatabaseResource(dg.ConfigurableResource[Any]):
 
     @contextmanager
     def connection(self) -> Iterator[Any]:
-        """Open a DB-API connection of the database's own driver; close it in the end."""
+        """Open a DB-API connection of the database's own driver; close it in the end.
+
+        Raises DatabaseError, as `transaction` does, when it cannot be opened.
+        """
         opener = opener_of(self.url, role="the resource's url")
-        live = opener.open()
+        with _in_its_words(self._database()):
+            live = opener.open()
         try:
             yield live
         finally:
@@ -66,6 +79,21 @@ class DatabaseResource(dg.ConfigurableResource[Any]):
     def _database(self, time_zone: str | None = None) -> Any:
         opener = opener_of(self.url, role="the resource's url")
         return adapters.database(opener, application="mapper dagster", time_zone=time_zone)
+
+
+def resource_of(context: Any, key: str, kind: type[ResourceT]) -> ResourceT:
+    """Return a resource of a step's, a check's or a sensor's context.
+
+    Raises SettingsError when there is something else under its key.
+    """
+    found = getattr(context.resources, key)
+    if not isinstance(found, kind):
+        msg = (
+            f"the resource {key!r} is a {type(found).__name__}, and not a {kind.__name__}: give"
+            f" Definitions one under that key, or name another key in the mapping"
+        )
+        raise SettingsError(msg)
+    return found
 
 
 @contextmanager

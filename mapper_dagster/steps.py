@@ -31,6 +31,7 @@ from mapper_core.passwords import in_full
 from . import metadata
 from .lineage import columns_of
 from .mapping import Mapping
+from .resources import DatabaseResource, MapperResource, resource_of
 from .translator import MappingTranslator
 from .windows import ALONE, Lane, PartitionLoad, partition_loads, time_zone_of
 from .writers import open_transactions
@@ -85,7 +86,7 @@ class Step:
         end = load.window.end if load.window else load.bounds["window_end"]
         until, told = time.monotonic() + self.mapping.fence.total_seconds(), False
         while True:
-            with self._resource(self.mapping.source).transaction() as transaction:
+            with self._source.transaction() as transaction:
                 seen = open_transactions(transaction)
             if seen is None or seen.oldest is None or seen.oldest >= end:
                 return
@@ -239,21 +240,20 @@ class Step:
 
     @property
     def _processor(self) -> ParallelProcessor:
-        processor: ParallelProcessor = self._resource(self.mapping.mapper).processor()
-        return processor
+        return self._settings.processor()
 
     @property
     def _ledger(self) -> dict[str, Any]:
         """Return where the ledger is, as those who ask it are told."""
-        return {"ledger_schema": self._resource(self.mapping.mapper).ledger_schema}
+        return {"ledger_schema": self._settings.ledger_schema}
 
     @property
     def _source_url(self) -> str:
-        return str(self._resource(self.mapping.source).url)
+        return self._source.url
 
     @property
     def _target_url(self) -> str:
-        return str(self._resource(self.mapping.target).url)
+        return resource_of(self.context, self.mapping.target, DatabaseResource).url
 
     def _group(self, load: PartitionLoad) -> str:
         """Return what the loads of one run, its re-executions, and one partition share."""
@@ -295,8 +295,13 @@ class Step:
             ),
         )
 
-    def _resource(self, key: str) -> Any:
-        return getattr(self.context.resources, key)
+    @property
+    def _source(self) -> DatabaseResource:
+        return resource_of(self.context, self.mapping.source, DatabaseResource)
+
+    @property
+    def _settings(self) -> MapperResource:
+        return resource_of(self.context, self.mapping.mapper, MapperResource)
 
 
 @contextmanager

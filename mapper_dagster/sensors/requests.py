@@ -11,6 +11,7 @@ import dagster as dg
 from mapper_core import SettingsError
 
 from ..mapping import Mapping
+from ..resources import DatabaseResource, resource_of
 from ..steps import WILL_RETRY
 from ..translator import MappingTranslator
 
@@ -95,7 +96,7 @@ def build_load_request_sensor(
         default_status=default_status,
     )
     def load_requests(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest]:
-        resource = getattr(context.resources, database)
+        resource = resource_of(context, database, DatabaseResource)
         with resource.transaction() as transaction:
             asked = [
                 _Request(*row)

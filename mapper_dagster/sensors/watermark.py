@@ -12,6 +12,7 @@ import dagster as dg
 from mapper_core import SettingsError
 
 from ..mapping import Mapping
+from ..resources import DatabaseResource, resource_of
 from ..translator import MappingTranslator
 from ..windows import EARLIEST, window_of
 from ..writers import open_transactions
@@ -73,7 +74,7 @@ def build_watermark_sensor(
     definition = mapping.partitions_def
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         raise SettingsError(f"mapping {mapping.name}: a watermark needs partitions by time")
-    if mapping.window_column is None:
+    if (window_column := mapping.window_column) is None:
         raise SettingsError(f"mapping {mapping.name}: a watermark needs window_column")
     if max_partitions < 1:
         raise SettingsError("max_partitions is at least 1")
@@ -89,9 +90,10 @@ def build_watermark_sensor(
     )
     def watermark(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         before = Cursor(**json.loads(context.cursor)) if context.cursor else Cursor()
-        database, zone = getattr(context.resources, mapping.source), definition.timezone
+        database = resource_of(context, mapping.source, DatabaseResource)
+        zone = definition.timezone
         with database.transaction(time_zone=zone) as transaction:
-            columns = [database.quote(name) for name in (mapping.window_column, changed_at)]
+            columns = [database.quote(name) for name in (window_column, changed_at)]
             sql = changes_sql or mapping.source_sql
             source = _Changes(mapping, sql, columns, transaction)
             found, after = _tick(source, before, settle, max_partitions)

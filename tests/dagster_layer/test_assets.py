@@ -11,6 +11,7 @@ from mapper_dagster import (
     MapperResource,
     Mapping,
     build_mapping_asset,
+    build_mapping_checks,
     build_mapping_schedule,
     build_watermark_sensor,
 )
@@ -167,6 +168,36 @@ def test_a_mistake_is_a_failure_in_words_without_a_url(materialize, target, run)
     words = failure.step_failure_data.error_display_string
     assert "has no table public.fact_events" in words
     assert "host=" not in words
+
+
+@pytest.mark.usefixtures("events")
+@pytest.mark.parametrize(
+    ("key", "given", "words"),
+    [
+        ("source", "postgresql://u:hunter2@h/d", "'source' is a str, and not a DatabaseResource"),
+        ("target", MapperResource(), "'target' is a MapperResource, and not a DatabaseResource"),
+        ("mapper", DatabaseResource(url="x"), "'mapper' is a DatabaseResource, and not a Mapper"),
+    ],
+)
+def test_a_resource_of_another_kind_is_told_at_once(instance, resources, key, given, words):
+    """By its key, with what should be there, and without its value."""
+    defs = dg.Definitions(
+        assets=[build_mapping_asset(deployment.EVENTS)],
+        asset_checks=build_mapping_checks(deployment.EVENTS),
+        resources={**resources, key: given},
+    )
+
+    result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance, partition_key="2024-01-01", raise_on_error=False
+    )
+
+    failed = [event for event in result.all_events if event.is_step_failure]
+    assert failed
+    for failure in failed:
+        said = failure.step_failure_data.error_display_string
+        assert words in said
+        assert "hunter2" not in said
+    assert not [event for event in result.all_events if event.is_step_up_for_retry]
 
 
 @pytest.mark.usefixtures("events")

@@ -5,7 +5,7 @@ import pytest
 
 from mapper_core import SettingsError
 from mapper_core.parallel_query_executor import execute_query_parallel
-from mapper_dagster import build_job_asset
+from mapper_dagster import DatabaseResource, build_job_asset
 
 from .conftest import EVENTS
 
@@ -112,3 +112,38 @@ def test_a_prefix_is_one_part_and_what_a_job_reads_is_a_list():
     assert dg.AssetKey(["dw", "job"]) == asset.key
     with pytest.raises(SettingsError, match="deps is a list"):
         build_job_asset(execute_job, name="job", deps="orders")
+
+
+def test_a_database_that_cannot_be_reached_is_told_in_words(instance, resources):
+    """As of a mapping: which one, why, without its password."""
+    asset = build_job_asset(execute_job, name="job")
+    nobody = DatabaseResource(url="postgresql://u:hunter2@127.0.0.1:1/d")
+
+    result = dg.materialize(
+        [asset],
+        instance=instance,
+        resources={**resources, "source": nobody},
+        raise_on_error=False,
+    )
+
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    said = failure.step_failure_data.error_display_string
+    assert "the resource 'source': " in said.partition("Stack Trace")[0]
+    assert "Connection refused" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.usefixtures("events")
+def test_numbers_as_a_database_counts_them_are_shown(run_job, shown):
+    """A sum is a Decimal in most drivers."""
+
+    def count(metadata_conn, source_conn, target_conn, session_params):
+        with source_conn.cursor() as cursor:
+            cursor.execute("select sum(1), avg(0.5) from events")
+            rows, share = cursor.fetchone()
+        return {"status": "SUCCESS", "rows": rows, "share": share}
+
+    assert run_job(count).success
+
+    found = shown("job")
+    assert (EVENTS, 0.5) == (found["mapper/rows_processed"], found["mapper/share"])
