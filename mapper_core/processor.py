@@ -92,21 +92,25 @@ class ParallelProcessor:
         source_conn: str,
         source_sql: str,
         load_group: str,
+        *,
+        again: bool = True,
         **options: Unpack[LoadOptions],
     ) -> Plan:
         """Plan a load that `load_lane` and `publish_load` carry out, in any process.
 
-        Takes up the group's newest load when it is unfinished, else begins a new one. The load's
-        read point is held by a small process of its own, which ends with the load.
+        Takes up the group's newest load when it is unfinished, else begins a new one; with
+        `again=False` it does so only where there is none, and returns a published one's plan. The
+        load's read point is held by a small process of its own, which ends with the load.
 
         Args:
             source_conn: a URL, since other processes must open it too.
             source_sql: see `execute_query_parallel`.
             load_group: what the loads of one purpose have in common, e.g. run, asset and partition.
+            again: whether a published load is followed by another one.
             **options: see `execute_query_parallel`; a target is required.
         """
         with (
-            self._opened(source_conn, source_sql, options, load_group, fresh=True) as load,
+            self._opened(source_conn, source_sql, options, load_group, fresh=again) as load,
             ExitStack() as stack,
         ):
             held = self._held(load, source_conn, options)

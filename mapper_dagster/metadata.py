@@ -77,6 +77,12 @@ def of_result(mapping: Mapping, result: ParallelProcessingResult) -> Dict[str, A
     }
 
 
+def load_id_of(shown: Dict[str, dg.MetadataValue[Any]]) -> Any:
+    """Return the id of the load that a materialization is of; None where it is of none."""
+    found = shown.get(LOAD_ID)
+    return None if found is None else found.value
+
+
 def of_part(chunks: Sequence[ChunkResult]) -> Dict[str, Any]:
     """Return what a load that did not end well has come to."""
     done = [chunk for chunk in chunks if chunk.rows_are_in]

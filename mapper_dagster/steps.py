@@ -17,6 +17,7 @@ import dagster as dg
 from mapper_core import (
     DatabaseUnavailableError,
     IncompleteLoadError,
+    LedgerError,
     LoadMode,
     LoadOptions,
     MapperError,
@@ -44,6 +45,9 @@ PROGRESS_SECONDS = 5.0
 WILL_RETRY = "dagster/will_retry"
 """Dagster's tag of a failed run that the daemon will execute again by itself."""
 
+# Materializations among which a load's own is looked for, latest first.
+MATERIALIZATIONS = 100
+
 # Seconds between two looks at the source's open transactions.
 FENCE_SECONDS = 0.5
 
@@ -67,17 +71,49 @@ class Step:
 
     def plan(self, load: PartitionLoad) -> tuple[Plan, int]:
         """Plan a load; return also how many lanes it is worth."""
-        mapping = self.mapping
         with in_words():
             self._wait_for_writers(load)
-            planned = self._processor.plan_load(
-                self._source_url, mapping.source_sql, self._group(load), **self._options(load)
-            )
+            planned = self._planned(load)
         workers = 1 if planned.adaptive else planned.workers
-        lanes = mapping.lane_count(len(planned.chunks), workers)
+        lanes = self.mapping.lane_count(len(planned.chunks), workers)
         self.context.log.info(metadata.plan_line(planned, lanes))
         self._observe_resumed(load, planned)
         return planned, lanes
+
+    def _planned(self, load: PartitionLoad) -> Plan:
+        """Return the plan of the load to be gone on with, or of a new one.
+
+        An append that was published without being recorded, because its run was killed in between,
+        is gone on with as well: its rows would be there twice. What replaces rows is loaded anew.
+        """
+
+        def plan(*, again: bool) -> Plan:
+            return self._processor.plan_load(
+                self._source_url,
+                self.mapping.source_sql,
+                self._group(load),
+                again=again,
+                **self._options(load),
+            )
+
+        try:
+            if self.mapping.mode is LoadMode.APPEND:
+                found = plan(again=False)
+                if not self._is_recorded(found.load_id):
+                    return found
+            return plan(again=True)
+        except LedgerError as error:
+            msg = f"{error}. In Dagster, launch a new run: one executed again goes on with its load"
+            raise LedgerError(msg) from error
+
+    def _is_recorded(self, load_id: str) -> bool:
+        """Whether Dagster has materialized the load: a run goes on with none but a late one."""
+        only = dg.AssetRecordsFilter(self.context.asset_key)
+        found = self.context.instance.fetch_materializations(only, limit=MATERIALIZATIONS).records
+        shown = [each.asset_materialization for each in found]
+        return any(
+            each is not None and metadata.load_id_of(each.metadata) == load_id for each in shown
+        )
 
     def _wait_for_writers(self, load: PartitionLoad) -> None:
         """Wait until no transaction that began before the window's end can add rows to it."""

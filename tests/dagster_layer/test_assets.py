@@ -233,6 +233,57 @@ def test_an_unpartitioned_mapping_appends_once(instance, source, target, run):
     assert [(EVENTS,)] == run(target, "select count(*) from all_events")
 
 
+@pytest.mark.usefixtures("events")
+@pytest.mark.parametrize("how", [{"single_step": True}, {"lanes": 2}])
+def test_an_append_that_was_published_and_never_recorded_is_not_loaded_twice(
+    run_mapping, shown, resources, source, target, run, how
+):
+    """Its run was killed in between; the next one records it, and only then may it be repeated."""
+    run(target, f"create table all_events {TABLE.replace('primary key', '')}")
+    mapping = Mapping(
+        name="all_events",
+        source_sql="SELECT * FROM events ORDER BY id",
+        target_table="all_events",
+        min_rows_for_parallel=0,
+        chunk_size=500,
+        **how,
+    )
+    # As far as the killed run came.
+    load = ("killed:all_events", {"target_conn": target, "target_table": "all_events"})
+    options = {"chunk_size": 500, "min_rows_for_parallel": 0, **load[1]}
+    processor = resources["mapper"].processor()
+    processor.plan_load(source, mapping.source_sql, load[0], **options)
+    processor.load_lane(source, mapping.source_sql, load[0], lane=0, lanes=1, **options)
+    processor.publish_load(source, mapping.source_sql, load[0], **options)
+    again = {"mapper/resumes": "killed"}
+
+    assert run_mapping(mapping, tags=again).success
+
+    assert [(EVENTS,)] == run(target, "select count(*) from all_events")
+    found = shown("all_events")
+    assert (load[0], EVENTS) == (found["mapper/load_id"], found["mapper/rows_written"])
+    assert run_mapping(mapping, tags=again).success
+    assert [(2 * EVENTS,)] == run(target, "select count(*) from all_events")
+
+
+@pytest.mark.usefixtures("events")
+def test_a_load_whose_query_changed_is_told_to_begin_in_a_new_run(run_mapping, source, target, run):
+    """Executed again, a run goes on with its load; nobody gives a load's id in Dagster."""
+    run(target, "alter table fact_events add constraint picky check (id <> 121)")
+    failed = run_mapping(deployment.EVENTS, "2024-01-01")
+    assert not failed.success
+    mended = replace(deployment.EVENTS, source_sql=deployment.EVENTS.source_sql + " -- mended")
+
+    result = run_mapping(mended, "2024-01-01", tags={"mapper/resumes": failed.run_id})
+
+    (failure,) = [e for e in result.all_events if e.is_step_failure]
+    said = failure.step_failure_data.error_display_string
+    assert "was used for another query" in said
+    assert "launch a new run" in said
+    run(target, "alter table fact_events drop constraint picky")
+    assert run_mapping(mended, "2024-01-01").success
+
+
 def test_a_literal_url_is_not_in_the_resources_repr():
     """A password that somebody wrote into the code does not come out of it again."""
     assert "hunter2" not in repr(DatabaseResource(url="postgresql://u:hunter2@h/d"))
