@@ -33,13 +33,23 @@ def build_mapping_schedule(
         translator: the same that the asset was built with.
 
     Raises:
-        SettingsError: the mapping has no partitions by time, or lookback is negative.
+        SettingsError: the mapping has no partitions by time, lookback is negative, or minute and
+            hour are no time at which they could be loaded.
     """
     definition = mapping.partitions_def
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         raise SettingsError(f"mapping {mapping.name}: a schedule needs partitions by time")
     if lookback < 0:
         raise SettingsError("lookback counts partitions: 0 or more")
+    _check_time(mapping, definition, minute, hour)
+    unending = dg.TimeWindowPartitionsDefinition(
+        start=definition.start,
+        fmt=definition.fmt,
+        cron_schedule=definition.cron_schedule,
+        timezone=definition.timezone,
+        end_offset=definition.end_offset,
+        exclusions=definition.exclusions,
+    )
     key = (translator or MappingTranslator()).get_asset_spec(mapping).key
 
     @dg.schedule(
@@ -54,9 +64,12 @@ def build_mapping_schedule(
         context: dg.ScheduleEvaluationContext,
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         now = context.scheduled_execution_time
-        ended = definition.get_partition_keys(current_time=now)[-1 - lookback :]
+        # After the last partition its successors are counted on, and it is loaded no more for ever.
+        latest = unending.get_partition_keys(current_time=now)[-1 - lookback :]
+        there = set(definition.get_partition_keys(current_time=now)[-1 - lookback :])
+        ended = [partition for partition in latest if partition in there]
         if not ended:
-            yield dg.SkipReason("no partition has ended yet")
+            yield dg.SkipReason("no partition has ended yet, or all of them did long ago")
         for partition in ended:
             yield dg.RunRequest(
                 asset_selection=[key],
@@ -65,3 +78,26 @@ def build_mapping_schedule(
             )
 
     return schedule
+
+
+def _check_time(
+    mapping: Mapping,
+    definition: dg.TimeWindowPartitionsDefinition,
+    minute: int | None,
+    hour: int | None,
+) -> None:
+    kind = definition.schedule_type
+    if kind is None and not (minute is None and hour is None):
+        raise SettingsError(
+            f"mapping {mapping.name}: minute and hour are for hourly, daily, weekly and monthly"
+            f" partitions; these are cut by the cron schedule {definition.cron_schedule!r}, and"
+            " loaded by it: leave them out"
+        )
+    if kind is not None and kind.name == "HOURLY" and hour is not None:
+        raise SettingsError(
+            f"mapping {mapping.name}: hour is for partitions of a day and longer: leave it out"
+        )
+    if minute is not None and minute not in range(60):
+        raise SettingsError(f"mapping {mapping.name}: minute {minute} is none of an hour: 0 to 59")
+    if hour is not None and hour not in range(24):
+        raise SettingsError(f"mapping {mapping.name}: hour {hour} is none of a day: 0 to 23")

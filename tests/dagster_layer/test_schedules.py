@@ -41,6 +41,16 @@ def test_the_newest_partition_and_those_behind_it_are_loaded():
     assert [] == asked(schedule, EVENTS, datetime(2024, 1, 1, tzinfo=ZoneInfo("UTC")))
 
 
+def test_after_the_last_partition_only_late_rows_are_loaded():
+    """And not the last partition each time for ever."""
+    schedule = build_mapping_schedule(EVENTS, lookback=1)
+    months = [datetime(2024, month, 1, tzinfo=ZoneInfo("UTC")) for month in (5, 6, 7, 12)]
+
+    assert [["2024-03-01", "2024-04-01"], ["2024-04-01"], [], []] == [
+        asked(schedule, EVENTS, month) for month in months
+    ]
+
+
 def test_days_begin_where_the_partitions_do():
     """Also on the days that summer time makes longer or shorter."""
     daily = dg.DailyPartitionsDefinition("2026-10-01", timezone="Europe/Berlin")
@@ -61,6 +71,22 @@ def test_days_begin_where_the_partitions_do():
     [
         ({"partitions_def": None, "window_column": None}, {}, "by time"),
         ({}, {"lookback": -1}, "0 or more"),
+        ({}, {"hour": 25}, "hour 25 is none of a day"),
+        ({}, {"minute": 75}, "minute 75 is none of an hour"),
+        (
+            {"partitions_def": dg.HourlyPartitionsDefinition("2024-01-01-00:00")},
+            {"hour": 2},
+            "hour is for partitions of a day and longer",
+        ),
+        (
+            {
+                "partitions_def": dg.TimeWindowPartitionsDefinition(
+                    start="2024-01-01-00:00", fmt="%Y-%m-%d-%H:%M", cron_schedule="*/15 * * * *"
+                )
+            },
+            {"minute": 5},
+            r"cut by the cron schedule '\*/15",
+        ),
     ],
 )
 def test_a_schedule_without_windows_is_refused(change, options, words):
