@@ -297,6 +297,7 @@ class Load:
         table = sink.found(planning.columns)
         resumption.check_shapes(record.plan, planning.columns, table)
         record = replace(record, plan=planning.taken_up(record.plan, table))
+        resumption.check_place(record.plan, planning.read_in)
         # As this call wants it, which may be otherwise than the one before it.
         self._verifying(record.plan, sink).decide(lambda: planning.survey)
         if planning.snapshot.is_same_point(record.plan.snapshot):

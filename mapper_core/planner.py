@@ -85,12 +85,19 @@ class Planning:
             chunk_key=division.key,
             key_types=division.key_types,
             marks=division.marks,
+            read_in=self.read_in,
             target_columns=table,
             stage_table=_stage_name(self.load_id) if staged else None,
             target=self.mapping.target_name,
             load_mode=self.mapping.load_mode,
         )
         return self._with_verification(plan)
+
+    @property
+    def read_in(self) -> tuple[str, ...]:
+        """Where the query is read, as a plan has it."""
+        place = self.survey.place()
+        return () if place is None else place.meaning
 
     def taken_up(self, plan: Plan, table: Sequence[Column]) -> Plan:
         """Return a plan of the ledger as this call can carry it out, its chunks as they are.

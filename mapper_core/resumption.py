@@ -40,6 +40,27 @@ def check_shapes(plan: Plan, columns: Sequence[Column], table: Sequence[Column])
             raise LedgerError(msg)
 
 
+def check_place(plan: Plan, now: Sequence[str]) -> None:
+    """Raise LedgerError when the query's SQL means something else than when it was planned.
+
+    The rows of some chunks would be those of other tables, or have other times.
+    """
+    # Not every database tells, and nor did plans of earlier.
+    for what, then, here in zip(_READ_IN, plan.read_in, now, strict=False):
+        if then != here:
+            given = "" if what == "database" else f" ({then}, and now {here})"
+            msg = (
+                f"the source's sessions have another {what} than when load {plan.load_id!r} was"
+                f" planned{given}, so that its SQL may mean other rows: repeat it with the"
+                " connection and the time_zone that it had, or start a new load"
+            )
+            raise LedgerError(msg)
+
+
+# As `Plan.read_in` has them.
+_READ_IN = ("database", "search path", "time zone")
+
+
 def _shape(columns: Sequence[Column]) -> list[tuple[str, str]]:
     return [(column.name, column.type) for column in columns]
 

@@ -142,6 +142,8 @@ class Plan:
     key_types: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     """What must still be so for these chunks to mean the same rows at another read point."""
+    read_in: tuple[str, ...] = ()
+    """The database, its schemas and the time zone that its SQL means there; where they are told."""
     target_columns: tuple[Column, ...] = ()
     """Columns of the target when it was planned; none without a target."""
     stage_table: str | None = None

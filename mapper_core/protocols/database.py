@@ -27,6 +27,16 @@ class Place:
     search_path: str
     time_zone: str
 
+    @property
+    def meaning(self) -> tuple[str, str, str]:
+        """What the SQL of another session there must have equal to be the same query.
+
+        A user may be another one with the same rights, and the server may have been restarted.
+        """
+        # Temporary tables are in a schema of their session's own.
+        schemas = [s for s in self.search_path.split(", ") if not s.startswith("pg_temp_")]
+        return self.database, ", ".join(schemas), self.time_zone
+
 
 class Database(Protocol):
     """Where rows come from or go. Safe to use from several threads."""

@@ -170,6 +170,36 @@ def test_an_unfinished_load_whose_columns_changed_is_refused(orders, source, tar
         load(source, target)
 
 
+@pytest.mark.parametrize("what", ["time zone", "search path", "database"])
+@pytest.mark.parametrize("options", [{}, STAGED], ids=["append", "replace_window"])
+def test_an_unfinished_load_whose_sql_means_something_else_is_refused(
+    orders, source, target, run, make_database, what, options
+):
+    """Its other chunks would have other times, or be those of another table."""
+    run(source, "create schema other", "create table other.orders as table orders")
+    elsewhere = make_database("elsewhere")
+    run(elsewhere, "create table orders (id int, version int not null, at timestamp not null)")
+    run(target, BROKEN)
+    sql = "select id, version, (at::timestamptz at time zone 'UTC')::timestamp as at from orders"
+    first = load(source, target, sql, time_zone="UTC", chunk_key="id", **options)
+    run(target, MENDED)
+    before = run(target, "select count(*) from orders")
+    others = {
+        "time zone": {"time_zone": "Asia/Kathmandu"},
+        "search path": {"source": f"{source}&options=-csearch_path%3Dother"},
+        "database": {"source": elsewhere},
+    }
+    again = {"source": source, "time_zone": "UTC", **others[what]}
+
+    with pytest.raises(LedgerError, match=f"another {what} than when load 'nightly' was planned"):
+        load(again.pop("source"), target, sql, chunk_key="id", **again, **options)
+
+    assert first.status != "succeeded"
+    assert before == run(target, "select count(*) from orders")
+    load(source, target, sql, time_zone="UTC", chunk_key="id", **options).raise_for_failures()
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
 CHANGED = {
     "alter table orders alter version type bigint": "version",
     "alter table orders add extra int": "extra",
