@@ -60,11 +60,7 @@ def chunks(target_conn: Any, load_id: str, *, ledger_schema: str | None = None) 
             tuple(chunk for chunk in record.plan.chunks if chunk.id not in finished),
         )
 
-    found = _asked(target_conn, ledger_schema, ask)
-    if found is None:
-        msg = f"the ledger has no load {load_id!r}: `mapper loads` lists those it has"
-        raise LedgerError(msg)
-    return found
+    return _known(load_id, _asked(target_conn, ledger_schema, ask))
 
 
 def published_rows(
@@ -90,15 +86,26 @@ def published_rows(
 def rejects(
     target_conn: Any, load_id: str, *, ledger_schema: str | None = None
 ) -> tuple[Reject, ...]:
-    """Return the rows that a load left out, by chunk; none where there is no ledger.
+    """Return the rows that a load left out, by chunk.
 
-    Raises MapperError when the target cannot be asked.
+    Raises:
+        LedgerError: the ledger has no load of that id, of which nobody can say that it left none.
+        MapperError: the target cannot be asked.
     """
 
-    def ask(ledger: Ledger, transaction: Transaction) -> tuple[Reject, ...]:
+    def ask(ledger: Ledger, transaction: Transaction) -> tuple[Reject, ...] | None:
+        if ledger.find(transaction, load_id) is None:
+            return None
         return tuple(lists.rejects(ledger, transaction, load_id))
 
-    return _asked(target_conn, ledger_schema, ask) or ()
+    return _known(load_id, _asked(target_conn, ledger_schema, ask))
+
+
+def _known(load_id: str, found: T | None) -> T:
+    if found is None:
+        msg = f"the ledger has no load {load_id!r}: `mapper loads` lists those it has"
+        raise LedgerError(msg)
+    return found
 
 
 def _asked(

@@ -114,6 +114,7 @@ def list_rejects(
         ledger_schema: where the ledger is, if not where the settings say.
 
     Raises:
+        LedgerError: the ledger there has no load of that id.
         MapperError: the target cannot be opened.
     """
     return list(history.rejects(target_conn, load_id, ledger_schema=ledger_schema))

@@ -61,7 +61,12 @@ def call_of(arguments: argparse.Namespace) -> tuple[str, str, LoadOptions]:
         column, start, end = arguments.window
         keywords["window"] = LoadWindow(column, _instant(start), _instant(end))
     if arguments.param:
-        keywords["params"] = dict(map(_param, arguments.param))
+        keywords["params"] = params = dict(map(_param, arguments.param))
+        if len(params) < len(arguments.param):
+            raise SettingsError(
+                "--param gives one name two values: give each a name of its own, or one array, as"
+                " in --param 'days={1,2}' for = ANY(:days)"
+            )
     source = url_of("source", arguments.source)
     keywords["target_conn"] = url_of("target", arguments.target)
     return source, _sql(arguments), cast(LoadOptions, keywords)

@@ -54,6 +54,13 @@ def verify(
     if method not in known:
         msg = f"method={method!r} is not known: it is one of {', '.join(map(repr, known))}"
         raise SettingsError(msg)
+    for name, what in (("source", source), ("target", target)):
+        given: Any = what
+        if not isinstance(given, str):
+            msg = (
+                f"{name} is of type {type(given).__name__}: give a table's name or a SELECT, a str"
+            )
+            raise SettingsError(msg)
     sides = [
         _Side.of(conn, what, params, role=role, time_zone=time_zone)
         for conn, what, role in (

@@ -446,7 +446,12 @@ MISTAKES = {
     "no mode": (("load", *SOME, *WINDOW[2:]), "window goes with --load-mode='replace_window'"),
     "no instant": (("plan", *SOME, "--window", "day", "today", "x"), "'today' is no ISO date"),
     "no value": (("plan", *SOME, "--param", "day"), "--param is written NAME=VALUE"),
+    "two values": (
+        ("plan", *SOME, "--param", "day=1", "--param", "day=2"),
+        "--param gives one name two values",
+    ),
     "no name": (("plan", *SOME[:3], 'dw."orders'), "quote odd ones"),
+    "no id": (("load", *SOME, "--load-id", ""), "--load-id is empty: give a name, or leave it out"),
     "three parts": (("plan", *SOME[:3], "a.b.c"), "--table has 3 parts"),
     "no file": (("plan", "--sql", "select 1", *SOME[2:]), "there is no file 'select 1'"),
     "no URL": (("loads", "--target", f"nosuch://me:{LEFT}{RIGHT}@h/d"), "no driver for 'nosuch'"),
@@ -481,6 +486,7 @@ def test_what_a_database_refuses_is_told_in_words(mapper, orders):
         (("load", *SOME[:3], "dw.none"), "the target has no table dw.none: create it"),
         (("plan", "--query", "select no from orders", *SOME[2:]), 'column "no" does not exist'),
         (("chunks", "--load-id", "none"), "the ledger has no load 'none': `mapper loads` lists"),
+        (("rejects", "--load-id", "none"), "the ledger has no load 'none': `mapper loads` lists"),
     ):
         code, out, err = mapper(*words)
         assert (2, "", 1) == (code, out, len(err.splitlines()))

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from mapper_core import (
+    LedgerError,
     ParallelProcessor,
     RejectLimitError,
     RetryConfig,
@@ -379,9 +380,14 @@ def test_a_checksum_of_all_rows_goes_not_with_leaving_some_out(orders, source, t
     assert "succeeded" == load(source, target, load_mode="replace", verify="count").status
 
 
-def test_no_rejects_is_an_empty_list(target):
-    """Also where there is no ledger yet."""
-    assert [] == list_rejects(target, "nobody's")
+def test_of_an_unknown_load_nobody_says_that_it_left_out_no_row(orders, source, target):
+    """Its name may be misspelt. Before there is a ledger, and after."""
+    with pytest.raises(LedgerError, match="the ledger has no load 'nightli'"):
+        list_rejects(target, "nightli")
+    load(source, target, load_id="nightly", reject_limit=None)
+    with pytest.raises(LedgerError, match="the ledger has no load 'nightli'"):
+        list_rejects(target, "nightli")
+    assert list_rejects(target, "nightly")
 
 
 @pytest.mark.parametrize("limit", [-1, "many"])

@@ -382,6 +382,8 @@ def test_what_makes_no_sense_is_refused(source, target):
         verify(source, "orders", target, "orders", method="none")
     with pytest.raises(QueryError, match="nothing to compare"):
         verify(source, " ", target, "orders")
+    with pytest.raises(SettingsError, match="target is of type NoneType: give a table's name"):
+        verify(source, "orders", target, None)  # type: ignore[arg-type]
 
 
 # Below: types, with what is hard about each.
