@@ -98,7 +98,8 @@ def test_a_setting_of_the_targets_connection_is_known_to_its_triggers(source, ta
         "create trigger sign before insert on items for each row execute function sign()",
     )
 
-    with sa.create_engine(target.replace("postgresql:", "postgresql+psycopg:")).connect() as live:
+    url = target.replace("postgresql:", "postgresql+psycopg:")
+    with sa.create_engine(url, poolclass=sa.NullPool).connect() as live:
         live.execute(sa.text("select set_config('app.who', 'me', false)"))
         live.execute(sa.text("select set_config('app.at', 'night', false)"))
         live.commit()
