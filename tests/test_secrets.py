@@ -325,6 +325,9 @@ def test_a_long_password_is_hidden_wherever_it_stands(password, form, around):
         written = form(password)
     except UnicodeEncodeError:
         return  # half of a surrogate pair is in no URL
-    passwords.remember(password)
-    assert password not in passwords.hidden(around[0] + written + around[1])
-    assert "***" in passwords.hidden(around[0] + written + around[1])
+    # Such as 00000000, which would be hidden in other tests' numbers.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_known", passwords._Known())
+        passwords.remember(password)
+        assert password not in passwords.hidden(around[0] + written + around[1])
+        assert "***" in passwords.hidden(around[0] + written + around[1])
