@@ -7,10 +7,9 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
-from ...clock import says_now
 from ...model import Estimate, Refused
 from ...protocols import BlockCuts, Blocker, KeyCuts, Place
-from ...query import Query
+from ...query import Query, says_now
 from . import blocks, cuts, session
 from .explained import nodes
 from .statements import Statements

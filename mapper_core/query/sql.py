@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from ..errors import QueryError
 from .clock import clock_blocker, clock_spans, value_blocker
-from .errors import QueryError
 
 # Each call gives another value, so a second reading of the query is not the same query.
 _VOLATILE = frozenset(

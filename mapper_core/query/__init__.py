@@ -1,0 +1,6 @@
+"""What a source SQL says, through sqlglot: `sql` as a whole, `clock` of the present moment."""
+
+from .clock import says_now
+from .sql import UNPARSED, Query, read_query
+
+__all__ = ["UNPARSED", "Query", "read_query", "says_now"]
