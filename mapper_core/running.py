@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from . import chunker, recovery
 from .crew import run_chunks
 from .errors import MapperError
-from .interruption import ends_the_load
 from .model import Chunk, Plan, StrategyName
 from .passwords import in_full
 from .results import ChunkResult
 from .sink import Sink
+from .stopping import ends_the_load
 from .stream import Stream
 from .tracker import ProgressTracker
 from .work import Work

@@ -16,7 +16,6 @@ from threading import Thread
 
 from .batches import Piece
 from .errors import TransferError
-from .in_use import InUse
 from .model import (
     Chunk,
     ChunkKind,
@@ -26,7 +25,7 @@ from .model import (
 from .protocols import Reader
 from .results import ChunkResult, ChunkStatus
 from .retry import first_line
-from .stopping import cancelling
+from .stopping import InUse, cancelling
 from .work import Work
 from .worker import Worker
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
-from .interruption import ends_the_load
 from .passwords import in_full
 from .results import ChunkResult, ChunkStatus
+from .stopping import ends_the_load
 
 logger = logging.getLogger(__name__)
 

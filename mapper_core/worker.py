@@ -14,13 +14,13 @@ from datetime import datetime, timezone
 from . import chunker, intake, rejects
 from .batches import Batch, Piece
 from .errors import SnapshotLostError, StaleLoadError, TransferError
-from .in_use import InUse, SessionT
 from .ledger import ChunkIsFinished
 from .model import Chunk, ChunkKind, Plan, StrategyName
 from .passwords import in_full
 from .protocols import Reader, Transaction, Writer
 from .results import ChunkResult, ChunkStatus
 from .retry import first_line
+from .stopping import InUse, SessionT
 from .work import Destination, Work
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from ..batches import Batch
 from ..errors import TransformError
-from ..interruption import ends_the_load
 from ..model import DataPath
+from ..stopping import ends_the_load
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ from typing import Protocol, TypeVar
 
 from ..errors import RUN_AGAIN, SettingsError, SnapshotLostError, VerificationError
 from ..fitting import match_columns
-from ..in_use import InUse
 from ..ledger import Ledger
 from ..model import Chunk, ChunkKind, Column, Mapping, Plan, StrategyName, Verification
 from ..protocols import STAGE_CHUNK, Checksum, Place, Reader, Source, Survey, Target, Transaction
 from ..query import Query
 from ..results import ChunkResult
+from ..stopping import InUse
 from .comparison import NO_CHUNK, Comparison, differences, total
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
-from .retry import first_line
+from ..retry import first_line
 
 logger = logging.getLogger(__name__)
 
