@@ -25,9 +25,9 @@ from .results import ChunkResult
 from .retry import RetryHandler
 from .running import Running, pieces_of
 from .settings import Settings
-from .sink import Sink
+from .sink import Destination, Sink
 from .tracker import ProgressTracker
-from .work import Destination, RejectBudget, Work
+from .work import RejectBudget, Work
 
 if TYPE_CHECKING:
     from .transform.processes import TransformProcesses

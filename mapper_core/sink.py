@@ -1,4 +1,4 @@
-"""The target's side of a load: the table as it is found, the stage, the ledger's answers."""
+"""The target's side of a load: the table as found, where rows go, the ledger's answers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,20 @@ from .model import (
 from .protocols import STAGE_CHUNK, STAGE_RANK, Place, Target, Transaction
 from .query import Query
 from .results import ChunkResult
-from .work import Destination
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where rows are written: the target itself, or its stage."""
+
+    target: Target
+    ledger: Ledger
+    table: tuple[str, ...]
+    columns: tuple[Column, ...]
+    """The target's columns."""
+    staged: bool
+    direct: bool = False
+    """Whether rows are appended by Oracle's direct path load, into a stage that is empty."""
 
 
 @dataclass(frozen=True, slots=True)

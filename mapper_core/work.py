@@ -1,4 +1,4 @@
-"""What the workers of one call share, and where they write."""
+"""What the workers of one call share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -6,30 +6,16 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 from .errors import RejectLimitError, TransformProcessError
-from .ledger import Ledger
-from .model import Chunk, Column, DataPath, Mapping, Plan
+from .model import Chunk, DataPath, Mapping, Plan
 from .passwords import hidden
-from .protocols import Source, Target
+from .protocols import Source
 from .query import Query
 from .results import ChunkResult, ChunkStatus
 from .retry import RetryHandler, first_line
+from .sink import Destination
 
 if TYPE_CHECKING:
     from .transform.processes import TransformProcesses
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """Where rows are written: the target itself, or its stage."""
-
-    target: Target
-    ledger: Ledger
-    table: tuple[str, ...]
-    columns: tuple[Column, ...]
-    """The target's columns."""
-    staged: bool
-    direct: bool = False
-    """Whether rows are appended by Oracle's direct path load, into a stage that is empty."""
 
 
 class RejectBudget:

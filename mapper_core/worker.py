@@ -20,8 +20,9 @@ from .passwords import in_full
 from .protocols import Reader, Transaction, Writer
 from .results import ChunkResult, ChunkStatus
 from .retry import first_line
+from .sink import Destination
 from .stopping import InUse, SessionT
-from .work import Destination, Work
+from .work import Work
 
 logger = logging.getLogger(__name__)
 
