@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
-from . import chunker, planner, publisher, resumption, verification
+from . import chunker, publisher, verification
 from .errands import Errands
 from .errors import (
     InDoubtError,
@@ -19,6 +19,7 @@ from .errors import (
 )
 from .ledger import LoadRecord
 from .model import Chunk, Mapping, Plan, Snapshot, TransformWorkers
+from .planning import planner, resumption
 from .protocols import Database, Reader, Source, Transaction
 from .query import Query
 from .results import ChunkResult

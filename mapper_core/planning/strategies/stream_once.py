@@ -1,7 +1,7 @@
 """Read once by one reader, written by many workers, published once."""
 
-from .. import chunker
-from ..model import Refused, StrategyName
+from ... import chunker
+from ...model import Refused, StrategyName
 from .case import Answer, Case, Division
 
 

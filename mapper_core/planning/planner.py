@@ -4,20 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from . import fitting, verification
-from .errors import LedgerError
-from .model import (
-    Column,
-    DataPath,
-    Mapping,
-    Plan,
-    Snapshot,
-    StrategyName,
-)
-from .protocols import Reader, Source, Survey, Target
-from .query import Query
-from .settings import AUTO, Settings
-from .sink import Sink
+from .. import fitting, verification
+from ..errors import LedgerError
+from ..model import Column, DataPath, Mapping, Plan, Snapshot, StrategyName
+from ..protocols import Reader, Source, Survey, Target
+from ..query import Query
+from ..settings import AUTO, Settings
+from ..sink import Sink
 from .strategies import Case, choose
 
 # Workers of a load that finds out by itself how many it needs: databases rarely bear more.

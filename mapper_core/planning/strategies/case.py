@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from ...fitting import spelled
+from ...model import Chunk, ChunkKind, Column, Estimate, Mapping, Refused, StrategyName
+from ...protocols import Survey
+from ...query import Query
 from .. import sizing
-from ..fitting import spelled
-from ..model import Chunk, ChunkKind, Column, Estimate, Mapping, Refused, StrategyName
-from ..protocols import Survey
-from ..query import Query
 
 # An estimate this many times over the threshold is believed without counting: the planner is
 # seldom that wrong, and counting up to the threshold costs what a small load does.

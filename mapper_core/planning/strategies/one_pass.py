@@ -1,7 +1,7 @@
 """One reader, one writer, one transaction: what is left when dividing is impossible or idle."""
 
-from .. import chunker
-from ..model import StrategyName
+from ... import chunker
+from ...model import StrategyName
 from .case import Case, Division
 
 

@@ -4,12 +4,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .errors import LedgerError
-from .ledger import LoadRecord
-from .ledger.stored import query_hash
-from .model import ChunkKind, Column, Mapping, Plan, Snapshot, StrategyName
-from .protocols import Survey, Transaction
-from .sink import Sink
+from ..errors import LedgerError
+from ..ledger import LoadRecord
+from ..ledger.stored import query_hash
+from ..model import ChunkKind, Column, Mapping, Plan, Snapshot, StrategyName
+from ..protocols import Survey, Transaction
+from ..sink import Sink
 
 logger = logging.getLogger(__name__)
 

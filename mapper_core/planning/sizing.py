@@ -5,7 +5,7 @@ Pure arithmetic over what the database expects.
 
 from math import log10
 
-from .model import Estimate
+from ..model import Estimate
 
 # Rows of the query -> rows of a chunk: the middle of what the guide recommends, and between these
 # a straight line over the number of digits.

@@ -8,8 +8,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..errors import QueryError
-from ..model import Refused, StrategyName
+from ...errors import QueryError
+from ...model import Refused, StrategyName
 from . import key, offset, one_pass, physical, same_database, stream_once
 from .case import Answer, Case, Division
 

@@ -1,7 +1,7 @@
 """Pages of an ordered query. Each page reads all pages before it: by name only."""
 
-from .. import chunker
-from ..model import Refused, StrategyName
+from ... import chunker
+from ...model import Refused, StrategyName
 from .case import Answer, Case, Division
 
 _EVERY_ROW = 2**62

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from .. import chunker
-from ..model import Refused, StrategyName
+from ... import chunker
+from ...model import Refused, StrategyName
 from . import key, physical
 from .case import Answer, Case, Division
 

@@ -1,7 +1,7 @@
 """Ranges of a table's blocks: no index is needed, nothing is sorted, all chunks are alike."""
 
-from .. import chunker
-from ..model import Refused, StrategyName
+from ... import chunker
+from ...model import Refused, StrategyName
 from .case import Answer, Case, Division
 
 

@@ -1,7 +1,7 @@
 """Ranges of one or several columns, compared by the server alone."""
 
-from .. import chunker
-from ..model import Refused, StrategyName
+from ... import chunker
+from ...model import Refused, StrategyName
 from .case import Answer, Case, Division
 
 
