@@ -18,17 +18,16 @@ from .errors import (
     VerificationError,
 )
 from .ledger import LoadRecord
+from .loading import RejectBudget, Running, Work, pieces_of
 from .model import Chunk, Mapping, Plan, Snapshot, TransformWorkers
 from .planning import planner, resumption
 from .protocols import Database, Reader, Source, Transaction
 from .query import Query
 from .results import ChunkResult
 from .retry import RetryHandler
-from .running import Running, pieces_of
 from .settings import Settings
 from .sink import Destination, Sink
 from .tracker import ProgressTracker
-from .work import RejectBudget, Work
 
 if TYPE_CHECKING:
     from .transform.processes import TransformProcesses

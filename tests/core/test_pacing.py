@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mapper_core import ProgressSnapshot, adapters, execute_query_parallel, pacing
+from mapper_core import ProgressSnapshot, adapters, execute_query_parallel
 from mapper_core import plan as plan_load
 from mapper_core.chunker import cuts_of_blocks, split
 from mapper_core.connections import opener_of
 from mapper_core.history import loads as list_loads
 from mapper_core.ledger import ChunkIsFinished, Ledger
+from mapper_core.loading import pacing
+from mapper_core.loading.pacing import Pace
 from mapper_core.model import Chunk, ChunkKind
-from mapper_core.pacing import Pace
 
 from ..proxy import Proxy
 from ..waiting import assert_nothing_left, backends

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mapper_core.scheduling import giving_way
+from mapper_core.loading.scheduling import giving_way
 
 from ..waiting import assert_nothing_left, wait_until
 from .running import PAUSE_AT_THE_END, Background, at_the_gate, gate, load

@@ -3,8 +3,9 @@
 import oracledb
 import pytest
 
-from mapper_core import TargetError, plan, stream
+from mapper_core import TargetError, plan
 from mapper_core.adapters.oracle import lobs
+from mapper_core.loading import stream
 
 from .items import load
 

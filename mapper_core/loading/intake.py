@@ -5,13 +5,13 @@ from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 
-from .batches import Batch, cut, parts_of, passed_on, size_of
-from .errors import TransferError
-from .fitting import match_columns, seen_by
-from .model import Chunk, ChunkKind, Column, DataPath, LoadMode, TransformScope
-from .protocols import Transaction
+from ..batches import Batch, cut, parts_of, passed_on, size_of
+from ..errors import TransferError
+from ..fitting import match_columns, seen_by
+from ..model import Chunk, ChunkKind, Column, DataPath, LoadMode, TransformScope
+from ..protocols import Transaction
+from ..transform import Changed, RowStep, Step
 from .scheduling import giving_way
-from .transform import Changed, RowStep, Step
 from .work import Work
 
 _TOOK = (
@@ -93,7 +93,7 @@ def _step(work: Work) -> Step:
     mapping, destination = work.mapping, work.destination
     columns = tuple(column.name for column in work.plan.columns)
     if mapping.transform_batch is not None:
-        from .transform.record_batches import BatchStep  # pyarrow is there where it is wanted
+        from ..transform.record_batches import BatchStep  # pyarrow is there where it is wanted
 
         return BatchStep(mapping.transform_batch, columns)
     assert mapping.transform is not None  # noqa: S101 - for the type checker

@@ -11,17 +11,18 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from . import chunker, intake, rejects
-from .batches import Batch, Piece
-from .errors import SnapshotLostError, StaleLoadError, TransferError
-from .ledger import ChunkIsFinished
-from .model import Chunk, ChunkKind, Plan, StrategyName
-from .passwords import in_full
-from .protocols import Reader, Transaction, Writer
-from .results import ChunkResult, ChunkStatus
-from .retry import first_line
-from .sink import Destination
-from .stopping import InUse, SessionT
+from .. import chunker
+from ..batches import Batch, Piece
+from ..errors import SnapshotLostError, StaleLoadError, TransferError
+from ..ledger import ChunkIsFinished
+from ..model import Chunk, ChunkKind, Plan, StrategyName
+from ..passwords import in_full
+from ..protocols import Reader, Transaction, Writer
+from ..results import ChunkResult, ChunkStatus
+from ..retry import first_line
+from ..sink import Destination
+from ..stopping import InUse, SessionT
+from . import intake, rejects
 from .work import Work
 
 logger = logging.getLogger(__name__)

@@ -14,18 +14,13 @@ from dataclasses import dataclass, field, replace
 from queue import Queue
 from threading import Thread
 
-from .batches import Piece
-from .errors import TransferError
-from .model import (
-    Chunk,
-    ChunkKind,
-    Plan,
-    TransformScope,
-)
-from .protocols import Reader
-from .results import ChunkResult, ChunkStatus
-from .retry import first_line
-from .stopping import InUse, cancelling
+from ..batches import Piece
+from ..errors import TransferError
+from ..model import Chunk, ChunkKind, Plan, TransformScope
+from ..protocols import Reader
+from ..results import ChunkResult, ChunkStatus
+from ..retry import first_line
+from ..stopping import InUse, cancelling
 from .work import Work
 from .worker import Worker
 

@@ -12,8 +12,8 @@ Where even that cannot be had, the chunks of the last moments are in doubt.
 import logging
 from collections.abc import Callable, Sequence
 
-from .errors import DatabaseUnavailableError, MapperError
-from .results import ChunkResult, ChunkStatus
+from ..errors import DatabaseUnavailableError, MapperError
+from ..results import ChunkResult, ChunkStatus
 from .work import Work
 
 logger = logging.getLogger(__name__)

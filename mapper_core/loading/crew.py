@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Condition
 
+from ..errors import SnapshotLostError, StaleLoadError
+from ..model import Chunk, ChunkKind
+from ..results import ChunkResult, ChunkStatus
+from ..retry import first_line
+from ..stopping import POLL_SECONDS, cancelling
 from . import pacing
-from .errors import SnapshotLostError, StaleLoadError
-from .model import Chunk, ChunkKind
 from .pacing import Pace
-from .results import ChunkResult, ChunkStatus
-from .retry import first_line
-from .stopping import POLL_SECONDS, cancelling
 from .work import Work
 from .worker import CrowdedOutError, Worker
 

@@ -10,16 +10,16 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..batches import Batch, Piece, Records, cut_up, joined, rows_of
+from ..copy_text import fields
+from ..errors import SourceValueError, TransformRowError
+from ..model import Chunk, Column, DataPath, Plan
+from ..passwords import hidden
+from ..protocols import Transaction
+from ..results import Reject
+from ..retry import first_line
+from ..transform import only_errors
 from . import intake
-from .batches import Batch, Piece, Records, cut_up, joined, rows_of
-from .copy_text import fields
-from .errors import SourceValueError, TransformRowError
-from .model import Chunk, Column, DataPath, Plan
-from .passwords import hidden
-from .protocols import Transaction
-from .results import Reject
-from .retry import first_line
-from .transform import only_errors
 from .work import Work
 
 # Rows tried together once a row of the chunk was refused: few enough to be held in memory and

@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 
-from .errors import RejectLimitError, TransformProcessError
-from .model import Chunk, DataPath, Mapping, Plan
-from .passwords import hidden
-from .protocols import Source
-from .query import Query
-from .results import ChunkResult, ChunkStatus
-from .retry import RetryHandler, first_line
-from .sink import Destination
+from ..errors import RejectLimitError, TransformProcessError
+from ..model import Chunk, DataPath, Mapping, Plan
+from ..passwords import hidden
+from ..protocols import Source
+from ..query import Query
+from ..results import ChunkResult, ChunkStatus
+from ..retry import RetryHandler, first_line
+from ..sink import Destination
 
 if TYPE_CHECKING:
-    from .transform.processes import TransformProcesses
+    from ..transform.processes import TransformProcesses
 
 
 class RejectBudget:

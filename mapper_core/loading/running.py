@@ -4,16 +4,17 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from . import chunker, recovery
+from .. import chunker
+from ..errors import MapperError
+from ..model import Chunk, Plan, StrategyName
+from ..passwords import in_full
+from ..results import ChunkResult
+from ..sink import Sink
+from ..stopping import ends_the_load
+from ..tracker import ProgressTracker
+from . import recovery
 from .crew import run_chunks
-from .errors import MapperError
-from .model import Chunk, Plan, StrategyName
-from .passwords import in_full
-from .results import ChunkResult
-from .sink import Sink
-from .stopping import ends_the_load
 from .stream import Stream
-from .tracker import ProgressTracker
 from .work import Work
 
 logger = logging.getLogger(__name__)
