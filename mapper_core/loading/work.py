@@ -78,6 +78,12 @@ class Work:
     """Where the transform runs, when not in the workers' own threads."""
 
     @property
+    def writes_to(self) -> Destination:
+        """The destination, for whoever has come so far that there is one."""
+        assert self.destination is not None  # noqa: S101 - for the type checker
+        return self.destination
+
+    @property
     def in_server(self) -> bool:
         """Whether rows never leave the database that they come from."""
         return self.plan.data_path is DataPath.IN_SERVER

@@ -1,4 +1,4 @@
-"""One worker: its sessions, and the paragraph that a chunk is.
+"""One worker, and the paragraph that a chunk is.
 
 Begin the target's transaction, claim the chunk, read, transform, write, record, commit. Whatever
 goes wrong on the way, the transaction takes all of it back.
@@ -6,36 +6,25 @@ goes wrong on the way, the transaction takes all of it back.
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timezone
 
-from .. import chunker
-from ..batches import Batch, Piece
+from ..batches import Piece
 from ..errors import SnapshotLostError, StaleLoadError, TransferError
 from ..ledger import ChunkIsFinished
-from ..model import Chunk, ChunkKind, Plan, StrategyName
+from ..model import Chunk, ChunkKind
 from ..passwords import in_full
-from ..protocols import Reader, Transaction, Writer
+from ..protocols import Transaction
 from ..results import ChunkResult, ChunkStatus
 from ..retry import first_line
-from ..sink import Destination
-from ..stopping import InUse, SessionT
-from . import intake, rejects
+from . import doubt, intake, rejects, splitting
+from .rows import Rows
+from .sessions import Opened, Sessions
 from .work import Work
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Sessions:
-    """What a worker has open; what its load has no use for is None."""
-
-    reader: Reader | None
-    writer: Writer | None
-    asker: Writer | None
-    """Asks the ledger while the writer reads at a snapshot."""
 
 
 class CrowdedOutError(Exception):
@@ -51,9 +40,7 @@ class Worker:
     def __init__(self, work: Work, number: int) -> None:
         self._work = work
         self._number = number
-        self._sessions = ExitStack()
-        self._opened: Sessions | None = None
-        self._in_use = InUse()
+        self._sessions = Sessions(work)
         self._attempts = 0
         self._rows_read: int | None = None
         self._rejected = 0
@@ -68,11 +55,11 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self._sessions.close()
 
     def cancel(self) -> None:
         """End the statement that is running, from another thread. The chunk comes to nothing."""
-        self._in_use.cancel()
+        self._sessions.cancel()
 
     def load(
         self,
@@ -147,16 +134,16 @@ class Worker:
         self, chunk: Chunk, piece: Piece | None, begun: float, started_at: datetime
     ) -> ChunkResult:
         try:
-            sessions = self._open()
-            if sessions.writer is None:
-                return self._signed(self._read_only(chunk, sessions), begun, started_at)
+            opened = self._sessions.open()
+            if opened.writer is None:
+                return self._signed(self._read_only(chunk, opened), begun, started_at)
             # Inside one database the transaction that writes reads as well.
             snapshot = self._work.plan.snapshot if self._work.in_server else None
             try:
-                with sessions.writer.begin(snapshot) as transaction:
-                    result = self._load(chunk, piece, sessions, transaction)
+                with opened.writer.begin(snapshot) as transaction:
+                    result = self._load(chunk, piece, opened, transaction)
                     result = self._signed(result, begun, started_at)
-                    self._destination.ledger.finish(
+                    self._work.writes_to.ledger.finish(
                         transaction, self._work.plan, result, waits=not self._another_follows()
                     )
                     complete = time.monotonic()
@@ -165,13 +152,14 @@ class Worker:
                 return result
             except ChunkIsFinished:
                 # By another process, or by an attempt of ours that got no answer to its COMMIT.
-                return self._found_finished(chunk, sessions.writer, ours=self.in_doubt)
+                found = doubt.found_finished(self._work, opened.writer, chunk, ours=self.in_doubt)
+                return replace(found, attempts=self._attempts)
         except BaseException:
             if self._work.rejects:
                 # Rolled back with the chunk; its next attempt counts them again.
                 self._work.rejects.give_back(self._rejected)
             # Whatever state the sessions are in, the next attempt starts with new ones.
-            self._close()
+            self._sessions.close()
             raise
 
     def _another_follows(self) -> bool:
@@ -183,7 +171,7 @@ class Worker:
         return follows and not self._work.plan.adaptive
 
     def _load(
-        self, chunk: Chunk, piece: Piece | None, sessions: Sessions, transaction: Transaction
+        self, chunk: Chunk, piece: Piece | None, opened: Opened, transaction: Transaction
     ) -> ChunkResult:
         """Claim, read, transform, write.
 
@@ -191,10 +179,10 @@ class Worker:
         all: a stream that was cut is never committed.
         """
         work, meter, rejected = self._work, intake.Meter(), 0
-        self._destination.ledger.claim(transaction, work.plan, chunk, sessions.asker)
+        work.writes_to.ledger.claim(transaction, work.plan, chunk, opened.asker)
         self.in_doubt = False  # whatever was sent before, it did not commit
         if not work.in_server:
-            rows = _Rows(work, chunk, piece, sessions.reader, self._upcoming)
+            rows = Rows(work, chunk, piece, opened.reader, self._upcoming)
             if piece is not None and not piece.rows:
                 written = 0  # the mark of a stream, which has no rows of its own
             elif work.rejects is None:
@@ -212,9 +200,9 @@ class Worker:
                 work.query,
                 work.plan,
                 chunk,
-                self._destination.table,
+                work.writes_to.table,
                 intake.target_names(work, work.plan.columns),
-                staged_chunk=chunk.id if self._destination.staged else None,
+                staged_chunk=chunk.id if work.writes_to.staged else None,
             )
         if self._rows_read is None:
             raise TransferError("the source did not say that it sent all rows of the chunk")
@@ -228,11 +216,11 @@ class Worker:
             bytes=meter.bytes,
         )
 
-    def _read_only(self, chunk: Chunk, sessions: Sessions) -> ChunkResult:
+    def _read_only(self, chunk: Chunk, opened: Opened) -> ChunkResult:
         """Read, and transform, a chunk of a load without target."""
-        work, reader = self._work, sessions.reader
+        work, reader = self._work, opened.reader
         assert reader is not None  # noqa: S101 - for the type checker
-        rows = _Rows(work, chunk, None, reader, self._upcoming)
+        rows = Rows(work, chunk, None, reader, self._upcoming)
         with closing(rows.read()) as batches:
             if not work.mapping.transforms:
                 for _ in batches:
@@ -249,58 +237,14 @@ class Worker:
         It is in doubt no longer, unless the ledger could not be asked.
         """
         try:
-            found = self._claimed_by_an_attempt(chunk)
+            found = doubt.committed_after_all(self._work, self._sessions, chunk)
             self.in_doubt = False
             return found
         except Exception as error:  # noqa: BLE001 - the chunk's own error is the one to report
             logger.debug("chunk %d cannot be asked for: %s", chunk.id, first_line(error))
             return None
         finally:
-            self._close()
-
-    def _claimed_by_an_attempt(self, chunk: Chunk) -> ChunkResult | None:
-        ledger, plan = self._destination.ledger, self._work.plan
-        writer = self._open_writer()
-        try:
-            if not self._is_claimed(writer, chunk):
-                return None
-        except StaleLoadError:
-            # Who has the load now has waited for our COMMIT, but may have loaded the chunk itself.
-            with writer.begin() as transaction:
-                found = ledger.finished(transaction, plan.load_id, plan.epoch).get(chunk.id)
-            return found and self._ours(found)
-        return self._found_finished(chunk, writer, ours=True)
-
-    def _is_claimed(self, writer: Writer, chunk: Chunk) -> bool:
-        """Whether a claim of the chunk has committed. Only claiming it tells: it is rolled back."""
-        try:
-            with writer.begin() as transaction:
-                self._destination.ledger.claim(transaction, self._work.plan, chunk)
-                raise _NotCommittedError
-        except _NotCommittedError:
-            return False
-        except ChunkIsFinished:
-            return True
-
-    def _found_finished(self, chunk: Chunk, writer: Writer, *, ours: bool) -> ChunkResult:
-        """Return what the ledger says of a chunk that it already holds.
-
-        `ours` says that this call committed it, so that it counts as this call's work.
-        """
-        with writer.begin() as transaction:
-            finished = self._destination.ledger.finished(transaction, self._work.plan.load_id)
-        if (found := finished.get(chunk.id)) is None:
-            # Another process has split it: it is nobody's to load any more.
-            found = ChunkResult(chunk_id=chunk.id, status=ChunkStatus.SKIPPED, rows_read=0)
-        elif ours:
-            return self._ours(found)
-        return replace(found, attempts=self._attempts)
-
-    def _ours(self, found: ChunkResult) -> ChunkResult:
-        if self._work.rejects:
-            # Given back when its attempt seemed to have come to nothing.
-            self._work.rejects.take_again(found.rows_rejected)
-        return replace(found, status=ChunkStatus.SUCCEEDED, attempts=self._attempts)
+            self._sessions.close()
 
     def _count(self, chunk: Chunk) -> int | None:
         """Count a failed chunk's rows at the load's read point; None when that is gone too."""
@@ -325,37 +269,6 @@ class Worker:
             last_error=self._last_error,
         )
 
-    @property
-    def _destination(self) -> Destination:
-        assert self._work.destination is not None  # noqa: S101 - for the type checker
-        return self._work.destination
-
-    def _open(self) -> Sessions:
-        if self._opened is None:
-            work, enter = self._work, self._enter
-            in_server, streamed = work.in_server, work.plan.strategy is StrategyName.STREAM_ONCE
-            reader = writer = asker = None
-            if not in_server and not streamed:
-                several = work.plan.workers > 1 or work.has_neighbours
-                reader = enter(work.source.open_reader(work.plan.snapshot, one_of_several=several))
-            if work.destination:
-                writer = enter(work.destination.target.open_writer())
-                if in_server:
-                    asker = enter(work.destination.target.open_writer())
-            self._opened = Sessions(reader, writer, asker)
-        return self._opened
-
-    def _open_writer(self) -> Writer:
-        """Open a session of the target alone: there may be no reader at the snapshot any more."""
-        writer = self._enter(self._destination.target.open_writer())
-        self._opened = Sessions(None, writer, None)
-        return writer
-
-    def _enter(self, opening: AbstractContextManager[SessionT]) -> SessionT:
-        """Open a session, in use until it is given back."""
-        session = self._sessions.enter_context(opening)
-        return self._sessions.enter_context(self._in_use.using(session))
-
     def split(self, chunk: Chunk, parts: int, width: int) -> tuple[Chunk, ...]:
         """Put parts in the place of a chunk that nobody has begun; return them, or just the chunk.
 
@@ -364,112 +277,8 @@ class Worker:
             parts: how many there should be.
             width: blocks of another chunk, for one of blocks without an end.
         """
-        try:
-            return self._split(chunk, parts, width)
-        except Exception as error:  # noqa: BLE001 - it is loaded as it is, and then says what is wrong
-            logger.debug("chunk %d could not be split: %s", chunk.id, first_line(error))
-            self._close()
-            return (chunk,)
-
-    def _split(self, chunk: Chunk, parts: int, width: int) -> tuple[Chunk, ...]:
-        sessions, work = self._open(), self._work
-        if chunk.kind is ChunkKind.BLOCKS:
-            cuts = chunker.cuts_of_blocks(chunk, parts, width)
-        elif sessions.reader is not None:
-            cuts = sessions.reader.cuts_within(work.query, work.plan, chunk, parts)
-        else:
-            cuts = []
-        if not cuts or sessions.writer is None:
-            return (chunk,)
-        made: tuple[Chunk, ...] = ()
-        try:
-            with sessions.writer.begin() as transaction:
-                made = self._destination.ledger.split(transaction, work.plan, chunk, cuts)
-        except Exception:
-            # With parts in hand it was the COMMIT that failed, or the reply to it.
-            if not made or not self._split_after_all(chunk, made):
-                raise
-        logger.info(
-            "load %s: chunk %d, which lagged behind, was split into %d",
-            work.plan.load_id,
-            chunk.id,
-            len(made),
-        )
-        return made
-
-    def _split_after_all(self, chunk: Chunk, parts: Sequence[Chunk]) -> bool:
-        """Whether the ledger has the parts: asked as often as it takes, or they would be lost."""
-        work, ledger = self._work, self._destination.ledger
-
-        def look() -> bool:
-            try:
-                writer = self._open_writer()
-                if not self._is_claimed(writer, chunk):
-                    return False
-                with writer.begin() as transaction:
-                    record = ledger.find(transaction, work.plan.load_id)
-            finally:
-                self._close()
-            # Another process may have split one of them already.
-            return record is not None and not set(parts).isdisjoint(record.plan.chunks)
-
-        self._close()
-        return work.retry.execute_with_retry(
-            look,
-            is_transient=work.is_transient,
-            stop=work.stop,
-            name=f"load {work.plan.load_id}, splitting of chunk {chunk.id}",
-        )
+        return splitting.split(self._work, self._sessions, chunk, parts, width)
 
     def rest(self) -> None:
         """Give back the sessions; the next chunk opens new ones."""
-        self._close()
-
-    def _close(self) -> None:
-        self._opened = None
-        try:
-            self._sessions.close()
-        except Exception as error:  # noqa: BLE001 - it is being thrown away; what went wrong is already known
-            logger.warning("a session did not close cleanly: %s", first_line(error))
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """A chunk's rows, from a session of the source or from memory."""
-
-    work: Work
-    chunk: Chunk
-    piece: Piece | None
-    reader: Reader | None
-    upcoming: Callable[[], Chunk | None] | None
-
-    def read(self) -> Generator[Batch, None, None]:
-        """Read them as they come; then let the source begin with the next chunk."""
-        if self.reader is None:
-            assert self.piece is not None  # noqa: S101 - rows come from one or the other
-            yield from self.piece.batches
-            return
-        query, plan = self.work.query, self.work.plan
-        with closing(self.reader.read(query, plan, self.chunk)) as batches:
-            yield from batches
-        if self.upcoming and (chunk := self.upcoming()):
-            self.reader.read_ahead(query, plan, chunk)
-
-    def again(self, plan: Plan) -> Iterable[Piece]:
-        """Read them once more, in pieces small enough to be tried again and again."""
-        if self.reader is None:
-            assert self.piece is not None  # noqa: S101 - rows come from one or the other
-            return [self.piece]
-        size = {"rows": rejects.PIECE_ROWS, "size": rejects.PIECE_BYTES}
-        return self.reader.pieces(self.work.query, plan, self.chunk, **size)
-
-    @property
-    def read_in_all(self) -> int | None:
-        """How many there are, once they have been read to the end."""
-        if self.piece is not None:
-            return self.piece.rows
-        return None if self.reader is None else self.reader.rows_read
-
-
-class _NotCommittedError(Exception):
-    """Rolls back a claim that was made only to learn whether the chunk is finished."""
+        self._sessions.close()
