@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..batches import Batch, Piece, Records, cut_up, joined, rows_of
-from ..copy_text import fields
+from ..batches.copy_text import fields
 from ..errors import SourceValueError, TransformRowError
 from ..model import Chunk, Column, DataPath, Plan
 from ..passwords import hidden

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import arrow
-from ..batches import Batch, Records
+from ..batches import Batch, Records, arrow
 from ..errors import TransformError
 from ..model import BatchTransform, DataPath
 from .step import Changed, only_errors

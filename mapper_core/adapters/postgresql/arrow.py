@@ -18,8 +18,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import compute, csv
 
-from ... import arrow
-from ...batches import Records
+from ...batches import Records, arrow
 from ...errors import SourceValueError, TransformError, TransformRowError
 from ...fitting import unwritable
 from ...model import Column

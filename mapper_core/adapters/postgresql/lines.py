@@ -23,7 +23,7 @@ from psycopg import pq
 from psycopg.adapt import Loader, Transformer
 
 from ...batches import Columns, JsonText, Lines
-from ...copy_text import NULL, unescaped
+from ...batches.copy_text import NULL, unescaped
 from ...errors import SourceValueError
 from .adapting import Unconnected
 from .types import JSON_TYPES

@@ -18,7 +18,7 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.types.json import Jsonb, JsonbDumper
 from psycopg.types.string import BytesDumper
 
-from ...copy_text import NULL, SPECIAL, escaped
+from ...batches.copy_text import NULL, SPECIAL, escaped
 from ...model import Column
 from . import spelling
 from .adapting import Unconnected

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
-from .model import Row
+from ..model import Row
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch

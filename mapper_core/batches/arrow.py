@@ -5,8 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from .errors import TransformError, TransformRowError
-from .model import Row
+from ..errors import TransformError, TransformRowError
+from ..model import Row
 
 
 def batches_in(returned: Any) -> list[pa.RecordBatch]:
