@@ -272,6 +272,7 @@ class Load:
         return plan, False
 
     def _planning(self, reader: Reader, snapshot: Snapshot) -> planner.Planning:
+        survey = reader.survey(self.query)
         return planner.Planning(
             load_id=self.load_id,
             mapping=self.mapping,
@@ -282,9 +283,10 @@ class Load:
             one_snapshot=self.one_snapshot,
             shared_pool=self.shared_pool,
             named=self.named,
-            survey=reader.survey(self.query),
+            survey=survey,
             columns=planner.columns_of(reader, self.query, self.mapping),
             snapshot=snapshot,
+            place=survey.place(),
         )
 
     def _take_up(self, record: LoadRecord, planning: planner.Planning) -> tuple[Plan, bool]:

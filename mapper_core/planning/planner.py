@@ -7,7 +7,7 @@ from hashlib import sha256
 from .. import fitting, verification
 from ..errors import LedgerError
 from ..model import Column, DataPath, Mapping, Plan, Snapshot, StrategyName
-from ..protocols import Reader, Source, Survey, Target
+from ..protocols import Place, Reader, Source, Survey, Target
 from ..query import Query
 from ..settings import AUTO, Settings
 from ..sink import Sink
@@ -42,6 +42,8 @@ class Planning:
     survey: Survey
     columns: tuple[Column, ...]
     snapshot: Snapshot
+    place: Place | None
+    """Where the query is read."""
 
     def decide(self) -> Plan:
         """Return the plan. Raises MapperError for what would not do; nothing is stored."""
@@ -89,8 +91,7 @@ class Planning:
     @property
     def read_in(self) -> tuple[str, ...]:
         """Where the query is read, as a plan has it."""
-        place = self.survey.place()
-        return () if place is None else place.meaning
+        return () if self.place is None else self.place.meaning
 
     def taken_up(self, plan: Plan, table: Sequence[Column]) -> Plan:
         """Return a plan of the ledger as this call can carry it out, its chunks as they are.
@@ -224,8 +225,7 @@ class Planning:
         if self.settings.reject_limit != 0:
             return "rows that may be refused have to be told apart (reject_limit)"
         pairs = fitting.match_columns(self.columns, table, self.mapping.target_name)
-        place = self.survey.place()
-        return self.sink.insert_select_blocker(self.query, self.snapshot, place, pairs)
+        return self.sink.insert_select_blocker(self.query, self.snapshot, self.place, pairs)
 
 
 def _one_writer(target: Target | None) -> str | None:
