@@ -8,6 +8,7 @@ import json
 import re
 import traceback
 from collections import OrderedDict
+from itertools import chain
 from threading import Lock
 from urllib.parse import quote, quote_plus
 
@@ -29,26 +30,28 @@ class _Known:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._patterns: OrderedDict[str, str] = OrderedDict()
+        self._passwords: OrderedDict[str, bool] = OrderedDict()
+        """Of each, whether it is hidden anywhere, or only where a text says what it is."""
         self._pattern: re.Pattern[str] | None = None
 
     def add(self, password: str, *, anywhere: bool) -> None:
-        pattern = "|".join(_patterns(password, anywhere=anywhere))
         with self._lock:
-            before = self._patterns.pop(password, None)
-            self._patterns[password] = pattern if before is None or anywhere else before
-            if len(self._patterns) > _MOST:
-                self._patterns.popitem(last=False)
-            self._pattern = None
+            before = self._passwords.pop(password, None)
+            self._passwords[password] = anywhere or bool(before)
+            if len(self._passwords) > _MOST:
+                self._passwords.popitem(last=False)
+            if before is not self._passwords[password]:
+                self._pattern = None
 
     def hide(self, text: str) -> str:
         with self._lock:
-            if not self._patterns:
+            if not self._passwords:
                 return text
             if self._pattern is None:  # made only now: connections are many, errors few
                 # The longest first: another one may begin like it.
-                longest_first = sorted(self._patterns, key=len, reverse=True)
-                self._pattern = re.compile("|".join(self._patterns[each] for each in longest_first))
+                longest_first = sorted(self._passwords, key=len, reverse=True)
+                forms = (_patterns(p, anywhere=self._passwords[p]) for p in longest_first)
+                self._pattern = re.compile("|".join(chain.from_iterable(forms)))
             pattern = self._pattern
         return pattern.sub(HIDDEN, text)
 
