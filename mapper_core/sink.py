@@ -67,7 +67,7 @@ class Sink:
                 f" {self.target.kind}"
             )
             raise TargetError(msg)
-        if why := self.target.hidden(self.table):
+        if why := self.target.table_blocker(self.table):
             msg = f"{name} {why}: load into a table that others see, or copy the rows afterwards"
             raise TargetError(msg)
         with self.transaction() as transaction:

@@ -204,8 +204,8 @@ class Target(Database, Protocol):
     def quote(self, *names: str) -> str:
         """Return `"schema"."table"`, quoted so that any name is safe."""
 
-    def hidden(self, table: Sequence[str]) -> str | None:
-        """Return why our sessions do not see the table that the connection given sees, or None."""
+    def table_blocker(self, table: Sequence[str]) -> str | None:
+        """Return why rows do not reach the table that the connection given sees, or None."""
 
     def as_created(self, columns: Sequence[Column]) -> tuple[Column, ...]:
         """Return a query's columns as a table made for them has them.

@@ -35,8 +35,8 @@ def build_resume_sensor(
 
     The new run takes up the failed one's load: chunks that are in are not loaded again. It is a
     whole run of what was not published, and never one "from failure", which would not start lanes
-    that never ran. A run that
-    was terminated by somebody, or has been executed again by somebody, is left alone.
+    that never ran. A run that was terminated by somebody, or has been executed again by somebody,
+    is left alone.
 
     Args:
         mappings: whose runs are looked after.

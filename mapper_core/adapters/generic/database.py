@@ -85,7 +85,7 @@ class Generic:
     def quote(self, *names: str) -> str:
         return ".".join(self._quote(name) for name in names)
 
-    def hidden(self, table: Sequence[str]) -> None:
+    def table_blocker(self, table: Sequence[str]) -> None:
         del table  # what one connection alone sees is read and written on that one
 
     def as_created(self, columns: Sequence[Column]) -> tuple[Column, ...]:

@@ -131,7 +131,7 @@ class Oracle:
     def quote(self, *names: str) -> str:
         return session.quoted(*names)
 
-    def hidden(self, table: Sequence[str]) -> None:
+    def table_blocker(self, table: Sequence[str]) -> None:
         del table  # what one connection alone sees is read and written on that one
 
     def as_created(self, columns: Sequence[Column]) -> tuple[Column, ...]:

@@ -89,7 +89,7 @@ class PostgreSQL:
             raise SettingsError(msg)
         return PostgreSQL(self._opener.on_given(reason), settings)
 
-    def hidden(self, table: Sequence[str]) -> str | None:
+    def table_blocker(self, table: Sequence[str]) -> str | None:
         given = self._opener.given
         if given is None or not caller.hides(given, table):
             return None
