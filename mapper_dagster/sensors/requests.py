@@ -113,29 +113,17 @@ def build_load_request_sensor(
             if loaded is None:
                 names = ", ".join(sorted(known))
                 words = f"no mapping {request.mapping!r}: there are {names}"
-                outcome: _Outcome | None = _Outcome("refused", message=words)
-            else:
-                tags = {
-                    REQUEST: str(request.id),
-                    ASKED_BY: f"{name} for {loaded.key.to_user_string()}",
-                }
-                outcome = _outcome(context.instance, request, loaded.mapping, tags)
-                if outcome is None:
-                    wanted.append((request, loaded.key, tags))
-            if outcome is not None and outcome.status != request.status:
-                with resource.transaction() as transaction:
-                    # Not over what somebody has written meanwhile.
-                    transaction.execute(
-                        f"update {table} set status = :status, run_id = :run_id,"
-                        " message = :message where id = :id and status = :before",
-                        {
-                            "id": request.id,
-                            "before": request.status,
-                            "status": outcome.status,
-                            "run_id": outcome.run_id,
-                            "message": outcome.message and outcome.message[:_MESSAGE_LENGTH],
-                        },
-                    )
+                _write_back(resource, table, request, _Outcome("refused", message=words))
+                continue
+            tags = {
+                REQUEST: str(request.id),
+                ASKED_BY: f"{name} for {loaded.key.to_user_string()}",
+            }
+            outcome = _outcome(context.instance, request, loaded.mapping, tags)
+            if outcome is None:
+                wanted.append((request, loaded.key, tags))
+            elif outcome.status != request.status:
+                _write_back(resource, table, request, outcome)
         for request, key, tags in wanted:
             yield dg.RunRequest(
                 run_key=f"{name}:{request.id}",
@@ -166,6 +154,24 @@ class _Outcome:
     status: str
     run_id: str | None = None
     message: str | None = None
+
+
+def _write_back(
+    resource: DatabaseResource, table: str, request: _Request, outcome: _Outcome
+) -> None:
+    with resource.transaction() as transaction:
+        # Not over what somebody has written meanwhile.
+        transaction.execute(
+            f"update {table} set status = :status, run_id = :run_id, message = :message"
+            " where id = :id and status = :before",
+            {
+                "id": request.id,
+                "before": request.status,
+                "status": outcome.status,
+                "run_id": outcome.run_id,
+                "message": outcome.message and outcome.message[:_MESSAGE_LENGTH],
+            },
+        )
 
 
 def _by_name(mappings: Sequence[Mapping], translator: MappingTranslator) -> dict[str, _Loaded]:
