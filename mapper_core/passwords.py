@@ -18,6 +18,13 @@ HIDDEN = "***"
 # text that lacks it could not be read; it is hidden only where a text says that it is one.
 _LONG = 8
 
+# One of digits alone is a part of many a number, and a number that holds it tells nobody so. It is
+# hidden unless a digit stands beside it; that of an escaped character, as in %20, is none.
+_NO_DIGIT_BEFORE = (
+    r"(?:(?<![0-9])|(?<=%[0-9A-Fa-f]{2})|(?<=\\x[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4}))"
+)
+_NO_DIGIT_AFTER = "(?![0-9])"
+
 # Short-lived ones, each for a connection of its own, must not add up for ever.
 _MOST = 200
 
@@ -71,7 +78,10 @@ def remember(password: object, *public: object) -> None:
 
 
 def hidden(text: str) -> str:
-    """Return a text with `***` in the place of each password, also of one that is URL-encoded."""
+    """Return a text with `***` in the place of each password, also of one that is URL-encoded.
+
+    Of a password of digits alone not where it is a part of a longer number.
+    """
     return _known.hide(text)
 
 
@@ -87,6 +97,8 @@ def in_full(error: BaseException) -> str:
 
 
 def _patterns(password: str, *, anywhere: bool) -> list[str]:
+    if anywhere and re.fullmatch("[0-9]+", password):
+        return [f"{_NO_DIGIT_BEFORE}{password}{_NO_DIGIT_AFTER}"]
     encoded = {quote(password, safe=""), quote(password), quote_plus(password)}
     lower = {re.sub("%..", lambda code: code[0].lower(), each) for each in encoded}
     # As Python, JSON and libpq write one with quotes or backslashes in it.

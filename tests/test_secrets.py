@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus
 import psycopg
 import pytest
 import sqlalchemy as sa
-from hypothesis import given
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from mapper_core import (
@@ -312,6 +312,52 @@ def test_a_password_that_is_an_ordinary_word_spoils_no_message(source, password)
         "ValueError: the secret of postgres is in table t, not in postgresql://me:***@host/t"
         " {'password': '***'} password=***"
     )
+
+
+@pytest.fixture
+def of_digits(monkeypatch):
+    """A long password of digits alone, and no other one known."""
+    monkeypatch.setattr(passwords, "_known", passwords._Known())
+    passwords.remember("12345678")
+    return "12345678"
+
+
+DIGITS = st.text("0123456789")
+
+
+@given(before=DIGITS, after=DIGITS)
+@example(before="9", after="0")
+@example(before="9", after="")
+@example(before="", after="0")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_password_of_digits_spoils_no_longer_number(of_digits, before, after):
+    """A row's number that holds it does not tell that it does."""
+    number = f"{before}{of_digits}{after}"
+    assume(number != of_digits)
+
+    assert passwords.hidden(f"row {number} was refused") == f"row {number} was refused"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "postgresql://me:{}@db1/dw",
+        "password={}",
+        "'password': '{}'",
+        "no answer for {}: try later.",
+        "user1_{}",
+        "a\\n{}",
+        "the password is {}.5",
+        "password%20{}%20",
+        "password%3d{}",
+        r"caf\xe9{}",
+        r"caf\u00e9{}\u0020",
+    ],
+)
+def test_a_password_of_digits_is_hidden_as_a_word_of_its_own(of_digits, text):
+    """Whatever but a digit stands beside it, the digits of an escaped character included."""
+    assert passwords.hidden(text.format(of_digits)) == text.format("***")
 
 
 @given(
