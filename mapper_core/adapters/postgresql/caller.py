@@ -103,30 +103,26 @@ def settings_of(given: Any) -> dict[str, str]:
         return found | _own(ask, [name for (name,) in ask(_ASKED_WITHIN)])
 
 
-def settings_in(given: Any, query: Query) -> dict[str, str]:
-    """Return the settings of the user's own that a query asks a caller's connection for."""
-    with asking(given) as ask:
-        text = Statements(None, None).query(query)
-        if (plan := _plan(ask, text)) is None:
-            return {}
-        return _own(ask, re.findall(_ASKED_FOR, "\n".join([text, *plan]), re.IGNORECASE))
+def needs(given: Any, query: Query) -> tuple[dict[str, str], str | None]:
+    """Return what a query needs of a caller's connection.
 
-
-def seen_there_alone(given: Any, query: Query) -> str | None:
-    """Return why only the caller's connection sees what the query reads, or None."""
+    Settings of the user's own that it asks for; and why only that connection sees what it reads, or
+    None.
+    """
+    text = Statements(None, None).query(query)
     with asking(given) as ask:
-        wrote, has_temporary = ask(_ITS_OWN)[0]
-        if wrote:
-            return "only the connection given sees its uncommitted changes"
-        if not has_temporary:
-            return None
-        if query.blocker == UNPARSED:
-            return "its SQL could not be parsed, and may read temporary tables"
-        plan = _plan(ask, Statements(None, None).query(query)) or []
-        # A plan names every relation with its schema; pg_temp is the session's own.
-        if any("pg_temp" in line for line in plan):
-            return "only the connection given sees its temporary tables"
-    return None
+        ((wrote, has_temporary),) = ask(_ITS_OWN)
+        plan = _plan(ask, text)
+        names = re.findall(_ASKED_FOR, "\n".join([text, *plan]), re.IGNORECASE) if plan else []
+        settings = _own(ask, names)
+    if wrote:
+        return settings, "only the connection given sees its uncommitted changes"
+    if has_temporary and query.blocker == UNPARSED:
+        return settings, "its SQL could not be parsed, and may read temporary tables"
+    # A plan names every relation with its schema; pg_temp is the session's own.
+    if has_temporary and any("pg_temp" in line for line in plan):
+        return settings, "only the connection given sees its temporary tables"
+    return settings, None
 
 
 def hides(given: Any, table: Sequence[str]) -> bool:
@@ -151,12 +147,12 @@ def _own(ask: Callable[[str], list[Row]], names: Sequence[str]) -> dict[str, str
     return found
 
 
-def _plan(ask: Callable[[str], list[Row]], text: str) -> list[str] | None:
-    """Return the lines of a query's plan. None of one that is wrong; its reader refuses that."""
+def _plan(ask: Callable[[str], list[Row]], text: str) -> list[str]:
+    """Return the lines of a query's plan; none if it is wrong, which its reader will say."""
     try:
         return [str(line) for (line,) in ask(f"explain (verbose) {text}")]
     except Exception:  # noqa: BLE001 - whatever the caller's driver raises
-        return None
+        return []
 
 
 # A transaction without a number has written nothing; of the namespaces, one may be temporary.

@@ -75,11 +75,13 @@ class PostgreSQL:
         self.sole = opener.sole
 
     def for_query(self, query: Query) -> "PostgreSQL":
-        settings, given = self._settings, self._opener.given
-        if self._opener.model is not None:
-            with self._opener.model() as live:
-                settings = caller.settings_in(live, query) | settings
-        if given is None or (reason := caller.seen_there_alone(given, query)) is None:
+        given, model = self._opener.given, self._opener.model
+        if model is None:
+            return self
+        with model() as live:
+            asked_for, reason = caller.needs(live, query)
+        settings = asked_for | self._settings
+        if given is None or reason is None:
             return PostgreSQL(self._opener, settings)
         if not isinstance(given, psycopg.Connection):
             msg = (
