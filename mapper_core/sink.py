@@ -72,14 +72,17 @@ class Sink:
             raise TargetError(msg)
         with self.transaction() as transaction:
             table = transaction.columns(self.table)
+            if not table and len(self.table) == 1 and "." in name:
+                schema, _, last = name.rpartition(".")
+                msg = (
+                    f"the target has no table of the one name {name!r}: give the schema apart, as"
+                    f" target_schema={schema!r}, target_table={last!r}"
+                )
+                raise TargetError(msg)
             if not table and self.mapping.create_target:
                 return _to_create(self.target.as_created(columns), name)
             if not table:
-                msg = (
-                    f"the target has no table {name}: create it, mend the name, or pass"
-                    " create_target=True to have it made with the query's columns"
-                )
-                raise TargetError(msg)
+                raise TargetError(self._missing(transaction))
             refusal = transaction.refusal(self.table, self.mapping.privileges)
             names = {column.name for column in table}
             key, blocker = spelled(self.mapping.primary_key, names), None
@@ -95,6 +98,19 @@ class Sink:
             msg = f"{name} has a column {', '.join(ours)}, a name that a load needs: rename it"
             raise TargetError(msg)
         return table
+
+    def _missing(self, transaction: Transaction) -> str:
+        """Return that the target is not there, and what to do about it."""
+        words = f"the target has no table {self.mapping.target_name}"
+        # What SQL would have made of the name without quotes.
+        for fold in (str.lower, str.upper):
+            folded = tuple(map(fold, self.table))
+            if folded != self.table and transaction.columns(folded):
+                return f"{words}, but {'.'.join(folded)}: names are taken as they are written"
+        return (
+            f"{words}: create it, mend the name, or pass create_target=True to have it made with"
+            " the query's columns"
+        )
 
     def data_path(
         self,

@@ -5,13 +5,13 @@ means anything inside a subquery), values are put where `:name` stands, and one 
 for the present one: sessions that begin at different moments would select different rows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from ..errors import QueryError
 from .clock import clock_blocker, clock_spans, value_blocker
+from .names import check_values, named
 
 # Each call gives another value, so a second reading of the query is not the same query.
 _VOLATILE = frozenset(
@@ -33,9 +33,6 @@ _READ_POINT = "@"
 
 # What Oracle numbers rows by, and walks trees with: each range of the query would begin anew.
 _ORACLE_NUMBERS = frozenset({"rownum", "level"})
-
-# Values that people mean to be several, and a database takes for one.
-_SEVERAL = (list, tuple, set, frozenset)
 
 # The blocker of a query that the database alone can read.
 UNPARSED = "its SQL could not be parsed"
@@ -65,6 +62,16 @@ class Query:
     """Whether it is known to give other rows each time it is run."""
     reads_at: bool = False
     """Whether there is room behind each of its tables for the point that it is to be read at."""
+    unbound: tuple[str, ...] = ()
+    """The names behind a colon that stay as they are, because there are no values at all."""
+
+    def refused(self, words: str) -> QueryError:
+        """Return the error for a query that its database refuses, in the database's words."""
+        msg = f"the source database refuses the query: {words}"
+        if self.unbound:
+            names = ", ".join(f":{name}" for name in self.unbound)
+            msg += f". Nothing is put in the place of {names}: no params are given"
+        return QueryError(msg)
 
     def render(
         self,
@@ -137,7 +144,11 @@ def read_query(sql: str, params: Mapping[str, Any] | None, *, dialect: str) -> Q
     kept = [t for t in tokens if cut is None or t.start < cut]
     facts["blocker"] = facts["blocker"] or clock_blocker(kept, dialect)
     text = sql[: kept[-1].end + 1]
-    names = _params(text, kept, params) if params is not None else []
+    names = named(text, kept)
+    if params is None:
+        facts["unbound"] = tuple(dict.fromkeys(name for _, _, name in names))
+        names = []
+    check_values(names, kept, params or {})
     moments = clock_spans(kept, dialect)
     spans = [*names, *((start, end, f"{_CLOCK}{sql[start:end]}") for start, end in moments)]
     facts["reads_at"] = points is not None
@@ -181,52 +192,6 @@ def _with_slots(sql: str, spans: list[tuple[int, int, str]], where: int | None) 
     return (*head, _SAMPLE, *condition, _CONDITION, "")
 
 
-def _params(sql: str, tokens: list[Any], params: Mapping[str, Any]) -> list[tuple[int, int, str]]:
-    """Return start, end and name of every `:name`.
-
-    Raises QueryError for one without a value, or with several where one is compared.
-    """
-    found = []
-    kinds = [token.token_type.name for token in tokens]
-    for place, (colon, name) in enumerate(pairwise(tokens)):
-        is_param = (
-            colon.token_type.name == "COLON"
-            and name.start == colon.end + 1
-            # `a[1:n]` is a slice; whoever means a value there writes `a[1: :n]`.
-            and not (sql[colon.start - 1].isalnum() or sql[colon.start - 1] in "_:")
-            and sql[name.start : name.end + 1].isidentifier()
-        )
-        if not is_param:
-            continue
-        text = sql[name.start : name.end + 1]
-        if text not in params:
-            known = ", ".join(sorted(params)) or "none"
-            msg = f"source_sql names :{text}, but params has no value for it (given: {known})"
-            raise QueryError(msg)
-        if isinstance(params[text], _SEVERAL) and _stands_in_list(kinds, place):
-            msg = (
-                f"source_sql has IN before :{text}, whose value is a {type(params[text]).__name__}:"
-                f" to the database that is one value, and no row's. Write = ANY(:{text}) where it"
-                " has arrays, as PostgreSQL (<> ALL for NOT IN), and pass a list; else give each"
-                f" value a name of its own, IN (:{text}1, :{text}2)"
-            )
-            raise QueryError(msg)
-        found.append((colon.start, name.end + 1, text))
-    return found
-
-
-def _stands_in_list(kinds: Sequence[str], place: int) -> bool:
-    """Whether a token is one of the values behind IN."""
-    if kinds[place - 1] == "IN":
-        return True
-    depth = 0
-    for before in range(place - 1, 0, -1):
-        depth += (kinds[before] == "R_PAREN") - (kinds[before] == "L_PAREN")
-        if depth < 0:
-            return kinds[before - 1] == "IN" and kinds[before + 1] not in {"SELECT", "WITH"}
-    return False
-
-
 def _start_of(clause: str, tokens: list[Any]) -> int | None:
     """Return where the top-level clause begins, e.g. its ORDER_BY, or None."""
     depth, found = 0, None
@@ -257,12 +222,16 @@ def _facts(sql: str, dialect: str) -> dict[str, Any]:
         raise QueryError(msg)
     if tree.find(exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Into):
         raise QueryError("source_sql writes to the database: give a SELECT that only reads")
+    if any(node.args.get("locks") for node in tree.find_all(exp.Query)):
+        raise QueryError(
+            "source_sql locks rows, and a load only reads: leave FOR UPDATE or FOR SHARE out"
+        )
 
     # What an unquoted name is to the database.
     fold = str.upper if dialect == "oracle" else str.lower
     blocker, volatile = _blocker(tree, exp, dialect)
     ordered = tree.args.get("order")
-    bounded = any(tree.args.get(part) for part in ("limit", "offset", "locks"))
+    bounded = any(tree.args.get(part) for part in ("limit", "offset"))
     distinct = tree.args.get("distinct")  # a Distinct under a SELECT, a bool under a UNION
     distinct_on = isinstance(distinct, exp.Distinct) and distinct.args.get("on") is not None
     order_key, descending = _plain_columns(ordered, exp, fold)
@@ -320,7 +289,7 @@ def _plain_columns(
 # Clauses that make a SELECT from one table more than a plain one.
 _COMPOUND = (
     *("joins", "group", "having", "distinct", "with_", "with", "laterals", "limit", "offset"),
-    *("windows", "qualify", "locks", "connect", "match", "pivots"),
+    *("windows", "qualify", "connect", "match", "pivots"),
 )
 
 
@@ -371,10 +340,9 @@ def _blocker(tree: Any, exp: Any, dialect: str) -> tuple[str | None, bool]:
 
 def _whole(tree: Any, exp: Any) -> str | None:
     """Return what makes a row of the query depend on the others, or None."""
-    top = [("limit", "LIMIT"), ("offset", "OFFSET"), ("locks", "a locking clause")]
-    for part, words in top:
+    for part in ("limit", "offset"):
         if any(node.args.get(part) for node in tree.find_all(exp.Query)):
-            return f"it has {words}"
+            return f"it has {part.upper()}"
     if tree.find(exp.Fetch):
         return "it has FETCH FIRST"
     for node in tree.find_all(exp.Distinct):

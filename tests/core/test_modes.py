@@ -259,3 +259,21 @@ def test_a_missing_target_is_an_error_otherwise(orders, source, target):
     """The words say how to have it made."""
     with pytest.raises(TargetError, match=r"has no table nothing.*create_target=True"):
         load(source, target, target_table="nothing")
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_schema_in_a_tables_name_is_told(orders, source, target, run, create):
+    """A table is made with a dot in its name only for who gives its schema apart."""
+    words = r"'public\.orders': give the schema apart, as target_schema='public', target_table='ord"
+    with pytest.raises(TargetError, match=words):
+        load(source, target, target_table="public.orders", create_target=create)
+
+    load(source, target, target_schema="public", target_table="a.b", create_target=True)
+
+    assert run(target, 'select count(*) from "a.b"') == [(ROWS,)]
+
+
+def test_a_name_in_other_letters_is_told(orders, source, target):
+    """PostgreSQL folds what has no quotes; a load does not."""
+    with pytest.raises(TargetError, match=r"no table ORDERS, but orders: names are taken as they"):
+        load(source, target, target_table="ORDERS")

@@ -161,7 +161,6 @@ def test_the_order_by_names_the_key(sql, key, kept):
         ("select * from t where id in (select id from u limit 5)", "LIMIT"),
         ("select * from t fetch first 5 rows only", "LIMIT"),
         ("select * from t offset 5", "OFFSET"),
-        ("select * from t for update", "a locking clause"),
         ("select distinct on (a) a, b from t", "DISTINCT ON"),
         ("select a, row_number() over (order by a) as n from t", "a window function"),
         ("select * from t tablesample bernoulli (10)", "TABLESAMPLE"),
@@ -231,6 +230,8 @@ def test_a_single_table_is_recognised(sql, table):
         ("drop table t", "not a query but DROP"),
         ("with gone as (delete from t returning *) select * from gone", "writes to the database"),
         ("select * into u from t", "writes to the database"),
+        ("select * from t for update", "locks rows.*leave FOR UPDATE or FOR SHARE out"),
+        ("select * from (select * from t for key share) t", "locks rows"),
     ],
 )
 def test_what_is_no_query_is_refused(sql, words):
@@ -258,6 +259,10 @@ def test_sql_that_cannot_be_parsed_is_left_to_the_database():
         ("select 1 as a, 1 + 1", "column 2 of the query has no name: give it one with AS"),
         ("select 1 as b", "dw.t has no column b; it has a"),
         ("call f()", "refuses the query: "),
+        (
+            "select a from generate_series(1, 3) a where a > :b and a < :c and '1:d' <> ':e'",
+            "Nothing is put in the place of :b, :c: no params are given",
+        ),
     ],
 )
 def test_a_load_refuses_a_wrong_query_before_rows_move(sql, words, source, target, run):

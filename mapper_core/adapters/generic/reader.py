@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from ...batches import Batch, Piece
-from ...errors import QueryError, SettingsError
+from ...errors import SettingsError
 from ...model import Chunk, ChunkKind, Column, Plan, Row
 from ...protocols import Checksum
 from ...query import Query
@@ -34,8 +34,7 @@ class GenericReader:
             with self._connection.execute(asked) as result:
                 described = result.cursor.description or ()
         except exc.DBAPIError as error:
-            msg = f"the source database refuses the query: {error.orig}"
-            raise QueryError(msg) from error
+            raise query.refused(str(error.orig)) from error
         return tuple(Column(str(field[0])) for field in described)
 
     def cancel(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import oracledb
 
 from ...batches import Batch, Piece, cut, size_of
-from ...errors import QueryError, SettingsError
+from ...errors import SettingsError
 from ...model import Chunk, ChunkKind, Column, DataPath, Plan, Row, Snapshot
 from ...protocols import Checksum
 from ...query import Query
@@ -36,8 +36,7 @@ class OracleReader:
         except oracledb.DatabaseError as error:
             if errors.is_transient(error):
                 raise
-            msg = f"the source database refuses the query: {errors.words(error)}"
-            raise QueryError(msg) from error
+            raise query.refused(errors.words(error) or str(error)) from error
         return tuple(map(types.column_of, described))
 
     def cancel(self) -> None:

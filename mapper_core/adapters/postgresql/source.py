@@ -10,7 +10,7 @@ from psycopg.abc import Buffer
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from ...batches import Batch, Piece
-from ...errors import QueryError, TransferError
+from ...errors import TransferError
 from ...model import Chunk, Column, DataPath, Plan, Snapshot
 from ...protocols import Checksum
 from ...query import Query
@@ -85,8 +85,7 @@ class PostgreSQLReader:
             psycopg.DataError,
             psycopg.NotSupportedError,
         ) as error:
-            msg = f"the source database refuses the query: {errors.words(error)}"
-            raise QueryError(msg) from error
+            raise query.refused(errors.words(error)) from error
         fields = described.description or []
         types = self._run(
             "select format_type(o, m) from unnest(%s::oid[], %s::int[]) with ordinality t(o, m, n)"

@@ -19,7 +19,6 @@ _WHOLE = {
     "Limit": "LIMIT",
     "WindowAgg": "a window function",
     "Sample Scan": "TABLESAMPLE",
-    "LockRows": "a locking clause",
 }
 
 # A call in an expression; the name may be quoted or have a schema before it.
