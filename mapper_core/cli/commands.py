@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 
 from .. import history
-from ..errors import MapperError, SettingsError
+from ..errors import MapperError
 from ..processor import ParallelProcessor
 from ..results import LoadStatus
 from ..settings import resolve
@@ -58,11 +58,8 @@ def _run(parsed: argparse.Namespace, stopping: Stopping) -> int:
         code = command(parsed, stopping)
         sys.stdout.flush()
         return code
-    except SettingsError as error:
-        screen.line(f"{parsed.prog}: {wording.in_options_words(str(error))}")
-        return _MISTAKE
     except MapperError as error:
-        screen.line(f"{parsed.prog}: {error}")
+        screen.line(f"{parsed.prog}: {wording.in_options_words(error)}")
         return _MISTAKE
     except Interrupted:
         screen.line("Stopped before a row moved.")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import unquote
 
-from ..errors import SettingsError
+from ..errors import MapperError, SettingsError
 from .given import ENV, url_of
 
 _FLAGS = {
@@ -16,20 +16,40 @@ _FLAGS = {
     "target_schema": "--table",
     **{
         name: f"--{name.replace('_', '-')}"
-        for name in ("load_mode", "load_id", "chunk_key", "primary_key", "chunk_size")
+        for name in (
+            *("load_mode", "load_id", "chunk_key", "primary_key", "order_column", "chunk_size"),
+            *("reject_limit", "direct_path", "create_target", "time_zone", "ledger_schema"),
+            *("publish", "verify", "strategy", "max_retries"),
+        )
     },
-    **{name: f"--{name.replace('_', '-')}" for name in ("time_zone", "ledger_schema")},
-    "max_retries": "--max-retries",
     "max_workers": "--workers",
     "min_rows_for_parallel": "--min-rows",
 }
 """Keywords that a message of the library may name, as the command line has them."""
 
+_SPELLED = {
+    "window=LoadWindow(column, start, end)": "--window COLUMN START END",
+    "create_target=True": "--create-target",
+    "snapshot=False": "--no-snapshot",
+    "no params are given": "no --param is given",
+}
+"""What such a message says otherwise than the command line, in full."""
 
-def in_options_words(message: str) -> str:
+
+def in_options_words(error: MapperError) -> str:
     """Return a message about keywords as one about the options that stand for them."""
-    message = message.replace("window=LoadWindow(column, start, end)", "--window COLUMN START END")
-    return re.sub(r"\b[a-z]+(_[a-z]+)+\b", lambda word: _FLAGS.get(word[0], word[0]), message)
+    message = str(error)
+    for ours, theirs in _SPELLED.items():
+        message = message.replace(ours, theirs)
+    message = re.sub(r"\b([a-z_]+)(?==)", _flag, message)
+    # In what a database says such a word may be a column's name.
+    if isinstance(error, SettingsError):
+        message = re.sub(r"\b([a-z]+(?:_[a-z]+)+)\b", _flag, message)
+    return message
+
+
+def _flag(word: re.Match[str]) -> str:
+    return _FLAGS.get(word[0], word[0])
 
 
 def may_be_secret(argument: str) -> bool:

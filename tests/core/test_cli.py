@@ -494,6 +494,22 @@ def test_what_a_database_refuses_is_told_in_words(mapper, orders):
         assert said in err
 
 
+def test_a_cure_is_told_as_an_option(mapper, orders, source, target, run):
+    """What the library calls a keyword; a column of the same name stays what it is."""
+    run(source, "create table odd as select 1 as load_mode")
+    for words, said in (
+        (("load", *SOME[:3], "dw.none"), "or pass --create-target to have it made"),
+        (("plan", *SOME, "--reject-limit", "few"), "--reject-limit='few' is not a whole number"),
+        (("plan", *SOME, "--order-column", "a"), "primary-key and --order-column go with --load-m"),
+        (("plan", *SOME, "--verify", "checksum"), "--publish='atomic' has a stage. Pass --verify="),
+        (("plan", "--query", "select load_mode from odd", *SOME[2:]), "has no column load_mode"),
+        (("plan", "--query", "select :a as b", *SOME[2:]), "place of :a: no --param is given"),
+    ):
+        code, _, err = mapper(*words)
+        assert 2 == code
+        assert said in err
+
+
 def test_a_ledger_of_another_release_is_refused(mapper, orders, target, run):
     """By who reads it and by who would write it, and it stays as it is."""
     run(target, "create schema mapper", "create table mapper.version as select 99 as version")
