@@ -11,7 +11,7 @@ from typing import Any, TypedDict, TypeVar, cast
 from . import adapters
 from .connections import Keeper, opener_of
 from .errors import SettingsError
-from .ledger import Ledger
+from .ledger import LONGEST_NAME, Ledger
 from .load import Load
 from .model import (
     BatchTransform,
@@ -170,6 +170,8 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     **dict.fromkeys(("create_target", "direct_path", "snapshot"), (bool, "True or False")),
     **dict.fromkeys(("params", "job_params"), (Dict, "a dict")),
     "window": (LoadWindow, "a LoadWindow(column, start, end)"),
+    "retry_handler": (RetryHandler, "a RetryHandler(RetryConfig(...))"),
+    "progress_tracker": (ProgressTracker, "a ProgressTracker(...)"),
 }
 
 _FUNCTIONS = ("transformation_func", "transform_batch", "should_stop", "progress_callback")
@@ -199,6 +201,9 @@ def _check_kinds(source_sql: Any, options: LoadOptions) -> None:
         if options.get(name) == "":
             msg = f"{name} is empty: give a name, or leave it out"
             raise SettingsError(msg)
+    if (length := len(options.get("load_id") or "")) > LONGEST_NAME:
+        msg = f"load_id has {length:,} characters, and the ledger room for {LONGEST_NAME}"
+        raise SettingsError(msg)
 
 
 def _check_libraries(mapping: Mapping) -> None:
@@ -224,26 +229,26 @@ def _mapping(source_sql: str, options: LoadOptions) -> Mapping:
         source_sql=source_sql,
         target_schema=options.get("target_schema"),
         target_table=options.get("target_table"),
-        load_mode=_word(LoadMode, "load_mode", options.get("load_mode") or LoadMode.APPEND),
+        load_mode=_word(LoadMode, "load_mode", options.get("load_mode", LoadMode.APPEND)),
         window=options.get("window"),
         params=options.get("params"),
         strategy=_optional_word(StrategyName, "strategy", options.get("strategy")),
         chunk_key=_names(options, "chunk_key") or None,
         primary_key=_names(options, "primary_key"),
         order_column=options.get("order_column"),
-        publishing=_word(Publishing, "publish", options.get("publish") or Publishing.CHUNKS),
+        publishing=_word(Publishing, "publish", options.get("publish", Publishing.CHUNKS)),
         create_target=bool(options.get("create_target")),
         direct_path=bool(options.get("direct_path")),
         transform=options.get("transformation_func"),
         transform_scope=_word(
             TransformScope,
             "transform_scope",
-            options.get("transform_scope") or TransformScope.CHUNK,
+            options.get("transform_scope", TransformScope.CHUNK),
         ),
         transform_columns=_names(options, "transform_columns"),
         transform_batch=options.get("transform_batch"),
         workers=_word(
-            TransformWorkers, "workers", options.get("workers") or TransformWorkers.THREADS
+            TransformWorkers, "workers", options.get("workers", TransformWorkers.THREADS)
         ),
         time_zone=options.get("time_zone") or _zone_of(options.get("window")),
         verify=_optional_word(Verification, "verify", options.get("verify")),
@@ -287,7 +292,7 @@ def _optional_word(kind: type[WordT], name: str, given: str | None) -> WordT | N
     return None if given is None else _word(kind, name, given)
 
 
-def _word(kind: type[WordT], name: str, given: str) -> WordT:
+def _word(kind: type[WordT], name: str, given: str | None) -> WordT:
     try:
         return kind(given)
     except ValueError:

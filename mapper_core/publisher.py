@@ -188,7 +188,8 @@ class _Publishing:
                 for *values, count in twice[:_NAMED]
             )
             msg = (
-                f"{len(twice)} keys ({', '.join(key)}) come several times in the query"
+                f"the query has {len(twice):,} key{'s' if len(twice) > 1 else ''}"
+                f" ({', '.join(key)}) several times"
                 f"{f' with the same {order}' if order else ''}: {named}"
                 f"{'; ...' if len(twice) > _NAMED else ''}. Select each once, or name the"
                 " order_column whose highest value counts"

@@ -1,10 +1,11 @@
 """The durable record of loads: what was planned, and the set of chunks that are finished.
 
 It lives in the target database, because only there can a chunk's rows and its ledger row commit
-together. Three tables: `load` (one row a load, with its epoch), `chunk` (the plan) and `claim` (one
-row a finished chunk, inserted before the chunk's rows and committed with them). The unique key of
-`claim` is what makes a chunk exactly-once: a second writer waits for the first, and then either
-finds the chunk finished or writes it.
+together. What matters are three tables: `load` (one row a load, with its epoch), `chunk` (the plan)
+and `claim` (one row a finished chunk, inserted before the chunk's rows and committed with them);
+`reject` has the rows left out, `version` the release. The unique key of `claim` is what makes a
+chunk exactly-once: a second writer waits for the first, and then either finds the chunk finished or
+writes it.
 """
 
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ from ..protocols import Transaction
 from .claims import ChunkIsFinished, Claims
 from .loads import LoadRecord, Loads, LoadState
 from .stored import chunk_text
+from .tables import LONGEST_NAME
 
-__all__ = ["ChunkIsFinished", "Ledger", "LoadRecord", "LoadState"]
+__all__ = ["LONGEST_NAME", "ChunkIsFinished", "Ledger", "LoadRecord", "LoadState"]
 
 # What `claim.done` says of a chunk that was split: nothing of it is to be done, nor was it loaded.
 _SPLIT = 2

@@ -8,8 +8,11 @@ from ..protocols import LedgerDialect, Target, Transaction
 VERSION = 3
 """Raised with every change of the tables below, or of the plans kept in them."""
 
-# A varchar that every database can index; load ids hold run id, asset key and partition key.
-_NAME = "varchar(400)"
+LONGEST_NAME = 400
+"""Characters of a varchar that every database can index. Load ids hold run id, asset key and
+partition key."""
+
+_NAME = f"varchar({LONGEST_NAME})"
 
 
 class Tables:

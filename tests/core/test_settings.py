@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from mapper_core import Settings, SettingsError, execute_query_parallel
+from mapper_core import RetryConfig, Settings, SettingsError, execute_query_parallel
 from mapper_core.settings import resolve
 
 # Setting, its variable, a value of each origin in order of precedence, the default.
@@ -128,6 +128,11 @@ def test_job_params_may_hold_other_things():
         ({"params": ["secret"]}, "params is of type list: give a dict"),
         ({"params": "a=secret"}, "params is of type str: give a dict"),
         ({"window": ("a", 1, 2)}, "window is of type tuple: give a LoadWindow"),
+        ({"retry_handler": RetryConfig()}, r"type RetryConfig: give a RetryHandler\(RetryConfig"),
+        ({"progress_tracker": print}, "of type builtin.*: give a ProgressTracker"),
+        ({"load_id": "x" * 401}, "load_id has 401 characters, and the ledger room for 400"),
+        ({"load_mode": ""}, "load_mode='' is not known: it is one of 'append', "),
+        ({"transform_scope": ""}, "transform_scope='' is not known"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_refused(options, words):
