@@ -277,3 +277,39 @@ def test_a_name_in_other_letters_is_told(orders, source, target):
     """PostgreSQL folds what has no quotes; a load does not."""
     with pytest.raises(TargetError, match=r"no table ORDERS, but orders: names are taken as they"):
         load(source, target, target_table="ORDERS")
+
+
+@pytest.mark.parametrize(
+    ("made", "mode", "words"),
+    [
+        ("materialized view odd as select * from orders", "append", "takes no INSERT: load into a"),
+        ("materialized view odd as select * from orders", "replace", "takes no INSERT"),
+        ("view odd as select distinct * from orders", "append", "takes no INSERT"),
+        ("view odd as select distinct * from orders", "upsert", "takes no INSERT"),
+    ],
+)
+def test_what_takes_no_rows_is_told_before_they_move(
+    orders, source, target, run, made, mode, words
+):
+    """Not by each chunk, nor by publishing, after all rows have been read."""
+    run(target, f"create {made}")
+    key = {"primary_key": "id"} if mode == "upsert" else {}
+
+    with pytest.raises(TargetError, match=f"odd may not be written: it {words}"):
+        load(source, target, target_table="odd", load_mode=mode, **key)
+
+
+def test_a_view_that_takes_rows_by_a_trigger_is_a_target(orders, source, target, run):
+    """It need not be one that PostgreSQL could write to by itself."""
+    run(
+        target,
+        "create view odd as select distinct * from orders",
+        "create function put() returns trigger language plpgsql as"
+        " $$begin insert into orders select new.*; return new; end$$",
+        "create trigger put instead of insert on odd for each row execute function put()",
+        "truncate orders",
+    )
+
+    assert load(source, target, target_table="odd", load_mode="append").status == "succeeded"
+
+    assert run(target, "select count(*) from orders") == [(ROWS,)]

@@ -69,6 +69,11 @@ from pg_constraint c
 where c.conrelid = to_regclass(:name) and c.contype = 'c' and c.conkey <> '{}'
 """
 
+# What a relation takes, by itself or by a trigger or rule; a sequence or a materialized view takes
+# nothing. Source: PostgreSQL source, rewriteHandler.c, relation_is_updatable(); nodes.h, CmdType.
+_TAKEN = "select pg_relation_is_updatable(to_regclass(:name), true)"
+_EVENTS = {"update": 1 << 2, "insert": 1 << 3, "delete": 1 << 4}
+
 
 class PostgreSQLTransaction:
     """One open transaction."""
@@ -122,7 +127,10 @@ class PostgreSQLTransaction:
 
     def refusal(self, table: Sequence[str], privileges: Sequence[str]) -> str | None:
         name = session.identifier(*table)
+        taken = self.execute(_TAKEN, {"name": name})[0][0]
         for privilege in privileges:
+            if privilege in _EVENTS and not taken & _EVENTS[privilege]:
+                return f"it takes no {privilege.upper()}: load into a table, or a view that does"
             # All but DELETE can be granted for some columns.
             may, user = self.execute(
                 f"select has_{'table' if privilege == 'delete' else 'any_column'}_privilege"
