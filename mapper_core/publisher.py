@@ -192,7 +192,8 @@ class _Publishing:
                 f" ({', '.join(key)}) several times"
                 f"{f' with the same {order}' if order else ''}: {named}"
                 f"{'; ...' if len(twice) > _NAMED else ''}. Select each once, or name the"
-                " order_column whose highest value counts"
+                " order_column whose highest value counts: either is another load, with an id of"
+                " its own"
             )
             raise TargetError(msg)
 

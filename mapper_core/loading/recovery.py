@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 # What committed so long before another chunk did is on disk: three times the longest
 # wal_writer_delay. Source: PostgreSQL documentation, "Asynchronous Commit".
-LONGEST_SECONDS = 30.0
+_ON_DISK_AFTER_SECONDS = 30.0
 
 
 def taken_back(
@@ -86,7 +86,8 @@ def in_doubt(work: Work, results: Sequence[ChunkResult], error: MapperError) -> 
     why = "it committed, but perhaps not to the target's disk"
     return [
         work.doubtful(result, why, str(error))
-        if result.status is ChunkStatus.SUCCEEDED and _end(result) > max(ends) - LONGEST_SECONDS
+        if result.status is ChunkStatus.SUCCEEDED
+        and _end(result) > max(ends) - _ON_DISK_AFTER_SECONDS
         else result
         for result in results
     ]

@@ -6,7 +6,14 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from mapper_core import QueryError, SettingsError, TargetError, execute_query_parallel, plan
+from mapper_core import (
+    MapperError,
+    QueryError,
+    SettingsError,
+    TargetError,
+    execute_query_parallel,
+    plan,
+)
 
 ROWS = 1_000
 
@@ -164,6 +171,20 @@ def test_rows_that_upsert_cannot_tell_apart_are_named(orders, source, target, ru
     assert ("failed", False) == (result.status, result.published)
     assert words in str(result.error)
     assert [(10,)] == run(target, "select count(*) from orders")
+
+
+def test_the_cure_for_several_rows_of_a_key_is_another_load(orders, source, target, run):
+    """The words say so, since the same id with an order column is refused."""
+    run(source, "alter table orders drop constraint orders_pkey")
+    run(source, "insert into orders values (5, 'newer', 1, '2024-06-01')")
+
+    failed = load(source, target, load_id="a", **UPSERT)
+
+    assert "or name the order_column" in str(failed.error)
+    assert "either is another load, with an id of its own" in str(failed.error)
+    with pytest.raises(MapperError, match="take a new load id"):
+        load(source, target, load_id="a", order_column="at", **UPSERT)
+    assert "succeeded" == load(source, target, load_id="b", order_column="at", **UPSERT).status
 
 
 def test_an_order_column_says_which_of_several_rows_counts(orders, source, target, run):
