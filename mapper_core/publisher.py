@@ -8,6 +8,7 @@ from .fitting import as_in_table
 from .ledger import Ledger
 from .model import LoadMode, LoadWindow, Mapping, Plan
 from .protocols import STAGE_CHUNK, STAGE_RANK, Target, Transaction
+from .row_values import marked
 
 # Keys that an error lists one by one.
 _NAMED = 5
@@ -184,7 +185,7 @@ class _Publishing:
         )
         if twice:
             named = "; ".join(
-                f"{', '.join(map(str, values))} ({count} times)"
+                f"{marked(', '.join(map(str, values)))} ({count} times)"
                 for *values, count in twice[:_NAMED]
             )
             msg = (

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from mapper_core import DatabaseError, SettingsError
+from mapper_core.row_values import left_out
 
 from .metadata import PARTITION_ROW_COUNT
 from .resources import DatabaseResource, resource_of
@@ -90,9 +91,9 @@ def build_job_asset(
             metadata_conn, source_conn, target_conn = (
                 stack.enter_context(_connected(context, role)) for role in roles
             )
-            returned = execute_job(metadata_conn, source_conn, target_conn, given)
-        with in_words():
-            status, numbers = _understood(returned, name)
+            with in_words():
+                returned = execute_job(metadata_conn, source_conn, target_conn, given)
+                status, numbers = _understood(returned, name)
         partition = context.partition_key if partitions_def is not None else None
         if status == "SUCCESS":
             rows = numbers.get("mapper/rows_processed")
@@ -154,7 +155,7 @@ def _understood(returned: Any, name: str) -> tuple[str, dict[str, Any]]:
     shown = {key: _number(value) for key, value in returned.items()}
     rows = next((shown[word] for word in _ROWS if word in shown), None)
     rest = {
-        f"mapper/{key}": value
+        f"mapper/{key}": left_out(value) if isinstance(value, str) else value
         for key, value in shown.items()
         if key not in {"status", *_ROWS} and isinstance(value, int | float | str)
     }

@@ -16,6 +16,7 @@ from mapper_core import (
     Plan,
     Reject,
 )
+from mapper_core.row_values import left_out
 
 from . import timeline
 from .mapping import Mapping
@@ -173,7 +174,7 @@ def of_failed_chunks(chunks: Sequence[ChunkResult]) -> Dict[str, dg.MetadataValu
                 "chunk": chunk.chunk_id,
                 "attempts": chunk.attempts,
                 "rows": "not counted" if chunk.rows_read is None else str(chunk.rows_read),
-                "error": chunk.error or "",
+                "error": left_out(chunk.error or ""),
             }
         )
         for chunk in chunks

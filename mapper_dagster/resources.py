@@ -19,6 +19,7 @@ from mapper_core import (
 from mapper_core.connections import opener_of
 from mapper_core.protocols import Transaction
 from mapper_core.query import read_query
+from mapper_core.row_values import left_out
 
 ResourceT = TypeVar("ResourceT")
 
@@ -105,7 +106,8 @@ def _in_its_words(database: Any) -> Iterator[None]:
     except Exception as error:
         if (words := database.explain(error)) is None:
             raise
-        raise DatabaseError(words) from error
+        told = left_out(words)
+        raise DatabaseError(told) from (error if told == words else None)
 
 
 class MapperResource(dg.ConfigurableResource[Any]):

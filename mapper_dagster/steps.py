@@ -28,6 +28,7 @@ from mapper_core import (
     history,
 )
 from mapper_core.passwords import in_full
+from mapper_core.row_values import left_out
 
 from . import metadata
 from .lineage import columns_of
@@ -157,8 +158,9 @@ class Step:
             if len(failed) < len(results):
                 words = "A load that failed in part; what is in stays for its repetition."
                 self._observe(load, words, metadata.of_part(results))
+            first = left_out(failed[0].error or "")
             raise dg.Failure(
-                description=f"{len(failed)} of {len(results)} chunks failed: {failed[0].error}",
+                description=f"{len(failed)} of {len(results)} chunks failed: {first}",
                 metadata=metadata.of_failed_chunks(failed),
                 # A chunk that failed at its first attempt, or was given up, failed for good.
                 allow_retries=any(chunk.attempts > 1 or chunk.in_doubt for chunk in failed),
@@ -219,7 +221,9 @@ class Step:
                 rejects = history.rejects(self._target_url, result.load_id, **ledger)
                 found |= metadata.of_rejects(result.load_id, rejects)
         except MapperError as error:
-            self.context.log.warning("the ledger was not asked for details: %s", error)
+            self.context.log.warning(
+                "the ledger was not asked for details: %s", left_out(str(error))
+            )
         return found
 
     def _total(self) -> Dict[str, Any]:
@@ -352,4 +356,4 @@ def in_words() -> Iterator[None]:
         # Every other mistake is still one after a while.
         passing = isinstance(error, DatabaseUnavailableError)
         logger.debug("the error in full: %s", in_full(error))
-        raise dg.Failure(description=str(error), allow_retries=passing) from None
+        raise dg.Failure(description=left_out(str(error)), allow_retries=passing) from None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from ..errors import DatabaseUnavailableError, MapperError
 from ..results import ChunkResult, ChunkStatus
+from ..row_values import left_out
 from .work import Work
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def in_doubt(work: Work, results: Sequence[ChunkResult], error: MapperError) -> 
     target that answers, if only that its ledger is gone, is no crashed one. Otherwise a chunk is in
     doubt that was not on disk for certain when the last one committed.
     """
-    logger.warning("%s: it is not known whether its chunks are on disk", error)
+    logger.warning("%s: it is not known whether its chunks are on disk", left_out(str(error)))
     well = all(r.status is ChunkStatus.SUCCEEDED and not r.last_error for r in results)
     ends = [_end(r) for r in results if r.status is ChunkStatus.SUCCEEDED]
     if well or not ends or not isinstance(error, DatabaseUnavailableError):

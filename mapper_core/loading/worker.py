@@ -19,6 +19,7 @@ from ..passwords import in_full
 from ..protocols import Transaction
 from ..results import ChunkResult, ChunkStatus
 from ..retry import first_line
+from ..row_values import left_out
 from . import doubt, intake, rejects, splitting
 from .rows import Rows
 from .sessions import Opened, Sessions
@@ -125,7 +126,11 @@ class Worker:
             failed = work.failed(chunk, words, rows, in_doubt=self.in_doubt)
             what = "is in doubt" if failed.in_doubt else "failed"
             logger.error(  # noqa: TRY400 - traceback below
-                "load %s: chunk %d %s: %s", work.plan.load_id, chunk.id, what, failed.error
+                "load %s: chunk %d %s: %s",
+                work.plan.load_id,
+                chunk.id,
+                what,
+                left_out(failed.error or words),
             )
             logger.debug("the error in full: %s", in_full(error))
             return self._signed(failed, begun, started_at)
@@ -256,7 +261,7 @@ class Worker:
                 return reader.count(work.query, work.plan, chunk)
         except Exception as error:  # noqa: BLE001 - the chunk's own error is reported; this one only explains
             words = work.words(error)
-            logger.warning("chunk %d could not be counted either: %s", chunk.id, words)
+            logger.warning("chunk %d could not be counted either: %s", chunk.id, left_out(words))
             return None
 
     def _signed(self, result: ChunkResult, begun: float, started_at: datetime) -> ChunkResult:

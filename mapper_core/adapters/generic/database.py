@@ -155,7 +155,8 @@ class Generic:
         return (error.position,) if isinstance(error, UnfitValueError) else ()
 
     def explain(self, error: BaseException) -> str | None:
-        if isinstance(error, exc.DBAPIError):
+        # Its own words list the values that were bound.
+        if isinstance(error, exc.StatementError) and error.orig is not None:
             return str(error.orig)
         # Every DB-API driver has a class of this name at the top of its errors (PEP 249).
         of_a_driver = any(kind.__name__ == "Error" for kind in type(error).__mro__)

@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from ...model import Column, Row
+from ...row_values import marked
 
 # What to do about a value that SQLite would change, for the end of a message.
 _INSTEAD = "cast the column to text in the query"
@@ -132,8 +133,8 @@ def _kept(value: Any, affinity: _Affinity) -> Any:
         return float.__repr__(value) if isinstance(value, float) else value
     if affinity is not _Affinity.BLOB and not _arrives(value, affinity):
         msg = (
-            f"SQLite would not keep the number {str(value).strip()} as it is there: declare the"
-            " column TEXT in the target"
+            f"SQLite would not keep the number {marked(str(value).strip())} as it is there:"
+            " declare the column TEXT in the target"
         )
         raise UnfitValueError(msg)
     return value
@@ -144,7 +145,10 @@ def _bindable(value: Any) -> Any:
         bindable = plain(value)
     except (TypeError, ValueError) as error:
         kind = type(value).__name__
-        msg = f"a {kind} is kept as JSON, which has no word for its values ({error}): {_INSTEAD}"
+        msg = (
+            f"a {kind} is kept as JSON, which has no word for its values"
+            f" ({marked(str(error))}): {_INSTEAD}"
+        )
         raise UnfitValueError(msg) from error
     if not isinstance(bindable, _BINDABLE):
         msg = f"SQLite has no way to keep a {type(value).__name__}: {_INSTEAD}"

@@ -8,6 +8,8 @@ import re
 
 import oracledb
 
+from ...row_values import marked
+
 # The session is gone, or the instance is coming back: again, on a new session.
 _LOST = {28, 1012, 1033, 1034, 1089, 1090, 1092, 2396, 3113, 3114, 3135, 12514, 12528, 12537}
 _LOST |= {12541, 12547, 12570, 12571, 12757, 25408}
@@ -33,6 +35,9 @@ FORGOTTEN = frozenset({1555, 8180, 8181, 8186})
 
 # A connect error has no code of its own; its cause is quoted in its text.
 _SIMILAR = re.compile(r"Similar to ORA-(\d+)")
+
+# What the messages of release 23 quote of a row: ORA-03301 beside ORA-00001, and ORA-01722.
+_VALUES = re.compile(r"(?<=row with column values )\(.*\)|(?<=string value containing )'.*'", re.S)
 
 _CURES = {
     1017: "the password is not tried again, so that the account is not locked",
@@ -126,13 +131,17 @@ def row_positions(error: BaseException) -> tuple[int, ...]:
 def words(error: BaseException) -> str | None:
     """Return Oracle's own words for one of its errors, and what to do; None for any other."""
     if isinstance(error, UnfitValueError | RowsRefusedError):
-        return str(error)
+        return _marked(str(error))
     if not isinstance(error, oracledb.Error):
         return None
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = ". ".join(line.rstrip(".") for line in lines if not line.startswith("Help:"))
+    said = _marked(". ".join(line.rstrip(".") for line in lines if not line.startswith("Help:")))
     cure = _CURES.get(code_of(error))
     return f"{said}. {cure}" if cure else said
+
+
+def _marked(said: str) -> str:
+    return _VALUES.sub(lambda found: marked(found[0]), said)
 
 
 def is_denied(error: BaseException) -> bool:

@@ -22,6 +22,7 @@ from ...batches import Records, arrow
 from ...errors import SourceValueError, TransformError, TransformRowError
 from ...fitting import unwritable
 from ...model import Column
+from ...row_values import marked
 from . import spelling
 from .packer import dumped
 from .types import JSON_TYPES, base, holds_text
@@ -141,8 +142,8 @@ def _parsed(
 
 def _no_equal(of: str, said: str) -> SourceValueError:
     return SourceValueError(
-        f"a value{of} has no equal in Arrow ({said}): cast the column to text in the query, or"
-        " leave out transform_batch"
+        f"a value{of} has no equal in Arrow ({marked(said)}): cast the column to text in the"
+        " query, or leave out transform_batch"
     )
 
 
@@ -276,7 +277,7 @@ def _cast(array: pa.Array, kind: pa.DataType, column: Column) -> pa.Array:
     except pa.ArrowInvalid as error:
         msg = (
             f"transform_batch returned {column.name} more exact than PostgreSQL's microseconds"
-            f" ({error}): round it there"
+            f" ({marked(str(error))}): round it there"
         )
         raise TransformRowError(msg) from error
 

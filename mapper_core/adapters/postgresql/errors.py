@@ -7,6 +7,8 @@ import re
 
 import psycopg
 
+from ...row_values import marked
+
 # Classes and codes after which the same work may succeed.
 _TRANSIENT_CLASSES = ("08",)  # connection exceptions
 _TRANSIENT = frozenset(
@@ -48,6 +50,15 @@ _OF_A_ROW = (
 
 # Where COPY says which of its rows it was busy with.
 _LINE = re.compile(r"COPY .*?, \w+ (\d+)")
+
+# And which column's value it was reading, unless the message says so itself.
+_COLUMN = re.compile(r"COPY .*?, \w+ \d+, \w+ ([^:\n]+)")
+
+# A value in the message, between the quotation marks of the server's language.
+_QUOTED = re.compile("[\"'“„«»].*[\"'”“«»]", re.DOTALL)
+
+# Data exceptions whose message quotes names of encodings only.
+_OF_ENCODINGS = frozenset({"22021", "22P05"})
 
 UNIQUE_VIOLATION = "23505"
 
@@ -99,11 +110,21 @@ def row_positions(error: BaseException) -> tuple[int, ...]:
 
 
 def words(error: psycopg.Error) -> str:
-    """Return the server's message with its detail and hint, without the driver's decoration."""
+    """Return the server's message with its detail and hint, without the driver's decoration.
+
+    What it quotes of a row is marked, see `row_values`.
+    """
     diagnosis = error.diag
-    parts = (
-        diagnosis.message_primary,
-        diagnosis.message_detail,
-        diagnosis.message_hint,
-    )
-    return ". ".join(part.rstrip(".") for part in parts if part) or str(error).strip()
+    message, detail = diagnosis.message_primary, diagnosis.message_detail
+    if not message:
+        return str(error).strip()
+    code = error.sqlstate or ""
+    if code.startswith("22"):
+        if code not in _OF_ENCODINGS:
+            message = _QUOTED.sub(lambda found: marked(found[0]), message)
+        if column := _COLUMN.search(diagnosis.context or ""):
+            message += f" (column {column[1]})"
+    if detail and code.startswith(("22", "23")):
+        detail = marked(detail)
+    parts = (message, detail, diagnosis.message_hint)
+    return ". ".join(part.rstrip(".") for part in parts if part)

@@ -25,6 +25,7 @@ from psycopg.adapt import Loader, Transformer
 from ...batches import Columns, JsonText, Lines
 from ...batches.copy_text import NULL, unescaped
 from ...errors import SourceValueError
+from ...row_values import marked
 from .adapting import Unconnected
 from .types import JSON_TYPES
 
@@ -125,8 +126,8 @@ def _values(texts: Sequence[str], load: _Loading, name: str, *, escaped: bool) -
     except (psycopg.DataError, ValueError, ArithmeticError) as error:
         # Python and PostgreSQL differ in the offsets of long ago, which may end before the year 1.
         msg = (
-            f"a value of column {name} has no equal in Python ({error}): cast the column to text in"
-            " the query"
+            f"a value of column {name} has no equal in Python ({marked(str(error))}): cast the"
+            " column to text in the query"
         )
         raise SourceValueError(msg) from error
 
