@@ -50,17 +50,24 @@ def chunks(target_conn: Any, load_id: str, *, ledger_schema: str | None = None) 
     """
 
     def ask(ledger: Ledger, transaction: Transaction) -> LoadChunks | None:
-        record = ledger.find(transaction, load_id)
-        if record is None:
-            return None
-        finished = ledger.finished(transaction, load_id)
-        return LoadChunks(
-            record,
-            tuple(finished[number] for number in sorted(finished)),
-            tuple(chunk for chunk in record.plan.chunks if chunk.id not in finished),
-        )
+        return _chunks(ledger, transaction, load_id)
 
     return _known(load_id, _asked(target_conn, ledger_schema, ask))
+
+
+def newest_of(
+    target_conn: Any, load_group: str, *, ledger_schema: str | None = None
+) -> LoadChunks | None:
+    """Return what a target's ledger knows of the newest load of a group; None where it has none.
+
+    For groups see `ParallelProcessor.plan_load`. Raises MapperError as `loads` does.
+    """
+
+    def ask(ledger: Ledger, transaction: Transaction) -> LoadChunks | None:
+        loads = ledger.group(transaction, load_group)
+        return _chunks(ledger, transaction, loads[0][0]) if loads else None
+
+    return _asked(target_conn, ledger_schema, ask)
 
 
 def published_rows(
@@ -99,6 +106,18 @@ def rejects(
         return tuple(lists.rejects(ledger, transaction, load_id))
 
     return _known(load_id, _asked(target_conn, ledger_schema, ask))
+
+
+def _chunks(ledger: Ledger, transaction: Transaction, load_id: str) -> LoadChunks | None:
+    record = ledger.find(transaction, load_id)
+    if record is None:
+        return None
+    finished = ledger.finished(transaction, load_id)
+    return LoadChunks(
+        record,
+        tuple(finished[number] for number in sorted(finished)),
+        tuple(chunk for chunk in record.plan.chunks if chunk.id not in finished),
+    )
 
 
 def _known(load_id: str, found: T | None) -> T:

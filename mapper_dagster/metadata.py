@@ -16,6 +16,7 @@ from mapper_core import (
     Plan,
     Reject,
 )
+from mapper_core.history import LoadChunks
 from mapper_core.row_values import left_out
 
 from . import timeline
@@ -33,8 +34,12 @@ LOAD_ID = "mapper/load_id"
 ROWS_READ = "mapper/rows_read"
 REJECTED = "mapper/rejected"
 
-# Kinds of rejects that a materialization lists.
+LANE = "mapper/lane"
+"""Of an observation: what one lane of a load has to tell, for the lanes that end after it."""
+
+# Kinds of rejects, and failed chunks, that are listed; how many more there are is told.
 SHOWN_REJECTS = 50
+SHOWN_FAILED = 20
 
 
 def of_mapping(mapping: Mapping) -> Dict[str, Any]:
@@ -84,16 +89,21 @@ def load_id_of(shown: Dict[str, dg.MetadataValue[Any]]) -> Any:
     return None if found is None else found.value
 
 
-def of_part(chunks: Sequence[ChunkResult]) -> Dict[str, Any]:
-    """Return what a load that did not end well has come to."""
-    done = [chunk for chunk in chunks if chunk.rows_are_in]
-    failed = [chunk for chunk in chunks if not chunk.rows_are_in]
+def of_part(
+    known: LoadChunks, *, chunks_failed: int, rows_failed: int, chunks_uncounted: int
+) -> Dict[str, Any]:
+    """Return what a load that did not end well has come to, all lanes together.
+
+    Missing are chunks that are neither in nor known to have failed: others may be at work on them.
+    """
     return {
-        "mapper/chunks_in": len(done),
-        "mapper/chunks_failed": len(failed),
-        "mapper/rows_in": sum(chunk.rows_read or 0 for chunk in done),
-        "mapper/rows_failed": sum(chunk.rows_read or 0 for chunk in failed),
-        **of_failed_chunks(failed),
+        LOAD_ID: known.record.load_id,
+        "mapper/chunks_in": len(known.finished),
+        "mapper/chunks_failed": chunks_failed,
+        "mapper/chunks_missing": max(0, len(known.missing) - chunks_failed),
+        "mapper/rows_in": sum(chunk.rows_read or 0 for chunk in known.finished),
+        "mapper/rows_failed": rows_failed,
+        **({"mapper/chunks_uncounted": chunks_uncounted} if chunks_uncounted else {}),
     }
 
 
@@ -148,12 +158,15 @@ def of_rejects(load_id: str, rejects: Sequence[Reject]) -> Dict[str, Any]:
     """
     if not rejects:
         return {}
+    kinds = _counted(rejects)
     records = [
         dg.TableRecord({"chunk": each.chunk_id, "code": each.code, "count": count})
-        for each, count in _counted(rejects)
+        for each, count in kinds[:SHOWN_REJECTS]
     ]
+    others = sum(count for _, count in kinds[SHOWN_REJECTS:])
     return {
         "mapper/rejects": dg.MetadataValue.table(records),
+        **_not_shown("mapper/rejects_not_shown", others),
         "mapper/list_rejects": f"mapper rejects {shlex.quote(load_id)}",
     }
 
@@ -163,11 +176,11 @@ def _counted(rejects: Sequence[Reject]) -> list[tuple[Reject, int]]:
     kinds: dict[tuple[int, str], list[Reject]] = {}
     for each in rejects:
         kinds.setdefault((each.chunk_id, each.code), []).append(each)
-    return [(same[0], len(same)) for same in kinds.values()][:SHOWN_REJECTS]
+    return [(same[0], len(same)) for same in kinds.values()]
 
 
 def of_failed_chunks(chunks: Sequence[ChunkResult]) -> Dict[str, dg.MetadataValue[Any]]:
-    """Return the metadata of a failed lane: a table of its failed chunks."""
+    """Return a table of a lane's failed chunks: the first ones, and how many others there are."""
     records = [
         dg.TableRecord(
             {
@@ -177,9 +190,18 @@ def of_failed_chunks(chunks: Sequence[ChunkResult]) -> Dict[str, dg.MetadataValu
                 "error": left_out(chunk.error or ""),
             }
         )
-        for chunk in chunks
+        for chunk in chunks[:SHOWN_FAILED]
     ]
-    return {"mapper/failed_chunks": dg.MetadataValue.table(records)}
+    if not records:
+        return {}
+    return {
+        "mapper/failed_chunks": dg.MetadataValue.table(records),
+        **_not_shown("mapper/failed_chunks_not_shown", len(chunks) - len(records)),
+    }
+
+
+def _not_shown(name: str, count: int) -> Dict[str, dg.MetadataValue[Any]]:
+    return {name: dg.MetadataValue.int(count)} if count else {}
 
 
 def plan_line(plan: Plan, lanes: int) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 
 from mapper_core import (
+    ChunkResult,
     DatabaseUnavailableError,
     IncompleteLoadError,
     LedgerError,
@@ -30,7 +31,7 @@ from mapper_core import (
 from mapper_core.passwords import in_full
 from mapper_core.row_values import left_out
 
-from . import metadata
+from . import metadata, shortfall
 from .lineage import columns_of
 from .mapping import Mapping
 from .resources import DatabaseResource, MapperResource, resource_of
@@ -154,10 +155,9 @@ class Step:
                 workers_per_lane=workers or self.mapping.workers_per_lane,
                 **self._options(load),
             )
-        if failed := [chunk for chunk in results if not chunk.rows_are_in]:
-            if len(failed) < len(results):
-                words = "A load that failed in part; what is in stays for its repetition."
-                self._observe(load, words, metadata.of_part(results))
+        failed = [chunk for chunk in results if not chunk.rows_are_in]
+        self._observe_shortfall(load, lane, results)
+        if failed:
             first = left_out(failed[0].error or "")
             raise dg.Failure(
                 description=f"{len(failed)} of {len(results)} chunks failed: {first}",
@@ -254,6 +254,34 @@ class Step:
             ]
             for name, origins in found.items()
         }
+
+    def _observe_shortfall(
+        self, load: PartitionLoad, lane: Lane, results: Sequence[ChunkResult]
+    ) -> None:
+        """Record how far a load has come of which this lane, or an earlier one, failed in part."""
+        key, run = self.context.asset_key, self.context.run
+        alone = lane.lanes == 1
+        told = (
+            {}
+            if alone
+            else shortfall.told_by_lanes(self.context.instance, key, load.partition_key, run.run_id)
+        )
+        if not told and all(chunk.rows_are_in for chunk in results):
+            return
+        try:
+            known = history.newest_of(self._target_url, self._group(load), **self._ledger)
+        except MapperError as error:
+            self.context.log.warning(
+                "the ledger was not asked how far it is: %s", left_out(str(error))
+            )
+            return
+        # Alone, with nothing in: that it failed is all there is to tell.
+        if known is None or (alone and not known.finished):
+            return
+        staged = known.record.plan.stage_table is not None
+        where = "waits in its stage" if staged else "is in the target"
+        words = f"A load that failed in part: what is loaded {where}, and is not loaded again."
+        self._observe(load, words, shortfall.of_load(known, lane, results, told))
 
     def _observe_resumed(self, load: PartitionLoad, planned: Plan) -> None:
         """Record that a load is gone on with, and what of it an earlier run had finished."""

@@ -256,6 +256,87 @@ def test_a_load_that_failed_in_part_is_observed(run_mapping, instance, source, t
     assert EVENTS == said["mapper/rows_in"] + said["mapper/rows_failed"]
 
 
+@pytest.fixture
+def observed(instance):
+    """Return what the latest observation of an asset says, in words and numbers."""
+
+    def latest(asset):
+        (record,) = instance.fetch_observations(dg.AssetKey(asset), limit=1).records
+        told = record.asset_observation
+        return told.description, {k: v.value for k, v in told.metadata.items()}
+
+    return latest
+
+
+@pytest.mark.usefixtures("events")
+@pytest.mark.parametrize("refused", ["1", "1, 101", "1, 201", "201", "1, 101, 201"])
+def test_what_is_observed_of_a_load_that_failed_in_part_is_all_of_it(
+    run_mapping, observed, target, run, refused
+):
+    """Whichever lanes its failed chunks were in, and whichever ended last."""
+    run(target, f"alter table fact_events add check (id not in ({refused}))")
+    mapping = Mapping(
+        name="part",
+        source_sql="SELECT * FROM events",
+        target_table="fact_events",
+        chunk_key="id",
+        chunk_size=100,
+        min_rows_for_parallel=0,
+        lanes=3,
+    )
+
+    assert not run_mapping(mapping).success
+
+    words, said = observed("part")
+    failed = len(refused.split(", "))
+    (rows,) = run(target, "select count(*) from fact_events")[0]
+    assert "is in the target" in words
+    assert (rows, 100 * failed) == (said["mapper/rows_in"], said["mapper/rows_failed"])
+    assert rows + 100 * failed == EVENTS
+    assert (EVENTS // 100 - failed, failed, 0) == tuple(
+        said[f"mapper/chunks_{what}"] for what in ("in", "failed", "missing")
+    )
+
+
+@pytest.mark.usefixtures("events")
+def test_of_a_window_that_failed_in_part_nothing_is_in_the_target(
+    run_mapping, observed, target, run
+):
+    """What is observed says where its rows are instead."""
+    run(target, "alter table fact_events alter note type varchar(4)")
+
+    assert not run_mapping(BY_MONTH, "2024-01-01").success
+
+    words, said = observed("fact_events")
+    assert "waits in its stage" in words
+    assert said["mapper/rows_in"] > 0
+    assert [(0,)] == run(target, "select count(*) from fact_events")
+
+
+@pytest.mark.usefixtures("events")
+def test_of_many_failed_chunks_the_first_are_listed_and_the_others_counted(
+    run_mapping, target, run
+):
+    """A load of thousands of chunks does not fill Dagster's event log with one reason."""
+    run(target, "alter table fact_events add check (id < 0)")
+    mapping = Mapping(
+        name="part",
+        source_sql="SELECT * FROM events",
+        target_table="fact_events",
+        chunk_key="id",
+        chunk_size=100,
+        min_rows_for_parallel=0,
+        single_step=True,
+    )
+
+    (failure,) = [e for e in run_mapping(mapping).all_events if e.is_step_failure]
+
+    shown = failure.step_failure_data.user_failure_data.metadata
+    listed = len(shown["mapper/failed_chunks"].records)
+    assert 1 < listed < EVENTS // 100
+    assert EVENTS // 100 == listed + shown["mapper/failed_chunks_not_shown"].value
+
+
 def test_a_translator_says_how_assets_appear():
     """Keys, groups and upstream are its word."""
 
