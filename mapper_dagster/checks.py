@@ -44,6 +44,12 @@ def build_mapping_checks(
         SettingsError: a check does not fit the mapping.
     """
     key = (translator or MappingTranslator()).get_asset_spec(mapping).key
+    if compare not in {None, Verification.COUNT, Verification.CHECKSUM}:
+        raise SettingsError(
+            f"mapping {mapping.name}: compare {compare!r} is none of 'count', 'checksum' and None"
+        )
+    if due_within is not None and not isinstance(due_within, timedelta):
+        raise SettingsError(f"mapping {mapping.name}: due_within {due_within!r} is no timedelta")
     case = _Case(mapping, key)
     found = []
     if compare is not None:

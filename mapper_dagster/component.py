@@ -3,12 +3,15 @@
 from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Dict
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
 from dagster.components import Injected
 from dagster.components.scaffold.scaffold import scaffold_with
 from pydantic import ConfigDict, Field, model_validator
+
+from mapper_core import SettingsError
 
 from .assets import build_mapping_asset
 from .checks import build_mapping_checks
@@ -59,6 +62,8 @@ _NEEDED = {
     "dynamic": ("name",),
     "multi": ("dimensions",),
 }
+# As many as Dagster knows of.
+_DIMENSIONS = 2
 
 
 class Dimension(_Strict):
@@ -80,7 +85,24 @@ class Dimension(_Strict):
         return self
 
     def definition(self) -> dg.PartitionsDefinition[Any]:
-        """Return what Dagster calls these partitions."""
+        """Return what Dagster calls these partitions. Raises SettingsError if it refuses them."""
+        try:
+            return self._definition()
+        except SettingsError:
+            raise
+        except Exception as error:
+            words = ("start_date", "end_date", "timezone", "cron_schedule", "keys", "name")
+            listed = ", ".join(
+                f"{word} {getattr(self, word)!r}" for word in words if word in self.model_fields_set
+            )
+            said = str(error).partition("\n")[0]
+            msg = (
+                f"partitions of type {self.type} cannot be made of {listed}: {said}. Dates are"
+                " ISO's, time zones those of the IANA database"
+            )
+            raise SettingsError(msg) from error
+
+    def _definition(self) -> dg.PartitionsDefinition[Any]:
         if self.type == "static":
             return dg.StaticPartitionsDefinition(list(self.keys))
         if self.type == "dynamic":
@@ -107,10 +129,15 @@ class Partitions(Dimension):
         None, description="For multi: two kinds of partitions, each by the name of its dimension."
     )
 
-    def definition(self) -> dg.PartitionsDefinition[Any]:
-        """Return what Dagster calls these partitions."""
+    @model_validator(mode="after")
+    def _has_two_dimensions(self) -> "Partitions":
+        if self.dimensions is not None and len(self.dimensions) != _DIMENSIONS:
+            raise ValueError("partitions of type multi have two dimensions")
+        return self
+
+    def _definition(self) -> dg.PartitionsDefinition[Any]:
         if self.dimensions is None:
-            return super().definition()
+            return super()._definition()
         return dg.MultiPartitionsDefinition(
             {name: each.definition() for name, each in self.dimensions.items()}
         )
@@ -254,7 +281,7 @@ class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
         own |= {"source_sql_file", "deps", "fence_seconds"}
         given = {name: getattr(self, name) for name in type(self).model_fields if name not in own}
         if self.source_sql_file is not None:
-            given["source_sql"] = (context.path / self.source_sql_file).read_text()
+            given["source_sql"] = self._read(context.path / self.source_sql_file)
         if self.fence_seconds is not None:
             given["fence"] = timedelta(seconds=self.fence_seconds)
         if self.partitions is not None:
@@ -262,6 +289,20 @@ class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
         if self.deps is not None:
             given["deps"] = [dg.AssetKey.from_user_string(dep) for dep in self.deps]
         return given
+
+    def _read(self, path: Path) -> str:
+        """Return the SQL of a file. Raises SettingsError when it has none."""
+        try:
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            msg = (
+                f"mapping {self.name}: source_sql_file {path} is not there: its place is told from"
+                " the folder of the YAML"
+            )
+            raise SettingsError(msg) from None
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"mapping {self.name}: source_sql_file {path} cannot be read: {error}"
+            raise SettingsError(msg) from error
 
 
 def _status(*, running: bool) -> str:

@@ -1,8 +1,8 @@
 """A mapping, declared: which query goes into which table, how, and in which windows."""
 
 import re
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Dict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -29,6 +29,19 @@ _WORDS: Dict[str, type[Word]] = {
     "publish": Publishing,
     "transform_scope": TransformScope,
     "workers": TransformWorkers,
+}
+
+
+# What is an object of a kind, and what people call that.
+_KINDS: Dict[str, tuple[Any, str]] = {
+    "partitions_def": (dg.PartitionsDefinition, "PartitionsDefinition of Dagster's"),
+    "backfill_policy": (dg.BackfillPolicy, "BackfillPolicy of Dagster's"),
+    "fence": (timedelta, "timedelta"),
+    "transformation_func": (Callable, "function"),
+    "transform_batch": (Callable, "function"),
+    "lanes": (int, "number"),
+    "chunks_per_lane": (int, "number"),
+    "workers_per_lane": (int, "number"),
 }
 
 
@@ -114,8 +127,10 @@ class Mapping:
     """sqlglot's name of the SQL's dialect, for finding the tables and columns that it reads."""
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not (self.name and _NAME.fullmatch(self.name)):
             raise SettingsError(f"mapping name {self.name!r}: letters, digits and _ only")
+        self._check_texts()
+        self._check_kinds()
         self._check_words()
         self._check_partitions()
         self._check_params()
@@ -126,6 +141,24 @@ class Mapping:
             raise SettingsError(
                 f"mapping {self.name}: lanes, chunks_per_lane and workers_per_lane are at least 1"
             )
+
+    def _check_texts(self) -> None:
+        for field_name in ("source_sql", "target_table"):
+            if not (getattr(self, field_name) or "").strip():
+                raise SettingsError(f"mapping {self.name}: {field_name} is empty")
+        for part in self.key.path:
+            if "/" in part:
+                raise SettingsError(
+                    f"mapping {self.name}: key_prefix {part!r} has a slash: a prefix of several"
+                    f" parts is a list, {part.split('/')!r}"
+                )
+
+    def _check_kinds(self) -> None:
+        """Tell what is something else at once, and not in the words of who comes upon it."""
+        for field_name, (kind, words) in _KINDS.items():
+            given = getattr(self, field_name)
+            if given is not None and not isinstance(given, kind):
+                raise SettingsError(f"mapping {self.name}: {field_name} {given!r} is no {words}")
 
     def _check_words(self) -> None:
         for field_name, words in _WORDS.items():
@@ -185,6 +218,11 @@ class Mapping:
             raise SettingsError(
                 f"mapping {self.name}: load_mode 'append' would load a partition once more each"
                 " time it is materialized: with partitions use 'replace_window' or 'upsert'"
+            )
+        if self.mode is LoadMode.UPSERT and not self.primary_key:
+            raise SettingsError(
+                f"mapping {self.name}: load_mode 'upsert' needs primary_key, the columns that name"
+                " a row"
             )
         if self.partitions_def is None and self.mode is LoadMode.REPLACE_WINDOW:
             raise SettingsError(

@@ -68,8 +68,15 @@ class Step:
     @property
     def loads(self) -> tuple[PartitionLoad, ...]:
         """What the run's partitions ask for."""
-        partitioned = self.mapping.partitions_def is not None
-        return partition_loads(self.mapping, self.context.partition_keys if partitioned else ())
+        if self.mapping.partitions_def is None:
+            return partition_loads(self.mapping, ())
+        if not (self.context.has_partition_key or self.context.has_partition_key_range):
+            raise dg.Failure(
+                description=f"{self.context.asset_key.to_user_string()} is loaded by partition:"
+                " launch the run for a partition, or for a range of them.",
+                allow_retries=False,
+            )
+        return partition_loads(self.mapping, self.context.partition_keys)
 
     def plan(self, load: PartitionLoad) -> tuple[Plan, int]:
         """Plan a load; return also how many lanes it is worth."""

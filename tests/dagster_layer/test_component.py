@@ -1,6 +1,7 @@
 """A mapping in YAML is the mapping in Python, and a slip of the pen is told with its line."""
 
 import contextlib
+import re
 import textwrap
 import traceback
 
@@ -46,6 +47,49 @@ def load():
 def spec_of(defs, key):
     (spec,) = [s for s in defs.resolve_all_asset_specs() if s.key == dg.AssetKey(key)]
     return spec
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ("source_sql_file: no.sql", "no.sql.*is not there"),
+        ("source_sql_file: .", "cannot be read"),
+        ("source_sql_file: empty.sql", "source_sql is empty"),
+        (
+            "source_sql: SELECT 1\nwindow_column: d\n"
+            "partitions: {type: daily, start_date: 'first of May'}",
+            "start_date 'first of May'",
+        ),
+        (
+            "source_sql: SELECT 1\nwindow_column: d\n"
+            "partitions: {type: daily, start_date: '2024-01-01', timezone: Mars}",
+            "timezone 'Mars'",
+        ),
+        (
+            "source_sql: SELECT 1\nwindow_column: d\npartitions: {type: cron, start_date:"
+            " '2024-01-01-00:00', cron_schedule: daily at six}",
+            "cron_schedule 'daily at six'",
+        ),
+        (
+            "source_sql: SELECT 1\nload_mode: upsert\nprimary_key: id\n"
+            "partitions: {type: multi, dimensions: {day: {type: static, keys: [a]}}}",
+            "two dimensions",
+        ),
+        (
+            "source_sql: SELECT 1\nload_mode: upsert\nprimary_key: id\n"
+            "partitions: {type: static, keys: [a, a]}",
+            "cannot be made of keys",
+        ),
+        ("source_sql: SELECT 1\nstrategy: fastest", "strategy 'fastest'"),
+    ],
+)
+def test_what_cannot_be_meant_names_cause_and_cure(load, attributes, words):
+    """While definitions are loaded, and not by whoever runs them."""
+    with pytest.raises(Exception, match=r"Error while (loading|building)") as failure:
+        load(f"name: m\ntarget_table: t\n{attributes}", {"empty.sql": ""})
+
+    told = "".join(traceback.format_exception(failure.value))
+    assert re.search(words, told)
 
 
 def test_what_is_scaffolded_loads_as_it_is():

@@ -355,9 +355,30 @@ def test_a_translator_says_how_assets_appear():
     assert [dg.AssetKey(["raw", "events"])] == [dep.asset_key for dep in spec.deps]
 
 
+@pytest.mark.usefixtures("events")
+@pytest.mark.parametrize("how", [{"single_step": True, "lanes": None}, {"lanes": 2}])
+def test_a_run_without_a_partition_says_to_choose_one(run_mapping, target, run, how):
+    """Once, and no step is tried again for it."""
+    result = run_mapping(replace(BY_MONTH, **how))
+
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    said = failure.step_failure_data.error_display_string
+    assert "fact_events is loaded by partition: launch the run for a partition" in said
+    assert not [event for event in result.all_events if event.is_step_up_for_retry]
+    assert [(0,)] == run(target, "select count(*) from fact_events")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"key_prefix": "raw/shop"}, r"key_prefix 'raw/shop'.*\['raw', 'shop'\]"),
+        ({"name": None}, "name None"),
+        ({"source_sql": " "}, "source_sql is empty"),
+        ({"target_table": ""}, "target_table is empty"),
+        ({"load_mode": "upsert", "window_column": None}, "primary_key"),
+        ({"fence": 5}, "fence 5 is no timedelta"),
+        ({"partitions_def": "monthly"}, "partitions_def 'monthly' is no"),
+        ({"transformation_func": "upper"}, "transformation_func 'upper' is no function"),
         (
             {"partitions_def": dg.StaticPartitionsDefinition(["a"]), "load_mode": "replace_window"},
             "load_mode='upsert'",
