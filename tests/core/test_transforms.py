@@ -1000,3 +1000,30 @@ def test_the_first_moment_is_read_or_refused_in_words(source, target, run, kind)
     assert "succeeded" == result.status, result.chunk_errors
     assert {"source value"} >= {each.code for each in list_rejects(target, result.load_id)}
     assert 2 == result.rows_rejected + run(target, "select count(*)::int from orders")[0][0]
+
+
+def test_moments_within_a_value_are_in_the_time_zone_of_the_session(source, target, run):
+    """As those are that are the value: in arrays, ranges, multiranges and arrays of these."""
+    kinds = ("timestamptz[]", "tstzrange", "tstzmultirange", "tstzrange[]", "tstzmultirange[]")
+    listed = ", ".join(f"c{at} {kind}" for at, kind in enumerate(kinds))
+    bounds = "tstzrange('2024-01-01 00:00+00', '2024-07-01 00:00+00')"
+    run(
+        source,
+        f"create table orders ({listed})",
+        "insert into orders values (array['2024-01-01 00:00+00', null]::timestamptz[],"
+        f" {bounds}, tstzmultirange({bounds}), array[{bounds}, 'empty', null],"
+        f" array[tstzmultirange({bounds}), null])",
+    )
+    run(target, f"create table orders ({listed})")
+    seen: list[str] = []
+
+    def look(rows):
+        seen.extend(str(list(row.values())) for row in rows)
+        return [dict(row) for row in rows]
+
+    options = {"time_zone": "Asia/Kolkata", "strategy": None}
+    loaded(source, target, transformation_func=look, **options)
+
+    (values,) = seen
+    assert values.count("ZoneInfo(key='Asia/Kolkata')") == values.count("datetime.datetime(") == 9
+    assert run(source, "select * from orders") == run(target, "select * from orders")

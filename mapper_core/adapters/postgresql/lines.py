@@ -21,6 +21,8 @@ from zoneinfo import ZoneInfo
 import psycopg
 from psycopg import pq
 from psycopg.adapt import Loader, Transformer
+from psycopg.types.multirange import Multirange
+from psycopg.types.range import Range
 
 from ...batches import Columns, JsonText, Lines
 from ...batches.copy_text import NULL, unescaped
@@ -257,7 +259,14 @@ if _READS_TIMES:
 _JSON = frozenset(map(_oid, JSON_TYPES))
 _JSON_TEXT = _Loading(JsonText, JsonText)
 _ZONED = _oid("timestamptz")
-_ZONED_ARRAY = psycopg.adapters.types["timestamptz"].array_oid
+# Values with such moments in them.
+_OF_ZONED = frozenset(
+    {
+        psycopg.adapters.types["timestamptz"].array_oid,
+        *(_oid(name) for name in ("tstzrange", "tstzmultirange")),
+        *(psycopg.adapters.types[name].array_oid for name in ("tstzrange", "tstzmultirange")),
+    }
+)
 # Read by psycopg, into values that cannot be changed in place.
 _FIXED = frozenset(map(_oid, ("timestamp", "time", "timetz", "interval", "inet", "cidr")))
 
@@ -270,8 +279,8 @@ def _load(oid: int, zone: str) -> _Loading:
         return _Loading(None, str)
     if oid == _ZONED:
         return _zoned(slow, zone)
-    if oid == _ZONED_ARRAY:
-        return _zoned_array(slow, zone)
+    if oid in _OF_ZONED:
+        return _of_zoned(slow, zone)
     return _Loading(_FAST.get(oid, slow), slow, fixed=oid in _FAST or oid in _FIXED)
 
 
@@ -312,12 +321,18 @@ def _zoned(slow: Load, zone: str) -> _Loading:
     return _Loading(read if _READS_TIMES else read_slowly, read_slowly)
 
 
-def _zoned_array(slow: Load, zone: str) -> _Loading:
+def _of_zoned(slow: Load, zone: str) -> _Loading:
     there = _time_zone(zone)
 
     def moved(value: Any) -> Any:
         if isinstance(value, list):
             return list(map(moved, value))
+        if isinstance(value, Multirange):
+            return Multirange(map(moved, value))
+        if isinstance(value, Range):
+            # An empty one has no bounds.
+            bounds = moved(value.lower), moved(value.upper), value.bounds
+            return value if value.isempty else Range(*bounds)
         return value and value.astimezone(there)
 
     def read(text: str) -> Any:

@@ -1,7 +1,8 @@
 """Python values as PostgreSQL spells them, for columns of text: there the spelling is the value.
 
 Source: PostgreSQL source, float.c (which numbers get an exponent), arrayfuncs.c (which elements get
-quotes), datetime.c, style ISO for moments and `postgres` for intervals.
+quotes), rangetypes.c (which bounds do), datetime.c, style ISO for moments and `postgres` for
+intervals.
 """
 
 import math
@@ -12,6 +13,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from psycopg.types.multirange import Multirange
+from psycopg.types.range import Range
+
 # Digits before the point from which on a number gets an exponent.
 REAL_DIGITS, DOUBLE_DIGITS = 6, 15
 _LEAST_EXPONENT = -4
@@ -21,9 +25,12 @@ _MOST_DIGITS = 200_000
 
 _QUOTED = re.compile(r"""^$|^null$|["\\{},\t\n\v\f\r ]""", re.IGNORECASE)
 _ESCAPED = re.compile(r'(["\\])')
+_QUOTED_BOUND = re.compile(r"""^$|["\\()\[\],\t\n\v\f\r ]""")
+
+Other = Callable[[Any], str | None]
 
 
-def spelled(value: Any, digits: int, other: Callable[[Any], str | None]) -> str | None:
+def spelled(value: Any, digits: int, other: Other) -> str | None:
     """Return a value as PostgreSQL would write it; None for NULL.
 
     Args:
@@ -35,6 +42,8 @@ def spelled(value: Any, digits: int, other: Callable[[Any], str | None]) -> str 
     '{1,1e+15,NULL,0.0000001,"a b"}'
     >>> spelled(datetime(2024, 1, 1, 10, 0, 0, 500_000), DOUBLE_DIGITS, str)
     '2024-01-01 10:00:00.5'
+    >>> spelled(Range(datetime(2024, 1, 1), None), DOUBLE_DIGITS, str)
+    '["2024-01-01 00:00:00",)'
     >>> spelled(timedelta(days=-1, hours=-2), DOUBLE_DIGITS, str)
     '-1 days -02:00:00'
     """
@@ -44,6 +53,10 @@ def spelled(value: Any, digits: int, other: Callable[[Any], str | None]) -> str 
         literal = _array(value, digits, other)
         literal.encode()  # what UTF-8 cannot hold is told as this value's
         return literal
+    if isinstance(value, Range):
+        return _range(value, digits, other)
+    if isinstance(value, Multirange):
+        return "{" + ",".join(_range(each, digits, other) for each in value) + "}"
     if isinstance(value, float):
         return _float(value, digits)
     if isinstance(value, Decimal):
@@ -56,7 +69,7 @@ def spelled(value: Any, digits: int, other: Callable[[Any], str | None]) -> str 
     return str(value) if isinstance(value, UUID) else other(value)
 
 
-def _array(elements: list[Any], digits: int, other: Callable[[Any], str | None]) -> str:
+def _array(elements: list[Any], digits: int, other: Other) -> str:
     texts = []
     for each in elements:
         if isinstance(each, list):
@@ -66,6 +79,23 @@ def _array(elements: list[Any], digits: int, other: Callable[[Any], str | None])
         else:
             texts.append(_ESCAPED.sub(r"\\\1", text).join('""') if _QUOTED.search(text) else text)
     return "{" + ",".join(texts) + "}"
+
+
+def _range(value: Range[Any], digits: int, other: Other) -> str:
+    if value.isempty:
+        return "empty"
+    lower, upper = (
+        "" if bound is None else _bound(spelled(bound, digits, other) or "")
+        for bound in (value.lower, value.upper)
+    )
+    # A side without a bound includes none.
+    first = "[" if value.lower_inc else "("
+    last = "]" if value.upper_inc else ")"
+    return f"{first}{lower},{upper}{last}"
+
+
+def _bound(text: str) -> str:
+    return '"' + _ESCAPED.sub(r"\1\1", text) + '"' if _QUOTED_BOUND.search(text) else text
 
 
 def _float(value: float, digits: int) -> str:
