@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from .errors import TargetError
+from .errors import QueryError, TargetError
 from .fitting import match_columns, seen_by, spelled
 from .ledger import Ledger, LoadRecord
 from .model import (
@@ -132,6 +132,8 @@ class Sink:
             if spelled((each,), names)[0] not in names:
                 msg = f"{each}, named for upsert, is not a column of {name}"
                 raise TargetError(msg)
+        if not columns and not self.mapping.transform:
+            raise QueryError("the query selects no column: name those that are to be loaded")
         if self.mapping.transform_batch:
             return _arrow_path(offered)
         if self.mapping.transform:
@@ -140,7 +142,7 @@ class Sink:
             wanted = ", ".join(column.name for column in seen)
             others = match_columns(columns[len(seen) :], table, name, complete=False)
             # Only to have refused what would not arrive as it is.
-            self.target.data_path(offered, others)
+            self.target.data_path(offered, others, table)
             return DataPath.ROWS, f"the transform needs Python values of {wanted}"
         pairs = match_columns(columns, table, name)
         selected = {theirs.name for _, theirs in pairs}
@@ -154,7 +156,7 @@ class Sink:
                 " lie in the window: select it"
             )
             raise TargetError(msg)
-        return self.target.data_path(offered, pairs)
+        return self.target.data_path(offered, pairs, table)
 
     def _check_direct_path(self, columns: Sequence[Column], table: Sequence[Column]) -> None:
         if not self.mapping.direct_path:

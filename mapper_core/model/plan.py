@@ -48,6 +48,8 @@ class Column:
     standard: str = ""
     """The type in the words that databases have in common here, which are PostgreSQL's; empty where
     there is none that holds the same values."""
+    binary: bool = True
+    """The database takes values of its type in binary form, where it has such a form at all."""
 
     @property
     def is_json(self) -> bool:

@@ -160,9 +160,10 @@ class Planning:
             return self.sink.data_path(self.columns, table, self.source.paths)
         if self.mapping.transform_batch and DataPath.ARROW in self.source.paths:
             return DataPath.ARROW, "the batch transform takes Arrow record batches"
-        if self.mapping.transforms or DataPath.COPY_BINARY not in self.source.paths:
+        if self.mapping.transforms or DataPath.COPY_TEXT not in self.source.paths:
             return DataPath.ROWS, "rows are read as Python values"
-        return DataPath.COPY_BINARY, "rows are read and counted, not written"
+        # As text: not every type has a binary form.
+        return DataPath.COPY_TEXT, "rows are read and counted, not written"
 
     def _case(self, table: Sequence[Column]) -> Case:
         given = self.settings.chunk_size

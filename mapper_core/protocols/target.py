@@ -214,9 +214,14 @@ class Target(Database, Protocol):
         """
 
     def data_path(
-        self, offered: frozenset[DataPath], pairs: Sequence[tuple[Column, Column]]
+        self,
+        offered: frozenset[DataPath],
+        pairs: Sequence[tuple[Column, Column]],
+        table: Sequence[Column],
     ) -> tuple[DataPath, str]:
         """Choose how rows travel for these (query column, table column) pairs, and say why.
+
+        `table` is all of the target's columns, also those that no row has a value for.
 
         Raises TargetError when a value of a column could not arrive unchanged.
         """

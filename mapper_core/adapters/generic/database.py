@@ -92,9 +92,12 @@ class Generic:
         return tuple(columns)
 
     def data_path(
-        self, offered: frozenset[DataPath], pairs: Sequence[tuple[Column, Column]]
+        self,
+        offered: frozenset[DataPath],
+        pairs: Sequence[tuple[Column, Column]],
+        table: Sequence[Column],
     ) -> tuple[DataPath, str]:
-        del offered, pairs
+        del offered, pairs, table
         return DataPath.ROWS, f"{self.kind} is written with INSERT statements"
 
     def no_direct_path(self, columns: Sequence[Column]) -> str:

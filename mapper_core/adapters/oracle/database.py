@@ -138,9 +138,12 @@ class Oracle:
         return tuple(replace(c, type=fitting.word_for(c), type_id=None) for c in columns)
 
     def data_path(
-        self, offered: frozenset[DataPath], pairs: Sequence[tuple[Column, Column]]
+        self,
+        offered: frozenset[DataPath],
+        pairs: Sequence[tuple[Column, Column]],
+        table: Sequence[Column],
     ) -> tuple[DataPath, str]:
-        del offered
+        del offered, table
         fitting.check(pairs)
         return DataPath.ROWS, "Oracle is written with arrays of Python rows"
 

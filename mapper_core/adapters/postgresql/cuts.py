@@ -227,11 +227,13 @@ def _ranks(
 ) -> tuple[tuple[str, ...], ...]:
     """Take the key of every `chunk_size`-th row in key order."""
     listed = ", ".join(names)
+    # The key's own names may be any.
+    taken = [f"key_{at}" for at in range(len(names))]
     found = run(
-        f"select {_texts(names)} from (select {listed}, row_number() over (order by {listed}) as"
-        f" mapper_rank from (\n{query}\n) q where {_all_present(names)}) r"
-        f" where mapper_rank > 1 and (mapper_rank - 1) % {chunk_size:d} = 0"
-        f" order by mapper_rank"
+        f"select {', '.join(taken)} from (select {_texts(names)}, row_number() over"
+        f" (order by {listed}) from (\n{query}\n) q where {_all_present(names)})"
+        f" r ({', '.join(taken)}, place) where place > 1 and (place - 1) % {chunk_size:d} = 0"
+        f" order by place"
     )
     return tuple(dict.fromkeys(tuple(row) for row in found))
 

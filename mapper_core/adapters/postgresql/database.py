@@ -153,9 +153,12 @@ class PostgreSQL:
         return tuple(replace(c, type=c.standard or c.type) for c in columns)
 
     def data_path(
-        self, offered: frozenset[DataPath], pairs: Sequence[tuple[Column, Column]]
+        self,
+        offered: frozenset[DataPath],
+        pairs: Sequence[tuple[Column, Column]],
+        table: Sequence[Column],
     ) -> tuple[DataPath, str]:
-        return types.data_path(offered, pairs)
+        return types.data_path(offered, pairs, table)
 
     def no_direct_path(self, columns: Sequence[Column]) -> str:
         del columns

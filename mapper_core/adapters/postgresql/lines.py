@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -206,22 +207,27 @@ _INTERVAL = re.compile(
 )
 
 
+def _timedelta(found: re.Match[str]) -> timedelta:
+    time = timedelta(
+        hours=int(found["hours"] or 0),
+        minutes=int(found["minutes"] or 0),
+        # Not as a float: a millionth of a second counts.
+        microseconds=int(Decimal(found["seconds"] or 0) * 1_000_000),
+    )
+    return timedelta(days=int(found["days"] or 0)) + (-time if found["sign"] == "-" else time)
+
+
 class IntervalLoader(Loader):
     """Reads what a timedelta holds. It has no months; psycopg would call each thirty days."""
 
     def load(self, data: Any) -> timedelta:
         text = bytes(data).decode()
         found = _INTERVAL.fullmatch(text)
-        if found is None or not text:
-            msg = f"the interval {text} has no timedelta, which knows days and less"
-            raise _NoEqualError(msg)
-        time = timedelta(
-            hours=int(found["hours"] or 0),
-            minutes=int(found["minutes"] or 0),
-            # Not as a float: a millionth of a second counts.
-            microseconds=int(Decimal(found["seconds"] or 0) * 1_000_000),
-        )
-        return timedelta(days=int(found["days"] or 0)) + (-time if found["sign"] == "-" else time)
+        with suppress(OverflowError):
+            if found is not None and text:
+                return _timedelta(found)
+        msg = f"the interval {text!r} has no timedelta, which knows days and less, up to a billion"
+        raise _NoEqualError(msg)
 
 
 class _JsonLoader(Loader):

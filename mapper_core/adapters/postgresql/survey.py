@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from psycopg.rows import tuple_row
 
+from ...errors import QueryError
 from ...model import Estimate, Refused
 from ...protocols import BlockCuts, Blocker, KeyCuts, Place
 from ...query import Query, says_now
@@ -151,7 +153,8 @@ class PostgreSQLSurvey:
     def is_unique(self, key: Sequence[str]) -> bool:
         listed = ", ".join(session.identifier(name) for name in key)
         asked = f"select 1 from (\n{self._text}\n) q group by {listed} having count(*) > 1"
-        return not self._run(f"select exists ({asked})")[0][0]
+        with _ordered(key):
+            return not self._run(f"select exists ({asked})")[0][0]
 
     def has_nulls(self, key: Sequence[str]) -> bool:
         return cuts.has_nulls(self._run, self._text, [session.identifier(name) for name in key])
@@ -175,14 +178,15 @@ class PostgreSQLSurvey:
         return float(self._explain(asked)["Total Cost"] / whole)
 
     def key_cuts(self, key: Sequence[str], chunk_size: int, *, may_shorten: bool) -> KeyCuts:
-        return cuts.find(
-            self._run,
-            self._text,
-            self._sampled if self._query.with_slots and self._has_blocks() else None,
-            key=key,
-            chunk_size=chunk_size,
-            may_shorten=may_shorten,
-        )
+        with _ordered(key):
+            return cuts.find(
+                self._run,
+                self._text,
+                self._sampled if self._query.with_slots and self._has_blocks() else None,
+                key=key,
+                chunk_size=chunk_size,
+                may_shorten=may_shorten,
+            )
 
     def block_cuts(self, chunk_size: int, *, asked_for: bool) -> BlockCuts | Refused:
         if self._query.with_slots is None or self._query.table is None:
@@ -261,6 +265,20 @@ select extract(epoch from pg_postmaster_start_time())::text || ' ' || current_se
        array_to_string(current_schemas(true), ', '),
        current_setting('TimeZone')
 """
+
+
+@contextmanager
+def _ordered(key: Sequence[str]) -> Iterator[None]:
+    """Raise QueryError where the server knows no order of the key's values, as of JSON's."""
+    try:
+        yield
+    except psycopg.errors.UndefinedFunction as error:
+        # The query by itself has run already.
+        msg = (
+            f"chunk_key {', '.join(key)} cannot divide the query: {error.diag.message_primary}."
+            " Name a column of another type, or cast it in the query and name what that is called"
+        )
+        raise QueryError(msg) from error
 
 
 def _texts(plan: Any) -> Iterator[str]:

@@ -37,7 +37,8 @@ select a.attname,
        format_type(kind.type, kind.modifier),
        kind.type,
        kind.required and not kind.has_default,
-       a.attgenerated <> '' or a.attidentity = 'a'
+       a.attgenerated <> '' or a.attidentity = 'a',
+       (select typreceive <> 0 from pg_type own where own.oid = a.atttypid)
 from kind
 join pg_type t on t.oid = kind.type and t.typtype <> 'd'
 join pg_attribute a on a.attrelid = to_regclass(:name) and a.attnum = kind.attnum
@@ -119,10 +120,14 @@ class PostgreSQLTransaction:
         return "\n".join(str(line) for (line,) in planned)
 
     def columns(self, table: Sequence[str]) -> tuple[Column, ...]:
-        found = self.execute(_COLUMNS, {"name": session.identifier(*table)})
+        name = {"name": session.identifier(*table)}
+        found = self.execute(_COLUMNS, name)
+        if not found and self.execute("select 1 where to_regclass(:name) is not null", name):
+            msg = f"{'.'.join(table)} has no column to load into: add those of the query to it"
+            raise TargetError(msg)
         return tuple(
-            Column(name, kind, number, required=required, generated=generated)
-            for name, kind, number, required, generated in found
+            Column(name, kind, number, required=required, generated=generated, binary=binary)
+            for name, kind, number, required, generated, binary in found
         )
 
     def refusal(self, table: Sequence[str], privileges: Sequence[str]) -> str | None:
@@ -199,10 +204,17 @@ class PostgreSQLTransaction:
         name, listed = session.identifier(*stage), _listed(columns)
         chunk = session.identifier(STAGE_CHUNK)
         self.execute(f"drop table if exists {name}")
-        self.execute(
-            f"create table {name} as select {listed}, null::integer as {chunk}"
-            f" from {session.identifier(*target)} with no data"
-        )
+        try:
+            self.execute(
+                f"create table {name} as select {listed}, null::integer as {chunk}"
+                f" from {session.identifier(*target)} with no data"
+            )
+        except psycopg.errors.TooManyColumns as error:
+            msg = (
+                f"the stage that this load needs has a column more than its {len(columns)}, and"
+                f" {errors.words(error)}: select one less, or load with load_mode='append'"
+            )
+            raise TargetError(msg) from error
         # Rows come as COPY blocks that nobody takes apart, so the chunk's id is a default.
         defaults = [(STAGE_CHUNK, f"current_setting('{_CHUNK_SETTING}')::integer")]
         for column, default in self.execute(_DEFAULTS, {"name": session.identifier(*target)}):

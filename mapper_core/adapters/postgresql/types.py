@@ -19,6 +19,8 @@ NOT_BINARY = frozenset(
         *("regtype", "regrole", "regnamespace", "regconfig", "regdictionary", "oid", "aclitem"),
         *("pg_node_tree", "pg_ndistinct", "pg_dependencies", "pg_mcv_list", "gtsvector"),
         *("tid", "xid", "cid", "record"),
+        # An empty one is written in a form that is not read.
+        *("int2vector", "oidvector"),
     }
 )
 
@@ -66,7 +68,9 @@ def base(type_name: str) -> str:
 
 
 def data_path(
-    offered: frozenset[DataPath], pairs: Sequence[tuple[Column, Column]]
+    offered: frozenset[DataPath],
+    pairs: Sequence[tuple[Column, Column]],
+    table: Sequence[Column],
 ) -> tuple[DataPath, str]:
     """Choose how rows travel for these (query column, table column) pairs; see `Target`."""
     if DataPath.COPY_TEXT not in offered:
@@ -78,6 +82,13 @@ def data_path(
     for ours, theirs in pairs:
         if reason := _why_not_binary(ours, theirs):
             return DataPath.COPY_TEXT, reason
+    for column in table:
+        # COPY looks for the ways to read all of them, also where it has no value for one.
+        if not column.binary:
+            said = (
+                f"column {column.name!r} of the target is {column.type}, which has no binary input"
+            )
+            return DataPath.COPY_TEXT, said
     return DataPath.COPY_BINARY, "every column has the same built-in type on both sides"
 
 
