@@ -51,6 +51,8 @@ class ChunkResult:
     rows_rejected: int = 0
     """Rows read that were refused, and are listed in the ledger instead."""
     bytes: int = 0
+    """Bytes that came from the source, in the form in which they came: COPY's binary or text, CSV
+    for a batch function, a driver's Arrow batches; 0 where rows come as Python values."""
     attempts: int = 0
     error: str | None = None
     """Why it failed; None for a chunk that did not."""

@@ -20,6 +20,12 @@ class JsonText(str):
     __slots__ = ()
 
 
+class Unread(str):
+    """A value as its database wrote it, where Python has none that is equal."""
+
+    __slots__ = ()
+
+
 class Lines(ABC):
     """Rows as their database wrote them, taken apart only where they are needed.
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from operator import is_, itemgetter
 from typing import Any
 
-from ..batches import PART_BYTES, Batch, Columns, Lines, Packer, passed_on, rows_of
-from ..errors import TransformError
+from ..batches import PART_BYTES, Batch, Columns, Lines, Packer, Unread, passed_on, rows_of
+from ..errors import SourceValueError, TransformError
 from ..fitting import match_columns, unwritable
 from ..model import Column, DataPath, Row, RowTransform
 from .step import Changed, only_errors
@@ -79,6 +79,7 @@ class RowStep:
         seen = len(self.columns) if self.seen is None else self.seen
         if self.packer is None or not isinstance(batch, Lines):
             rows = rows_of(passed_on(batch, seen))
+            _check_read(rows, self.columns[:seen])
             if self.seen is None:
                 yield _Part(rows)
             else:
@@ -187,6 +188,18 @@ class _Part:
     """The same rows as they were read, from lines."""
     rest: list[Row] | None = None
     """The values that the function does not see, from Python rows."""
+
+
+def _check_read(rows: Sequence[Row], names: Sequence[str]) -> None:
+    """Raise SourceValueError for a value in the columns of these names that Python has none for."""
+    for name, values in zip(names, zip(*rows, strict=True), strict=False):
+        if Unread in set(map(type, values)):
+            value = next(value for value in values if type(value) is Unread)
+            msg = (
+                f"a value of column {name} has no equal in Python ({value}): cast the column to"
+                " text in the query"
+            )
+            raise SourceValueError(msg)
 
 
 def _checked(rows: Any) -> Rows:

@@ -12,7 +12,8 @@ from typing import Any
 
 import oracledb
 
-from ...errors import QueryError, TransferError
+from ...batches import Unread
+from ...errors import QueryError
 from ...model import Column
 
 # Digits of a second in a Python datetime.
@@ -189,8 +190,7 @@ def reading(column: Column) -> Callable[[str], Any] | None:
     return None
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: str) -> datetime | Unread:
     if text.endswith(BEFORE_CHRIST):
-        msg = f"{text} is a moment that Python has no value for: leave it out, or CAST it to text"
-        raise TransferError(msg)
+        return Unread(text)
     return datetime.fromisoformat(text)

@@ -10,7 +10,7 @@ import oracledb
 import psycopg
 import pytest
 
-from mapper_core import execute_query_parallel
+from mapper_core import execute_query_parallel, list_rejects
 
 from .items import load
 
@@ -266,8 +266,37 @@ def test_a_moment_before_christ_is_refused_by_oracle_and_by_python(
 
     assert "failed" == result.status
     (error,) = result.chunk_errors
-    assert re.search("before the year 1|Python has no value for", error["error"])
+    assert re.search("before the year 1|no equal in Python", error["error"])
     assert [] == target.run("select id from item")
+
+
+@pytest.mark.parametrize("seen", [["AT"], ["ID"], None])
+def test_a_moment_before_christ_is_refused_alone(caesar, make_database, run, seen):
+    """Its row is listed and the others are loaded; unseen, it passes by the function."""
+    target = make_database("target")
+    run(target, "create table item (id int, at timestamptz)")
+    options = {"transformation_func": lambda rows: [dict(row) for row in rows], "reject_limit": 1}
+
+    source = caesar("timestamp(6) with time zone")
+    result = load(source, target, "select * from item", transform_columns=seen, **options)
+
+    assert "succeeded" == result.status, result.chunk_errors
+    passed = seen == ["ID"]
+    assert [(1,), (2,)][: 1 + passed] == run(target, "select id from item order by id")
+    refused = [] if passed else [("source value", "0044-03-15T12:00:00.000000+00:00 BC")]
+    assert refused == [(r.code, r.row["AT"]) for r in list_rejects(target, result.load_id)]
+
+
+def test_a_moment_before_christ_is_refused_alone_by_oracle(caesar, make_oracle):
+    """The other rows of its chunk are loaded."""
+    target = make_oracle()
+    target.run("create table item (id number(10), at timestamp(6) with time zone)")
+
+    source = caesar("timestamp(6) with time zone")
+    result = load(source, target, "select * from item", reject_limit=1)
+
+    assert ("succeeded", 1) == (result.status, result.rows_rejected), result.chunk_errors
+    assert [(1,)] == target.run("select id from item")
 
 
 def test_every_array_of_a_chunk_is_bound_alike(make_oracle):
