@@ -12,10 +12,10 @@ from ..errors import SettingsError
 from .alchemy import from_sqlalchemy, from_url
 from .kept import Keeper
 from .live import from_live
-from .opener import ACCEPTED, Opener, module_of
+from .opener import ACCEPTED, Opener, PoolUsedUpError, module_of
 from .pools import from_calls, from_factory
 
-__all__ = ["Keeper", "Opener", "opener_of"]
+__all__ = ["Keeper", "Opener", "PoolUsedUpError", "opener_of"]
 
 
 def opener_of(given: Any, *, role: str) -> Opener:

@@ -33,6 +33,10 @@ ACCEPTED = (
 SQLITE_PATIENCE = 60.0
 
 
+class PoolUsedUpError(ConnectionError):
+    """A pool has no connection left for us. Others hold them, and may give some back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opener:
     """How to open connections to one database.

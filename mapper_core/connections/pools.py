@@ -11,6 +11,7 @@ from ..errors import DatabaseError, SettingsError
 from .opener import (
     ACCEPTED,
     Opener,
+    PoolUsedUpError,
     close,
     driver_of,
     from_parameters,
@@ -101,6 +102,14 @@ def _probed(acquire: Callable[[], Any], release: Callable[[Any], None], role: st
             release(probe)
 
 
+# How the pools of SQLAlchemy and psycopg say that they have waited for a connection in vain.
+_USED_UP = {
+    "sqlalchemy.exc.TimeoutError",
+    "psycopg_pool.PoolTimeout",
+    "psycopg_pool.TooManyRequests",
+}
+
+
 def _acquired(acquire: Callable[[], Any], role: str) -> Any:
     """Return a connection; a pool's refusal, unlike a driver's error, comes as ConnectionError."""
     try:
@@ -108,6 +117,12 @@ def _acquired(acquire: Callable[[], Any], role: str) -> Any:
     except SettingsError:
         raise
     except Exception as error:
+        if f"{type(error).__module__}.{type(error).__name__}" in _USED_UP:
+            msg = (
+                f"{role} gave no connection: {error}. Others hold all that its pool has, or the"
+                " server cannot be reached: make the pool larger, or max_workers smaller"
+            )
+            raise PoolUsedUpError(msg) from error
         names = {kind.__name__ for kind in type(error).__mro__}
         if names & {"PoolError", "SQLAlchemyError"} and "DBAPIError" not in names:
             msg = f"{role} gave no connection: {error}"

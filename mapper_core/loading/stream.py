@@ -6,13 +6,14 @@ is read again. Only when the source has said that it sent everything, and every 
 stream itself marked as finished; without that mark nothing can be published.
 """
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from queue import Queue
-from threading import Thread
+from threading import Lock, Thread
 
 from ..batches import Piece
 from ..errors import TransferError
@@ -22,7 +23,9 @@ from ..results import ChunkResult, ChunkStatus
 from ..retry import first_line
 from ..stopping import InUse, cancelling
 from .work import Work
-from .worker import Worker
+from .worker import CrowdedOutError, Worker
+
+logger = logging.getLogger(__name__)
 
 # Each writer holds one piece in memory and has another one waiting.
 PIECE_BYTES = 16 * 1024 * 1024
@@ -144,6 +147,9 @@ class _Writers:
     failure: str | None = None
     told: int = 0
     """How many of them have been told that there are no more pieces."""
+    at_work: int = 0
+    """Workers that neither rest nor have ended."""
+    counting: Lock = field(default_factory=Lock)
 
     def write(self, number: int, piece: Piece) -> None:
         """Hand over a piece; wait while every writer has one waiting already."""
@@ -151,14 +157,32 @@ class _Writers:
 
     def work_off(self, worker: Worker) -> None:
         """Take pieces to the end; after a failure take them away only."""
-        with worker, self.in_use.using(worker):
-            while (taken := self.waiting.get()) is not None:
-                if self.failure is None:
-                    self._load(worker, *taken)
+        self._count(+1)
+        try:
+            with worker, self.in_use.using(worker):
+                while (taken := self.waiting.get()) is not None:
+                    if self.failure is None:
+                        self._load(worker, *taken)
+        finally:
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        with self.counting:
+            self.at_work += more
+
+    def _yield(self) -> bool:
+        """Give a worker's place to the others; False when there are none at work."""
+        with self.counting:
+            if self.at_work <= 1:
+                return False
+            self.at_work -= 1
+            return True
 
     def _load(self, worker: Worker, number: int, piece: Piece) -> None:
         try:
-            result = worker.load(Chunk(number, ChunkKind.STREAM), piece)
+            result = self._loaded(worker, Chunk(number, ChunkKind.STREAM), piece)
+            if result is None:
+                return  # of no use any more
             if not result.rows_are_in:
                 self.failure = f"piece {number}: {result.error}"
                 return
@@ -167,6 +191,24 @@ class _Writers:
                 self.on_result(result)
         except BaseException as error:  # noqa: BLE001 - the reader must not wait for this thread
             self.failure = first_line(error)
+
+    def _loaded(self, worker: Worker, chunk: Chunk, piece: Piece) -> ChunkResult | None:
+        """Load a piece; while there is no connection to be had, leave those there are to others."""
+        in_doubt = False
+        while self.failure is None and not self.work.stop.is_set():
+            try:
+                return worker.load(chunk, piece, in_doubt=in_doubt, may_yield=self._yield)
+            except CrowdedOutError as error:
+                in_doubt = worker.in_doubt
+                logger.warning(
+                    "load %s: %s; going on with %d writers",
+                    self.work.plan.load_id,
+                    error,
+                    self.at_work,
+                )
+                self.work.retry.rest(self.work.stop)
+                self._count(+1)
+        return None
 
     def give_up(self, error: BaseException) -> None:
         """Write no other piece."""

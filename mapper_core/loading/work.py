@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 
+from ..connections import PoolUsedUpError
 from ..errors import RejectLimitError, TransformProcessError
 from ..model import Chunk, DataPath, Mapping, Plan
 from ..passwords import hidden
@@ -98,7 +99,9 @@ class Work:
         )
 
     def is_crowded(self, error: BaseException) -> bool:
-        """Ask the databases whether they have no connection left for us."""
+        """Whether a database, or a pool, has no connection left for us."""
+        if isinstance(error, PoolUsedUpError):
+            return True
         target = self.destination.target if self.destination else None
         return self.source.is_crowded(error) or (target is not None and target.is_crowded(error))
 

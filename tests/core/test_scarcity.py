@@ -4,16 +4,18 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
+import psycopg_pool
 import pytest
+import sqlalchemy as sa
 
 from mapper_core import RetryConfig, RetryHandler, execute_query_parallel
 
 from ..own_server import Guests
-from ..waiting import assert_nothing_left
+from ..waiting import assert_nothing_left, wait_until
 
 ROWS = 4_000
 SUM = "select count(*), sum(hashtext(o::text)) from {} o"
@@ -168,3 +170,60 @@ def test_places_that_vanish_in_mid_load_cost_no_row(own, orders, source, run):
     (result,) = came_to
     assert "succeeded" == result.status, result.chunk_errors
     assert run(source, SUM.format("orders")) == run(own.url, SUM.format("copies"))
+
+
+@contextmanager
+def an_engine(url, size):
+    url = url.replace("postgresql:", "postgresql+psycopg:")
+    engine = sa.create_engine(url, pool_size=size, max_overflow=0, pool_timeout=0.05)
+    yield engine, engine.connect
+    assert "Current Checked out connections: 0" in engine.pool.status()
+    engine.dispose()
+
+
+@contextmanager
+def a_psycopg_pool(url, size):
+    with psycopg_pool.ConnectionPool(url, min_size=1, max_size=size, timeout=0.5) as pool:
+        yield pool, pool.connection
+
+
+@pytest.mark.parametrize("pool", [an_engine, a_psycopg_pool])
+@pytest.mark.parametrize(
+    ("side", "strategy"), [("source", "key"), ("target", "key"), ("target", "stream_once")]
+)
+def test_a_load_goes_on_with_what_an_application_leaves_of_its_pool(
+    orders, source, target, run, caplog, pool, side, strategy
+):
+    """A worker that gets no connection leaves its place to the others: it fails no chunk."""
+    run(target, "create table copies (id int, note text)")
+    asked = threading.Event()
+
+    def once_one_has_asked_in_vain(rows):
+        if not asked.is_set():
+            wait_until(lambda: "no connection" in caplog.text, "a worker to ask in vain", 20)
+            asked.set()
+        return rows
+
+    with (
+        pool(source, 4) as (from_pool, lend),
+        pool(target, 3) as (to_pool, lend_too),
+        (lend if side == "source" else lend_too)(),
+    ):
+        result = execute_query_parallel(
+            from_pool,
+            "select * from orders order by id",
+            target_conn=to_pool,
+            target_table="copies",
+            chunk_size=250,
+            max_workers=3,
+            min_rows_for_parallel=0,
+            max_retries=0,
+            enable_progress=False,
+            strategy=strategy,
+            transformation_func=once_one_has_asked_in_vain,
+        )
+
+    assert "succeeded" == result.status, result.chunk_errors
+    assert 3 == result.workers
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("copies"))
+    assert_nothing_left(source, target)
