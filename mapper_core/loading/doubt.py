@@ -14,7 +14,7 @@ from .work import Work
 def committed_after_all(work: Work, sessions: Sessions, chunk: Chunk) -> ChunkResult | None:
     """Return the chunk's result if an attempt of ours committed without our hearing of it."""
     ledger, plan = work.writes_to.ledger, work.plan
-    writer = sessions.open_writer()
+    writer = sessions.open_asker()
     try:
         if not is_claimed(work, writer, chunk):
             return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..model import StrategyName
 from ..protocols import Reader, Writer
 from ..retry import first_line
-from ..stopping import InUse, SessionT
+from ..stopping import InUse, SessionT, Spared
 from .work import Work
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,13 @@ class Sessions:
     def open_writer(self) -> Writer:
         """Open a session of the target alone: there may be no reader at the snapshot any more."""
         writer = self._enter(self._work.writes_to.target.open_writer())
+        self._opened = Opened(None, writer, None)
+        return writer
+
+    def open_asker(self) -> Writer:
+        """Open a session of the target to ask what became of a chunk, also of a load that stops."""
+        writer = self._held.enter_context(self._work.writes_to.target.open_writer())
+        self._held.enter_context(self._in_use.using(Spared(writer)))
         self._opened = Opened(None, writer, None)
         return writer
 

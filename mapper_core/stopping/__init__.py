@@ -4,8 +4,8 @@
 `in_use` knows the sessions whose statements are ended then.
 """
 
-from .in_use import InUse, SessionT
+from .in_use import InUse, SessionT, Spared
 from .interruption import ends_the_load
 from .watching import POLL_SECONDS, cancelling
 
-__all__ = ["POLL_SECONDS", "InUse", "SessionT", "cancelling", "ends_the_load"]
+__all__ = ["POLL_SECONDS", "InUse", "SessionT", "Spared", "cancelling", "ends_the_load"]

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Lock
+from time import monotonic
 from typing import Protocol, TypeVar
 
 
@@ -14,6 +16,25 @@ class Cancellable(Protocol):
 
 
 SessionT = TypeVar("SessionT", bound=Cancellable)
+
+# What a load that is stopped may still wait for, before that is ended too.
+GRACE_SECONDS = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class Spared:
+    """A session whose statements are ended only if they still run after a while."""
+
+    session: Cancellable
+    _since: float | None = None
+    """When their end was asked for first."""
+
+    def cancel(self) -> None:
+        """End the statement that is running, if that was asked for long ago."""
+        if self._since is None:
+            self._since = monotonic()
+        if monotonic() - self._since > GRACE_SECONDS:
+            self.session.cancel()
 
 
 class InUse:

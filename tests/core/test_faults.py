@@ -24,7 +24,7 @@ from mapper_core import (
 from mapper_core.cli.report import result_text
 
 from ..proxy import Proxy
-from ..waiting import assert_nothing_left, backends, wait_until
+from ..waiting import LIMIT_SECONDS, assert_nothing_left, backends, wait_until
 from . import loading
 from .running import asked
 
@@ -474,6 +474,61 @@ def test_a_chunk_that_may_be_in_is_not_called_failed(orders, source, target, run
 
     assert ("succeeded", 4 if lost == "reply" else 3) == (again.status, again.chunks_skipped)
     assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+@pytest.mark.parametrize("lost", ["reply", "request"])
+@pytest.mark.parametrize("seconds", [1.5, LIMIT_SECONDS])
+def test_a_stop_that_meets_a_lost_commit_asks_what_became_of_it(
+    orders, source, target, run, monkeypatch, lost, seconds
+):
+    """The question may wait longer than what else is running; it is ended where it waits on."""
+    answered = seconds < LIMIT_SECONDS
+    if not answered:
+        monkeypatch.setattr("mapper_core.stopping.in_use.GRACE_SECONDS", 0.5)
+    processor = ParallelProcessor(
+        target_table="orders",
+        chunk_size=250,
+        max_workers=1,
+        min_rows_for_parallel=0,
+        enable_progress=False,
+        load_id="stopped",
+    )
+    cancelled, held = threading.Event(), threading.Event()
+    holds = "select 1 from mapper.load for update"
+
+    def hold_the_question_up():
+        with psycopg.connect(target) as holding:
+            holding.execute(holds)
+            held.set()
+            # Statements of a load that stops are ended every fifth of a second.
+            cancelled.wait(seconds)
+
+    holding = threading.Thread(target=hold_the_question_up)
+
+    def lose(number):
+        if number != 4:
+            return None
+        processor.stop()
+        holding.start()
+        # Waits for the chunk's transaction; so its COMMIT, or its end, is waited for here.
+        wait_until(
+            lambda: backends(target, "%", f"wait_event_type = 'Lock' and query = '{holds}'"),
+            "the ledger's row to be wanted",
+        )
+        return lost
+
+    with Proxy(target, lose_commit=lose, before_cancel=cancelled.set) as proxy:
+        result = processor.process_mapper_job(
+            source, "select * from orders order by version, id", target_conn=proxy.url
+        )
+    holding.join()
+
+    assert held.is_set()
+    assert cancelled.is_set() is not answered
+    assert ("stopped", 0 if answered else 1) == (result.status, result.chunks_in_doubt)
+    assert (4 if answered and lost == "reply" else 3) == result.chunks_succeeded
+    assert [(1_000 if lost == "reply" else 750,)] == run(target, "select count(*) from orders")
+    assert_adds_up(result)
 
 
 PUBLISHES = (
