@@ -123,7 +123,9 @@ class Worker:
             rows = piece.rows if piece else self._rows_read
             if rows is None and not self.in_doubt:
                 rows = self._count(chunk)
-            failed = work.failed(chunk, words, rows, in_doubt=self.in_doubt)
+            # A piece without its stream's mark is of no account, whether it is in or not.
+            in_doubt = self.in_doubt and not (piece and piece.rows)
+            failed = work.failed(chunk, words, rows, in_doubt=in_doubt)
             what = "is in doubt" if failed.in_doubt else "failed"
             logger.error(  # noqa: TRY400 - traceback below
                 "load %s: chunk %d %s: %s",

@@ -15,6 +15,7 @@ import pytest
 
 from mapper_core import (
     ChunksFailedError,
+    DatabaseError,
     LoadWindow,
     ParallelProcessor,
     RetryConfig,
@@ -288,6 +289,41 @@ def test_a_permanent_error_fails_its_chunk_alone_and_is_not_retried(
     )
 
 
+def _set_for_all(url, run, setting):
+    run(url, f"alter database {psycopg.conninfo.conninfo_to_dict(url)['dbname']} set {setting}")
+
+
+def test_a_statement_timeout_of_the_role_fails_at_once_and_says_what_to_do(
+    orders, source, target, run
+):
+    """Trying again would take as long."""
+    sleeps = "create function sleeps(i int) returns boolean language plpgsql stable as $$ begin"
+    run(
+        source,
+        f"{sleeps} if i = 900 and current_query() like 'copy%' then perform pg_sleep(60); end if;"
+        " return true; end $$",
+    )
+    _set_for_all(source, run, "statement_timeout = '5s'")
+
+    result = load(source, target, "select * from orders where sleeps(id) order by id")
+
+    (failure,) = result.chunk_errors
+    assert (4, 1) == (failure["chunk_id"], failure["attempts"])
+    assert (
+        "canceling statement due to statement timeout. Raise statement_timeout for"
+        in (failure["error"])
+    )
+    assert "or make chunk_size smaller" in failure["error"]
+
+
+def test_a_target_that_may_only_be_read_is_named_before_rows_move(orders, source, target, run):
+    """As a standby is, or a server that is about to be moved elsewhere."""
+    _set_for_all(target, run, "default_transaction_read_only = on")
+
+    with pytest.raises(DatabaseError, match=r"read-only transaction\. .*default_transaction_read"):
+        load(source, target)
+
+
 @pytest.mark.parametrize("lost", ["reply", "request"])
 @pytest.mark.parametrize("mode", ["append", "replace_window"])
 def test_a_lost_commit_never_writes_a_chunk_twice(orders, source, target, run, lost, mode):
@@ -529,6 +565,28 @@ def test_a_stop_that_meets_a_lost_commit_asks_what_became_of_it(
     assert (4 if answered and lost == "reply" else 3) == result.chunks_succeeded
     assert [(1_000 if lost == "reply" else 750,)] == run(target, "select count(*) from orders")
     assert_adds_up(result)
+
+
+def test_a_stream_whose_piece_may_be_in_is_failed_for_certain(orders, source, target, run):
+    """A piece alone is nobody's to see: a stream is whole, or begun anew."""
+
+    def lose(number):
+        if number != 4:
+            return None
+        proxy.away.set()
+        return "reply"
+
+    options = {"load_id": "doubtful", "strategy": "stream_once"}
+    with Proxy(target, lose_commit=lose) as proxy:
+        result = load(source, proxy.url, retry_handler=BRIEF, max_workers=2, **options)
+
+    assert ("failed", 0) == (result.status, result.chunks_in_doubt)
+    (failure,) = result.chunk_errors
+    assert failure["error"].startswith("piece ")
+    assert "it is not known" not in failure["error"]
+    assert [(0,)] == run(target, "select count(*) from orders")
+    assert "succeeded" == load(source, target, **options).status
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
 
 
 PUBLISHES = (

@@ -62,6 +62,14 @@ _OF_ENCODINGS = frozenset({"22021", "22P05"})
 
 UNIQUE_VIOLATION = "23505"
 
+# What to do, where the server does not say: of a code, when its message has these words.
+_CURES = {
+    ("57014", "statement timeout"): "Raise statement_timeout for the role that loads, or make"
+    " chunk_size smaller",
+    ("25006", ""): "A source is only read. A target has to be writable: no standby, and"
+    " default_transaction_read_only off for the role that loads",
+}
+
 
 def is_transient(error: BaseException) -> bool:
     """Whether trying again, on a new connection, may help."""
@@ -112,7 +120,8 @@ def row_positions(error: BaseException) -> tuple[int, ...]:
 def words(error: psycopg.Error) -> str:
     """Return the server's message with its detail and hint, without the driver's decoration.
 
-    What it quotes of a row is marked, see `row_values`.
+    What it quotes of a row is marked, see `row_values`. Where it says nothing of a cure that we
+    know, with that.
     """
     diagnosis = error.diag
     message, detail = diagnosis.message_primary, diagnosis.message_detail
@@ -126,5 +135,13 @@ def words(error: psycopg.Error) -> str:
             message += f" (column {column[1]})"
     if detail and code.startswith(("22", "23")):
         detail = marked(detail)
-    parts = (message, detail, diagnosis.message_hint)
+    parts = (message, detail, diagnosis.message_hint or _cure(error))
     return ". ".join(part.rstrip(".") for part in parts if part)
+
+
+def _cure(error: psycopg.Error) -> str | None:
+    message = error.diag.message_primary or ""
+    for (code, said), cure in _CURES.items():
+        if error.sqlstate == code and said in message:
+            return cure
+    return None
