@@ -6,6 +6,7 @@ import logging
 import traceback
 from collections.abc import Callable
 from functools import partial
+from itertools import permutations
 from urllib.parse import quote, quote_plus
 
 import psycopg
@@ -25,6 +26,9 @@ from mapper_core import (
 
 # Two halves, so that a password cut in two by a special character is found as well.
 LEFT, RIGHT = "zqxpass", "jkvword"
+
+# What is hidden wherever it stands.
+LONG = LEFT * 2
 
 SPECIAL = [
     "",
@@ -377,3 +381,38 @@ def test_a_long_password_is_hidden_wherever_it_stands(password, form, around):
         passwords.remember(password)
         assert password not in passwords.hidden(around[0] + written + around[1])
         assert "***" in passwords.hidden(around[0] + written + around[1])
+
+
+@pytest.fixture
+def none_known(monkeypatch):
+    """Passwords of a process that knew of none: these here are hidden in no other test."""
+    monkeypatch.setattr(passwords, "_known", passwords._Known())
+
+
+@pytest.mark.usefixtures("none_known")
+@pytest.mark.parametrize("known", [*permutations([LONG, LONG + RIGHT, LONG + RIGHT + LEFT])])
+def test_a_password_that_begins_like_another_is_hidden_to_its_end(known):
+    """In whatever order they became known."""
+    for password in known:
+        passwords.remember(password)
+    for password in known:
+        assert passwords.hidden(f"is {password}!") == "is ***!"
+
+
+@pytest.mark.usefixtures("none_known")
+def test_of_ever_new_passwords_the_latest_is_always_hidden():
+    """And one that is used again and again; those that are in use no more do not add up."""
+    for number in range(1_000):
+        for password in (f"{LONG}{number:04}", RIGHT * 2):
+            passwords.remember(password)
+        assert passwords.hidden(f"{LONG}{number:04} {RIGHT * 2}") == "*** ***"
+    assert passwords.hidden(f"{LONG}0000") == f"{LONG}0000"
+
+
+@pytest.mark.usefixtures("none_known")
+@pytest.mark.parametrize("public", [[(), (LONG,)], [(LONG,), ()]])
+def test_a_password_that_elsewhere_is_a_users_name_stays_hidden(public):
+    """Of two connections one has it as its password alone: there it is one wherever it stands."""
+    for words in public:
+        passwords.remember(LONG, *words)
+    assert passwords.hidden(f"value {LONG}") == "value ***"
