@@ -335,7 +335,10 @@ class Load:
         most = plan.workers if self.source.limit is None else self.source.limit - 1
         with self._errands.stopping(verifying.cancel):
             expected, words = verifying.ask_source(
-                finished, workers=max(1, min(plan.workers, most)), attempt=attempt
+                finished,
+                workers=max(1, min(plan.workers, most)),
+                attempt=attempt,
+                give_up=self.stop.set,
             )
         if expected is not None and expected.checksums:
             checksums = expected.checksums

@@ -100,7 +100,12 @@ class Verifying:
         return Decision(method, method.value)
 
     def ask_source(
-        self, finished: Dict[int, ChunkResult], *, workers: int, attempt: Attempt
+        self,
+        finished: Dict[int, ChunkResult],
+        *,
+        workers: int,
+        attempt: Attempt,
+        give_up: Callable[[], None],
     ) -> tuple[Expected | None, str]:
         """Ask the source about the load's rows; return nothing, with the words why, where not.
 
@@ -108,6 +113,7 @@ class Verifying:
             finished: the load's chunks, from the ledger.
             workers: sessions that may read at once.
             attempt: runs each part of it.
+            give_up: has the load stop, so that nothing more is asked: on Ctrl-C.
 
         Raises SnapshotLostError when the load's read point is gone.
         """
@@ -118,8 +124,15 @@ class Verifying:
             chunks = self.plan.chunks
             shares = [share for n in range(workers) if (share := chunks[n::workers])]
             with ThreadPoolExecutor(len(shares), "mapper verify") as threads:
-                summed = threads.map(lambda share: attempt(lambda: self._sum_up(share)), shares)
-                found = {number: checksum for part in summed for number, checksum in part.items()}
+                try:
+                    parts = [*threads.map(lambda s: attempt(lambda: self._sum_up(s)), shares)]
+                except Exception:
+                    raise
+                except BaseException:
+                    # The pool waits for its threads, which end with their running statements.
+                    give_up()
+                    raise
+            found = {number: checksum for part in parts for number, checksum in part.items()}
         except SnapshotLostError as error:
             msg = (
                 f"load {self.plan.load_id} is not published: verifying it"

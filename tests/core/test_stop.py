@@ -375,6 +375,41 @@ def test_a_load_that_is_being_verified_stops_unpublished(orders, counted, source
     assert [(-1, "old")] == run(target, "select * from orders")
 
 
+def test_ctrl_c_ends_a_comparison(orders, source, target, run, ctrl_c):
+    """The statements that sum up its chunks are not waited for."""
+    run(
+        source,
+        "create function sums(i int) returns boolean language plpgsql stable as $$ begin"
+        " if i = 950 and current_query() like 'select count(*), %' then"
+        "   perform pg_advisory_xact_lock_shared(42); end if;"
+        " return true; end $$",
+    )
+    begun, ended = threading.Event(), threading.Event()
+
+    def press():
+        with closing(psycopg.connect(source, autocommit=True)) as gate:
+            gate.execute("select pg_advisory_lock(42)")
+            begun.set()
+            wait_until(
+                lambda: backends(source, extra="wait_event = 'advisory'"), "a sum that waits"
+            )
+            ctrl_c()
+            return ended.wait(20)
+
+    pressing = Background(press)
+    begun.wait()
+    with pytest.raises(KeyboardInterrupt):
+        execute_query_parallel(
+            source,
+            "select * from orders where sums(id) order by id",
+            **options(target, load_mode="replace", verify="checksum"),
+        )
+    ended.set()
+
+    assert pressing.result()
+    assert [(0,)] == run(target, "select count(*) from orders")
+
+
 def test_a_load_that_is_being_planned_stops(orders, counted, source, target, run):
     """Nothing has begun, so there is no result but an error."""
     job = Job(source, target, COUNTED, min_rows_for_parallel=1_500)
