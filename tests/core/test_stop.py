@@ -1,9 +1,10 @@
 """Stopping soon, with what is finished kept and nothing of the rest; and too few connections."""
 
 import signal
+import sys
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from unittest.mock import patch
 
 import psycopg
@@ -18,6 +19,7 @@ from mapper_core import (
     RetryHandler,
     execute_query_parallel,
 )
+from mapper_core.stopping import InUse
 
 from ..proxy import Proxy
 from ..waiting import assert_nothing_left, backends, wait_until
@@ -156,6 +158,43 @@ def test_stop_cancels_no_statement_of_who_has_the_streams_session_next(source, t
         assert ("undisturbed",) == using.result()
         stage.rollback()
         assert "stopped" == job.ended().status
+
+
+class Lent:
+    """A session that some other owner may have next."""
+
+    ours = True
+
+    def cancel(self):
+        assert self.ours, "cancelled though it was given back"
+
+
+def test_a_session_given_back_is_never_cancelled():
+    """Whenever a load is asked to stop: others may have been cancelled before it."""
+    in_use, done = InUse(), threading.Event()
+
+    @contextmanager
+    def lent():
+        session = Lent()
+        with in_use.using(session):
+            yield
+        session.ours = False
+
+    def cancel():
+        while not done.is_set():
+            in_use.cancel()
+
+    cancelling, before = Background(cancel), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(100):
+            with ExitStack() as held:
+                for _ in range(100):
+                    held.enter_context(lent())
+    finally:
+        done.set()
+        sys.setswitchinterval(before)
+    cancelling.result()
 
 
 @pytest.fixture
