@@ -57,6 +57,8 @@ def auto_range_size(expected: Estimate, workers: int) -> tuple[int, str]:
     (156250, 'auto: 4 ranges for each worker')
     >>> auto_range_size(Estimate(2_000, 100), workers=8)
     (25000, 'auto: about 2,000 rows are expected')
+    >>> auto_range_size(Estimate(5_000_000, 1_000_000), workers=2)
+    (67, 'auto: rows of about 1,000,000 bytes')
     """
     size, why = auto_chunk_size(expected)
     if expected.rows and expected.row_bytes:

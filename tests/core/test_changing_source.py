@@ -129,6 +129,38 @@ def test_the_rows_of_the_read_point_arrive_while_others_write(source, target, ru
     assert sent.total() == result.total_rows_processed == result.total_rows_successful
 
 
+def test_a_key_that_is_null_only_after_the_cuts_is_loaded_without_a_snapshot(source, target, run):
+    """When the load was planned there was none, so that no chunk had to be for them."""
+    run(
+        source,
+        "create table t (id int, note text)",
+        f"insert into t select i, 'early' from generate_series(1, {ROWS}) i",
+    )
+    run(target, "create table arrived (id int, note text)")
+
+    def late(rows):
+        if not run(source, "select 1 from t where id is null"):
+            run(source, "insert into t values (null, 'late')")
+        return rows
+
+    result = execute_query_parallel(
+        source,
+        "select * from t",
+        target_conn=target,
+        target_table="arrived",
+        chunk_key="id",
+        snapshot=False,
+        chunk_size=150,
+        min_rows_for_parallel=0,
+        max_workers=1,
+        transformation_func=late,
+        enable_progress=False,
+    )
+
+    assert ("succeeded", "key", ROWS + 1) == (result.status, result.strategy, result.rows_written)
+    assert [("late",)] == run(target, "select note from arrived where id is null")
+
+
 def waiting_at_the_gate(run, url):
     return run(
         url,

@@ -117,6 +117,19 @@ def test_append_continues_at_a_new_snapshot_and_says_so(orders, source, target, 
     )
 
 
+def test_a_load_continued_twice_names_each_of_its_read_points(orders, source, target, run):
+    """Its rows may be those of any of them."""
+    run(target, BROKEN)
+    first, second = load(source, target), load(source, target)
+    run(target, MENDED)
+    third = load(source, target)
+
+    assert "succeeded" == third.status
+    names = [each.snapshot.description for each in (first, second, third)]
+    assert 3 == len(set(names))
+    assert all(name in str(third.snapshot) for name in names)
+
+
 def test_a_published_load_repeated_does_nothing(orders, source, target, run):
     """Not even new rows of the source are loaded: another load id is another load."""
     load(source, target).raise_for_failures()

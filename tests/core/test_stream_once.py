@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from mapper_core import LoadWindow, ParallelProcessor, ProgressTracker, plan
+from mapper_core.loading import stream as stream_module
 
 from ..proxy import Proxy
 from ..waiting import assert_nothing_left, backends, wait_until
@@ -415,9 +416,13 @@ def test_processes_that_run_one_load_at_once_load_it_once(orders, source, target
     assert multiset(source, SAME) == multiset(target, SAME)
 
 
+@pytest.mark.parametrize("size", [1024, stream_module.PIECE_BYTES], ids=["wide", "narrow"])
 @pytest.mark.parametrize("scope", ["chunk", "batch"])
-def test_a_transform_sees_every_row_once_in_bounded_groups(orders, source, target, scope):
-    """Pieces take the place of chunks; batches are parts of them."""
+def test_a_transform_sees_every_row_once_in_bounded_groups(
+    orders, source, target, monkeypatch, scope, size
+):
+    """Pieces take the place of chunks, whole ones if asked to; batches are parts of them."""
+    monkeypatch.setattr(stream_module, "PIECE_BYTES", size)
     groups: list[int] = []
 
     def double(rows):

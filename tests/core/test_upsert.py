@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from mapper_core import LoadWindow, TargetError, execute_query_parallel
+from mapper_core import LoadWindow, TargetError, execute_query_parallel, publisher
 
 UPSERT = {"load_mode": "upsert", "primary_key": "id"}
 
@@ -62,8 +62,12 @@ def test_columns_that_nobody_wrote_stay_as_they_were(
     assert 15 * [("new", None, 7)] == run(target, "select note, by_hand, n from t where id > 15")
 
 
-def test_chunks_may_write_other_columns_than_their_neighbours(thirty, source, target, run):
-    """Each row keeps what its own chunk did not write."""
+@pytest.mark.parametrize("listed", [2, publisher._LISTED], ids=["in several lists", "in one"])
+def test_chunks_may_write_other_columns_than_their_neighbours(
+    thirty, source, target, run, monkeypatch, listed
+):
+    """Each row keeps what its own chunk did not write, however many chunks there are."""
+    monkeypatch.setattr(publisher, "_LISTED", listed)
 
     def some(rows):
         first = min(row["id"] for row in rows) <= 10
@@ -71,11 +75,20 @@ def test_chunks_may_write_other_columns_than_their_neighbours(thirty, source, ta
         return [{"id": row["id"], **added} for row in rows]
 
     load(
-        source, target, "select * from t order by id", transformation_func=some, **UPSERT
+        source,
+        target,
+        "select * from t order by id",
+        transformation_func=some,
+        chunk_size=5,
+        **UPSERT,
     ).raise_for_failures()
 
-    found = run(target, "select id, note, by_hand, n from t where id in (1, 15, 30) order by id")
-    assert [(1, "old", "written", 42), (15, "old", "kept", 1), (30, None, None, 1)] == found
+    found = run(target, "select id, note, by_hand, n from t order by id")
+    assert [
+        *((id, "old", "written", 42) for id in range(1, 11)),
+        *((id, "old", "kept", 1) for id in range(11, 16)),
+        *((id, None, None, 1) for id in range(16, 31)),
+    ] == found
 
 
 def test_a_chunk_writes_the_same_columns_throughout(thirty, source, target, run):
