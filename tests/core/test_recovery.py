@@ -252,6 +252,28 @@ def test_what_may_not_be_on_disk_is_not_called_loaded(forgetful, source, run):
     assert_all_but_the_seventh(run, source, forgetful)
 
 
+def test_what_an_earlier_crash_may_have_taken_back_is_not_called_loaded(forgetful, source, run):
+    """Every chunk ended well, one of them at its second attempt; then nobody can be asked."""
+    crashed = list[object]()
+
+    def crash(snapshot):
+        if snapshot.completed_chunks == 4 and not crashed:
+            crashed.append(snapshot)
+            forgetful.restart("immediate")
+        if snapshot.completed_chunks == snapshot.total_chunks:
+            forgetful.end("immediate")
+
+    brief = RetryHandler(RetryConfig(max_retries=2, initial_delay=0.05))
+    result = execute_query_parallel(source, QUERY, **options(forgetful, crash, retry_handler=brief))
+    forgetful.start()
+
+    ((rows,),) = run(forgetful.url, "select count(*) from copies")
+    assert crashed
+    assert rows < ROWS - 1
+    assert result.total_rows_successful <= rows
+    assert result.chunks_in_doubt
+
+
 STORMY = {
     "append-key": {"chunk_key": "id"},
     "append-blocks": {"strategy": "physical"},

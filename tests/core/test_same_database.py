@@ -133,6 +133,17 @@ def test_a_target_that_may_change_rows_on_their_way_is_refused(orders, source, r
     assert multiset(source, ORDERS) == multiset(source, COPIES)
 
 
+def test_a_trigger_that_is_disabled_changes_no_row(orders, source, run):
+    """So it is no reason to have the rows leave the server."""
+    made, _ = REFUSED["before trigger"]
+    run(source, *made, "alter table copies disable trigger meddle")
+
+    result = copy(source)
+
+    assert ("succeeded", "same_database") == (result.status, result.strategy)
+    assert multiset(source, ORDERS) == multiset(source, COPIES)
+
+
 ELSEWHERE = {
     "search path": ("&options=-csearch_path%3Dpublic,extra", "tables in different schemas"),
     "time zone": ("&options=-ctimezone%3DAsia/Tokyo", "different time zones"),

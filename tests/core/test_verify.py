@@ -174,6 +174,33 @@ def test_a_count_finds_rows_that_are_missing_or_too_many(source, target, run, ch
     assert OLD == run(target, HELD)
 
 
+@pytest.mark.parametrize("method", ["count", "checksum"])
+def test_comparing_leaves_the_targets_session_as_it_is(orders, source, target, run, method):
+    """What its triggers write does not depend on how the load is verified."""
+    run(
+        target,
+        "alter table orders add zone text",
+        "create function sign() returns trigger language plpgsql as"
+        " $$begin new.zone := current_setting('TimeZone'); return new; end$$",
+        "create trigger sign before insert on orders for each row execute function sign()",
+    )
+    there = f"{source}&options=-ctimezone%3DAsia/Tokyo"
+    here = f"{target}&options=-ctimezone%3DEurope/Paris"
+
+    result = execute_query_parallel(
+        there,
+        "select * from orders",
+        target_conn=here,
+        target_table="orders",
+        load_mode="replace",
+        verify=method,
+        enable_progress=False,
+    )
+
+    assert "succeeded" == result.status, result.error
+    assert [("Europe/Paris",)] == run(target, "select distinct zone from orders")
+
+
 @pytest.mark.usefixtures("orders")
 @pytest.mark.parametrize("method", ["count", "checksum"])
 def test_rows_of_no_chunk_are_found_too(source, target, run, method):
