@@ -148,6 +148,21 @@ def test_a_transaction_that_has_written_nothing_yet_is_waited_for(watermark, sou
 
 
 @pytest.mark.usefixtures("changing")
+def test_a_row_exactly_as_old_as_an_open_transaction_waits_for_it(watermark, source, run):
+    """A watermark that had come up to it would not see what the transaction writes."""
+    ticking = watermark()
+    ticking.tick()
+    with closing(psycopg.connect(source)) as slow:
+        ((begun,),) = slow.execute("select now()::text").fetchall()
+        run(source, f"insert into events values (9002, '2024-03-05', 'same', '{begun}')")
+        assert [] == ticking.tick()
+        slow.execute("insert into events values (9001, '2024-01-05', 'slow', now())")
+        slow.commit()
+
+    assert ["2024-01-01", "2024-03-01"] == partitions(ticking.tick())
+
+
+@pytest.mark.usefixtures("changing")
 def test_rows_of_a_partition_that_has_not_ended_are_not_forgotten(watermark, source, run):
     """They are asked for when it has, though nothing changed since."""
     until_march = dg.MonthlyPartitionsDefinition("2024-01-01", end_date="2024-03-01")
