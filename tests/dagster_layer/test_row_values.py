@@ -107,7 +107,7 @@ WHOLE = Mapping(
         (
             "alter table fact_events drop constraint fact_events_pkey",
             replace(WHOLE, load_mode="upsert", primary_key="note"),
-            "come several times",
+            "several times",
         ),
     ],
 )
