@@ -30,6 +30,17 @@ def backends(url, like="mapper%", extra="true"):
     return [pid for (pid,) in found]
 
 
+def waiting_for_locks(url):
+    """Return the loads of which a session waits for a lock of a database, by the session's name."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        found = connection.execute(
+            "select distinct application_name from pg_stat_activity"
+            " where datname = current_database() and wait_event_type = 'Lock'"
+            " and application_name like 'mapper %'"
+        ).fetchall()
+    return [name for (name,) in found]
+
+
 def assert_nothing_left(*urls):
     """No thread, no session and so no open transaction of a load is left."""
     threads = [t.name for t in threading.enumerate() if t.name.startswith("mapper")]

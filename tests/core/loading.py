@@ -1,6 +1,7 @@
 """A load in a process of its own, for tests that kill it: `python -m tests.core.loading`.
 
-Reads the keywords of a load as JSON from standard input, writes what it came to.
+Reads the keywords of a load as JSON from standard input, writes what it came to. A window is given
+as its column and its ends, in words.
 """
 
 import json
@@ -8,9 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
-from mapper_core import MapperError, execute_query_parallel
+from mapper_core import LoadWindow, MapperError, execute_query_parallel
 
 ROOT = str(Path(__file__).parents[2])
 
@@ -46,6 +48,9 @@ def result_of(process):
 
 def main():
     keywords = json.loads(sys.stdin.read())
+    if "window" in keywords:
+        column, *ends = keywords["window"]
+        keywords["window"] = LoadWindow(column, *map(datetime.fromisoformat, ends))
     try:
         result = execute_query_parallel(**keywords)
     except MapperError as error:

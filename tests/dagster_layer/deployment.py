@@ -48,12 +48,27 @@ STORMY_EVENTS = replace(
     lanes=2,
 )
 
+WHOLE_EVENTS = replace(EVENTS, name="whole_events", lanes=None, single_step=True)
+ADDED_EVENTS = replace(
+    EVENTS,
+    name="added_events",
+    target_table="added_events",
+    source_sql="SELECT * FROM events ORDER BY id",
+    partitions_def=None,
+    window_column=None,
+    lanes=2,
+)
+
+MAPPINGS = (EVENTS, GATED_EVENTS, STORMY_EVENTS, WHOLE_EVENTS, ADDED_EVENTS)
+
 defs = dg.Definitions(
-    assets=[build_mapping_asset(each) for each in (EVENTS, GATED_EVENTS, STORMY_EVENTS)],
+    assets=[build_mapping_asset(each) for each in MAPPINGS],
     jobs=[
         dg.define_asset_job("load_events", selection=["fact_events"]),
         dg.define_asset_job("load_gated_events", selection=["gated_events"]),
         dg.define_asset_job("load_stormy_events", selection=["stormy_events"]),
+        dg.define_asset_job("load_whole_events", selection=["whole_events"]),
+        dg.define_asset_job("load_added_events", selection=["added_events"]),
     ],
     resources={
         "source": DatabaseResource(url=dg.EnvVar("EVENTS_SOURCE_URL")),
@@ -84,3 +99,13 @@ def load_gated_events():
 def load_stormy_events():
     """Return the job, for processes that have to find it by its name."""
     return defs.resolve_job_def("load_stormy_events")
+
+
+def load_whole_events():
+    """Return the job, for processes that have to find it by its name."""
+    return defs.resolve_job_def("load_whole_events")
+
+
+def load_added_events():
+    """Return the job, for processes that have to find it by its name."""
+    return defs.resolve_job_def("load_added_events")
