@@ -155,14 +155,16 @@ class Load:
         if (sink := self.sink) is None:
             return ""
         verifying = self._verifying(plan, sink)
-        expected, words = self._ask_source(verifying, sink)
-        in_doubt = False
+        expected, asked = self._ask_source(verifying, sink)
+        words, older, in_doubt = asked, None, False
 
         def verified(transaction: Transaction) -> None:
-            nonlocal words, in_doubt
+            nonlocal words, older, in_doubt
             in_doubt = False  # an earlier attempt did not commit, or this one were not needed
-            if expected is not None:
-                words = verifying.check(transaction, expected)
+            words = asked if expected is None else verifying.check(transaction, expected)
+            older = verification.overtaken(transaction, sink.ledger, plan, self.mapping)
+            if older is not None:
+                words = f"{words}; but {older}"
             sink.ledger.note_verified(transaction, plan, words, published=True)
 
         def attempt() -> None:
@@ -193,6 +195,8 @@ class Load:
                 " is published, and it is if not"
             )
             raise InDoubtError(msg) from error
+        if older is not None:
+            logger.warning("load %s: %s", self.load_id, older)
         return words
 
     def in_group(self, load_group: str, *, fresh: bool) -> "Load":

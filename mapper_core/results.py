@@ -110,7 +110,8 @@ class ParallelProcessingResult:
     snapshot: Snapshot
     workers: int
     verified: str = ""
-    """What was compared before publishing, or why nothing was; for people."""
+    """What was compared before publishing, or why nothing was; and whether it replaced newer rows.
+    For people."""
     error: str | None = None
     """Why the load as a whole did not end well (a failed publish, say); chunk errors apart."""
     publishing_in_doubt: bool = False

@@ -271,6 +271,24 @@ class Loads(Tables):
         )
         return True
 
+    def published_meanwhile(
+        self, transaction: Transaction, plan: Plan, mapping: Mapping
+    ) -> list[Plan]:
+        """Return the plans, without chunks, of those loads that may have been read later.
+
+        Of the same query, window and target: those published since this one was planned, and the
+        one published last before that.
+        """
+        others = "query_hash = :query_hash and status = 'published' and load_id <> :load_id"
+        last = f"select max(published_at) from {self._load} where {others}"
+        planned = f"select created_at from {self._load} where load_id = :load_id"
+        found = transaction.execute(
+            f"select load_id, epoch, plan from {self._load} where {others}"
+            f" and (published_at >= ({planned}) or published_at = ({last}))",
+            {"query_hash": query_hash(mapping), "load_id": plan.load_id},
+        )
+        return [plan_from(load_id, epoch, text, ()) for load_id, epoch, text in found]
+
     def _hold_alone(self, transaction: Transaction, load_id: str) -> tuple[int, str]:
         """Wait for whoever is writing chunks of the load, and keep others from beginning."""
         transaction.lock(lock_name(load_id))

@@ -35,7 +35,7 @@ def materialized(instance):
 def test_a_partition_loaded_while_it_is_being_loaded_is_there_once(
     run_mapping, materialized, source, target, run, how
 ):
-    """Who publishes last has its rows there, and Dagit shows their number."""
+    """Who publishes last has its rows there; Dagit shows their number, and that they are older."""
     other = threading.Event()
     results = []
 
@@ -43,7 +43,8 @@ def test_a_partition_loaded_while_it_is_being_loaded_is_there_once(
         if not other.is_set():
             other.set()
             run(source, "insert into events values (-1, date '2024-01-05', 'between')")
-            results.append(run_mapping(ONE_STEP, JANUARY))
+            again = replace(ONE_STEP, transformation_func=meanwhile)
+            results.append(run_mapping(again, JANUARY))
         return rows
 
     mapping = replace(ONE_STEP, transformation_func=meanwhile, **how)
@@ -52,6 +53,9 @@ def test_a_partition_loaded_while_it_is_being_loaded_is_there_once(
     assert [True, True] == [result.success for result in results]
     (rows,) = run(target, "select count(*) from fact_events")[0]
     assert [rows, rows + 1] == materialized("fact_events", PARTITION_ROWS)
+    last, first = materialized("fact_events", "mapper/verified")
+    assert "its rows are older than those of load" in last
+    assert "older" not in first
     assert [(rows,)] == run(target, "select count(distinct id) from fact_events")
 
 
