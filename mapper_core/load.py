@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 from . import chunker, publisher, verification
 from .errands import Errands
 from .errors import (
+    NOT_PUBLISHED,
+    DatabaseError,
     InDoubtError,
     LedgerError,
     MapperError,
@@ -186,6 +188,8 @@ class Load:
             self._errands.do("note the difference of", lambda: note(difference))
             raise
         except MapperError as error:
+            if not in_doubt and isinstance(error, DatabaseError) and plan.stage_table:
+                raise type(error)(f"{error}. {NOT_PUBLISHED}") from error.__cause__
             if not in_doubt:
                 raise
             msg = (

@@ -186,7 +186,7 @@ def _reject_share(case: _Case, most: float) -> dg.AssetChecksDefinition:
         for load in case.loads(context):
             _, shown = _latest(context, case.key, [load.partition_key])
             rejected += shown.get(metadata.REJECTED, 0)
-            read += shown.get(metadata.ROWS_READ, 0) + shown.get(metadata.REJECTED, 0)
+            read += shown.get(metadata.ROWS_READ, 0)
         share = rejected / read if read else 0.0
         return dg.AssetCheckResult(
             passed=share <= most,

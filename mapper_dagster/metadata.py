@@ -54,7 +54,7 @@ def of_mapping(mapping: Mapping) -> Dict[str, Any]:
 def of_result(mapping: Mapping, result: ParallelProcessingResult) -> Dict[str, Any]:
     """Return the numbers of a load and what they depend on. All counts are the ledger's."""
     seconds = result.processing_time
-    rows = result.total_rows_successful
+    rows = result.total_rows_processed
     counts = {}
     # What an append or an upsert adds is not what the table holds; a window's rows are its
     # partition's, and what replaces everything is all there is.

@@ -154,8 +154,8 @@ def test_a_check_of_no_partition_says_what_to_do(run_mapping, check):
 
 
 @pytest.mark.usefixtures("events")
-def test_a_share_of_rejects_that_is_too_large_fails(run_mapping, check, target, run):
-    """By the numbers of the latest load."""
+def test_a_share_of_rejects_that_is_too_large_fails(run_mapping, shown, check, target, run):
+    """By the numbers of the latest load, which show every row that was read."""
     run(target, "alter table fact_events add check (id > 20)")
     mapping = Mapping(
         name="whole",
@@ -167,6 +167,9 @@ def test_a_share_of_rejects_that_is_too_large_fails(run_mapping, check, target, 
     )
     assert run_mapping(mapping).success
 
+    seen = shown("whole")
+    names = ("mapper/rows_read", "mapper/rejected", "mapper/rows_written", "dagster/row_count")
+    assert [EVENTS, 20, EVENTS - 20, EVENTS - 20] == [seen[name] for name in names]
     few = {"compare": None, "max_reject_share": 20 / EVENTS}
     assert check(mapping, "few_rows_rejected", **few).passed
     found = check(mapping, "few_rows_rejected", compare=None, max_reject_share=0.001)
