@@ -167,7 +167,8 @@ class Step:
         if failed:
             first = left_out(failed[0].error or "")
             raise dg.Failure(
-                description=f"{len(failed)} of {len(results)} chunks failed: {first}",
+                description=f"{len(failed)} of {len(results)} chunks failed (mend the cause and"
+                f" re-execute the run, which goes on with its load): {first}",
                 metadata=metadata.of_failed_chunks(failed),
                 # A chunk that failed at its first attempt, or was given up, failed for good.
                 allow_retries=any(chunk.attempts > 1 or chunk.in_doubt for chunk in failed),

@@ -114,13 +114,14 @@ WHOLE = Mapping(
 def test_why_a_load_failed_is_told_without_the_rows_values(
     run_mapping, recorded, target, run, prepare, mapping, named
 ):
-    """The constraint, the column or the key is named; failures, observations, log lines alike."""
+    """The constraint, the column or the key is named, and the cure; in every record alike."""
     run(target, prepare)
     partition = None if mapping.partitions_def is None else "2024-01-01"
 
     told = recorded(run_mapping(mapping, partition))
 
     assert named in told
+    assert "re-execute" in told or "either is another load" in told
     assert SECRET not in told
 
 
