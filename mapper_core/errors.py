@@ -73,13 +73,6 @@ class IncompleteLoadError(LedgerError):
 RUN_AGAIN = "Run the load again (in Dagster: re-execute all steps)"
 """What to do when a load can go no further as it was begun, for the end of a message."""
 
-NOT_PUBLISHED = (
-    "Nothing of it is published, the target is as it was. Mend the cause, then run the load again"
-    " under its id, or as a new one if its rows have changed (in Dagster: re-execute from failure,"
-    " or launch a new run)"
-)
-"""What has become of a load whose stage could not be published, and what to do about it."""
-
 
 class SnapshotLostError(MapperError):
     """The read point of the load is gone; its remaining chunks cannot be read consistently."""

@@ -7,23 +7,15 @@ from dataclasses import dataclass, replace
 from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
-from . import chunker, publisher, verification
+from . import chunker, verification
 from .errands import Errands
-from .errors import (
-    NOT_PUBLISHED,
-    DatabaseError,
-    InDoubtError,
-    LedgerError,
-    MapperError,
-    SettingsError,
-    SnapshotLostError,
-    VerificationError,
-)
+from .errors import LedgerError, SettingsError, SnapshotLostError
 from .ledger import LoadRecord
 from .loading import RejectBudget, Running, Work, pieces_of
 from .model import Chunk, Mapping, Plan, Snapshot, TransformWorkers
 from .planning import planner, resumption
-from .protocols import Database, Reader, Source, Transaction
+from .protocols import Database, Reader, Source
+from .publication import Publication
 from .query import Query
 from .results import ChunkResult
 from .retry import RetryHandler
@@ -158,50 +150,15 @@ class Load:
             return ""
         verifying = self._verifying(plan, sink)
         expected, asked = self._ask_source(verifying, sink)
-        words, older, in_doubt = asked, None, False
-
-        def verified(transaction: Transaction) -> None:
-            nonlocal words, older, in_doubt
-            in_doubt = False  # an earlier attempt did not commit, or this one were not needed
-            words = asked if expected is None else verifying.check(transaction, expected)
-            older = verification.overtaken(transaction, sink.ledger, plan, self.mapping)
-            if older is not None:
-                words = f"{words}; but {older}"
-            sink.ledger.note_verified(transaction, plan, words, published=True)
-
-        def attempt() -> None:
-            nonlocal in_doubt
-            with sink.transaction() as transaction:
-                publisher.publish(
-                    transaction, sink.target, sink.ledger, plan, self.mapping, verify=verified
-                )
-                in_doubt = True  # if this COMMIT gets no answer
-
-        def note(error: VerificationError) -> None:
-            with sink.transaction() as transaction:
-                sink.ledger.note_verified(transaction, plan, str(error), published=False)
-
-        try:
-            self._errands.do_unless_stopped("publish", attempt)
-        except VerificationError as error:
-            difference = error
-            self._errands.do("note the difference of", lambda: note(difference))
-            raise
-        except MapperError as error:
-            if not in_doubt and isinstance(error, DatabaseError) and plan.stage_table:
-                raise type(error)(f"{error}. {NOT_PUBLISHED}") from error.__cause__
-            if not in_doubt:
-                raise
-            msg = (
-                f"it is not known whether load {self.load_id} is published: its COMMIT got no"
-                f" answer, and the target could not be asked since ({error}). Run the load again"
-                " under its id (in Dagster: re-execute from failure): the ledger says whether it"
-                " is published, and it is if not"
-            )
-            raise InDoubtError(msg) from error
-        if older is not None:
-            logger.warning("load %s: %s", self.load_id, older)
-        return words
+        return Publication(
+            plan=plan,
+            mapping=self.mapping,
+            sink=sink,
+            errands=self._errands,
+            verifying=verifying,
+            expected=expected,
+            asked=asked,
+        ).publish()
 
     def in_group(self, load_group: str, *, fresh: bool) -> "Load":
         """Return the same load under the id of the group's newest one.
