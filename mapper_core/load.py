@@ -303,7 +303,7 @@ class Load:
                 finished,
                 workers=max(1, min(plan.workers, most)),
                 attempt=attempt,
-                give_up=self.stop.set,
+                stop=self.stop,
             )
         if expected is not None and expected.checksums:
             checksums = expected.checksums

@@ -3,8 +3,8 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Condition
 
@@ -12,7 +12,7 @@ from ..errors import SnapshotLostError, StaleLoadError
 from ..model import Chunk, ChunkKind
 from ..results import ChunkResult, ChunkStatus
 from ..retry import first_line
-from ..stopping import POLL_SECONDS, cancelling
+from ..stopping import POLL_SECONDS, cancelling, together
 from . import pacing
 from .pacing import Pace
 from .work import Work
@@ -44,19 +44,12 @@ def run_chunks(
     for chunk in chunks:
         crew.queue.put(chunk)
     with cancelling(work.stop, work.should_stop, crew.cancel):
-        if count == 1:
-            # In the caller's own thread: a lone connection may not leave it.
-            crew.work_off(crew.workers[0])
-        elif count:
-            with ThreadPoolExecutor(count, thread_name_prefix="mapper") as threads:
-                try:
-                    running = [threads.submit(crew.work_off, worker) for worker in crew.workers]
-                    for ended in running:
-                        ended.result()
-                except BaseException:
-                    # The pool waits for its threads, which end with their running statements.
-                    work.stop.set()
-                    raise
+        together(
+            [partial(crew.work_off, worker) for worker in workers],
+            stop=work.stop,
+            give_up=lambda _: work.stop.set(),
+            name="mapper",
+        )
     crew.settle_the_rest()
     return crew.results
 

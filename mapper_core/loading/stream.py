@@ -9,11 +9,12 @@ stream itself marked as finished; without that mark nothing can be published.
 import logging
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from queue import Queue
-from threading import Lock, Thread
+from functools import partial
+from threading import Condition
 
 from ..batches import Piece
 from ..errors import TransferError
@@ -21,7 +22,7 @@ from ..model import Chunk, ChunkKind, Plan, TransformScope
 from ..protocols import Reader
 from ..results import ChunkResult, ChunkStatus
 from ..retry import first_line
-from ..stopping import InUse, cancelling
+from ..stopping import InUse, beside, cancelling
 from .work import Work
 from .worker import CrowdedOutError, Worker
 
@@ -142,37 +143,57 @@ class _Writers:
     work: Work
     on_result: OnResult | None
     in_use: InUse
-    waiting: "Queue[tuple[int, Piece] | None]"
+    room: int
+    """For so many pieces that wait."""
+    waiting: deque[tuple[int, Piece]] = field(default_factory=deque)
+    complete: bool = False
+    """Whether no other piece will come."""
     results: list[ChunkResult] = field(default_factory=list)
     failure: str | None = None
-    told: int = 0
-    """How many of them have been told that there are no more pieces."""
     at_work: int = 0
     """Workers that neither rest nor have ended."""
-    counting: Lock = field(default_factory=Lock)
+    changed: Condition = field(default_factory=Condition)
+    """Held to count workers and pieces; told when there are others."""
 
     def write(self, number: int, piece: Piece) -> None:
         """Hand over a piece; wait while every writer has one waiting already."""
-        self.waiting.put((number, piece))
+        with self.changed:
+            self.changed.wait_for(lambda: len(self.waiting) < self.room or self.complete)
+            self.waiting.append((number, piece))
+            self.changed.notify_all()
+
+    def _take(self) -> tuple[int, Piece] | None:
+        """Wait for a piece and return it; None when there is none left, nor will be."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.waiting or self.complete)
+            taken = self.waiting.popleft() if self.waiting else None
+            self.changed.notify_all()
+            return taken
+
+    def end(self) -> None:
+        """Say that no other piece will come; twice is safe."""
+        with self.changed:
+            self.complete = True
+            self.changed.notify_all()
 
     def work_off(self, worker: Worker) -> None:
         """Take pieces to the end; after a failure take them away only."""
         self._count(+1)
         try:
             with worker, self.in_use.using(worker):
-                while (taken := self.waiting.get()) is not None:
+                while (taken := self._take()) is not None:
                     if self.failure is None:
                         self._load(worker, *taken)
         finally:
             self._count(-1)
 
     def _count(self, more: int) -> None:
-        with self.counting:
+        with self.changed:
             self.at_work += more
 
     def _yield(self) -> bool:
         """Give a worker's place to the others; False when there are none at work."""
-        with self.counting:
+        with self.changed:
             if self.at_work <= 1:
                 return False
             self.at_work -= 1
@@ -211,46 +232,21 @@ class _Writers:
         return None
 
     def give_up(self, error: BaseException) -> None:
-        """Write no other piece."""
+        """Write no other piece: what waits is of no use any more."""
         self.failure = first_line(error)
-        if not isinstance(error, Exception):
-            # Ctrl-C, most likely: those being written are ended as well.
-            self.work.stop.set()
-
-    def wait_for(self, threads: Sequence[Thread]) -> None:
-        """Wait until the writers have ended; they have written what was handed over."""
-        try:
-            self._end(threads)
-        except BaseException as error:
-            self.give_up(error)
-            self._end(threads)
-            raise
-
-    def _end(self, threads: Sequence[Thread]) -> None:
-        while self.told < len(threads):
-            self.waiting.put(None)
-            self.told += 1
-        for thread in threads:
-            if thread.is_alive():  # one may not have been started
-                thread.join()
+        self.end()
 
 
 @contextmanager
 def _writers(work: Work, on_result: OnResult | None, in_use: InUse) -> Iterator[_Writers]:
     """Run the plan's workers; at the end wait until they have written what was handed over."""
-    count = work.plan.workers
-    workers = [Worker(work, number + 1) for number in range(count)]
-    writers = _Writers(work, on_result, in_use, Queue(maxsize=count))
-    threads = [
-        Thread(target=writers.work_off, args=(worker,), name=f"mapper {number}")
-        for number, worker in enumerate(workers, start=1)
-    ]
-    try:
-        for thread in threads:
-            thread.start()
+    workers = [Worker(work, number + 1) for number in range(work.plan.workers)]
+    writers = _Writers(work, on_result, in_use, room=len(workers))
+    with beside(
+        [partial(writers.work_off, worker) for worker in workers],
+        stop=work.stop,
+        give_up=writers.give_up,
+        name="mapper",
+    ):
         yield writers
-    except BaseException as error:
-        writers.give_up(error)  # nothing that waits is of use any more
-        raise
-    finally:
-        writers.wait_for(threads)
+        writers.end()

@@ -6,10 +6,10 @@ within the transaction that makes it visible.
 
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Dict
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
+from threading import Event
 from typing import Protocol, TypeVar
 
 from ..errors import RUN_AGAIN, SettingsError, SnapshotLostError, VerificationError
@@ -19,7 +19,7 @@ from ..model import Chunk, ChunkKind, Column, Mapping, Plan, StrategyName, Verif
 from ..protocols import STAGE_CHUNK, Checksum, Place, Reader, Source, Survey, Target, Transaction
 from ..query import Query
 from ..results import ChunkResult
-from ..stopping import InUse
+from ..stopping import InUse, together
 from .comparison import NO_CHUNK, Comparison, differences, total
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ class Verifying:
         *,
         workers: int,
         attempt: Attempt,
-        give_up: Callable[[], None],
+        stop: Event,
     ) -> tuple[Expected | None, str]:
         """Ask the source about the load's rows; return nothing, with the words why, where not.
 
@@ -113,7 +113,7 @@ class Verifying:
             finished: the load's chunks, from the ledger.
             workers: sessions that may read at once.
             attempt: runs each part of it.
-            give_up: has the load stop, so that nothing more is asked: on Ctrl-C.
+            stop: the load's; set on Ctrl-C, so that nothing more is asked.
 
         Raises SnapshotLostError when the load's read point is gone.
         """
@@ -123,15 +123,18 @@ class Verifying:
                 return expected, decision.words
             chunks = self.plan.chunks
             shares = [share for n in range(workers) if (share := chunks[n::workers])]
-            with ThreadPoolExecutor(len(shares), "mapper verify") as threads:
-                try:
-                    parts = [*threads.map(lambda s: attempt(lambda: self._sum_up(s)), shares)]
-                except Exception:
-                    raise
-                except BaseException:
-                    # The pool waits for its threads, which end with their running statements.
-                    give_up()
-                    raise
+            given_up = Event()
+
+            def give_up(_: BaseException) -> None:
+                given_up.set()
+                self.cancel()
+
+            parts = together(
+                [partial(attempt, partial(self._sum_up, share, given_up)) for share in shares],
+                stop=stop,
+                give_up=give_up,
+                name="mapper verify",
+            )
             found = {number: checksum for part in parts for number, checksum in part.items()}
         except SnapshotLostError as error:
             msg = (
@@ -242,11 +245,13 @@ class Verifying:
             }
             return replace(counted, chunks=chunks), decision
 
-    def _sum_up(self, chunks: Sequence[Chunk]) -> dict[int, Checksum]:
+    def _sum_up(self, chunks: Sequence[Chunk], given_up: Event) -> dict[int, Checksum]:
         pairs = self._pairs()
         with self._reader() as reader:
             return {
-                chunk.id: reader.checksum(self.query, pairs, self.plan, chunk) for chunk in chunks
+                chunk.id: reader.checksum(self.query, pairs, self.plan, chunk)
+                for chunk in chunks
+                if not given_up.is_set()
             }
 
 

@@ -23,7 +23,7 @@ from mapper_core.stopping import InUse
 
 from ..proxy import Proxy
 from ..waiting import assert_nothing_left, backends, wait_until
-from .running import Background
+from .running import Background, gate
 
 ROWS = 2_000
 SUM = "select count(*), sum(hashtext(o::text)) from orders o"
@@ -243,7 +243,7 @@ def test_ctrl_c_between_two_workers_ends_the_first(orders, source, target, run):
     start = threading.Thread.start
 
     def press_at_the_second(thread):
-        if thread.name == "mapper_1":
+        if thread.name == "mapper 2":
             raise KeyboardInterrupt
         start(thread)
 
@@ -446,6 +446,31 @@ def test_ctrl_c_ends_a_comparison(orders, source, target, run, ctrl_c):
     ended.set()
 
     assert pressing.result()
+    assert [(0,)] == run(target, "select count(*) from orders")
+
+
+def test_a_sum_that_fails_ends_the_others(orders, source, target, run):
+    """What they would have come to is of no use: a long statement is not waited for."""
+    run(
+        source,
+        "create function sums(i int) returns boolean language plpgsql stable as $$ begin"
+        " if current_query() like 'select count(*), %' then"
+        "   if i = 950 then perform pg_advisory_xact_lock_shared(42); end if;"
+        "   if i = 1050 then raise exception 'out of sums'; end if;"
+        " end if; return true; end $$",
+    )
+    with gate(source):
+        job = Job(
+            source,
+            target,
+            "select * from orders where sums(id) order by id",
+            load_mode="replace",
+            verify="checksum",
+        )
+        result = job.ended()
+
+    assert ("failed", False) == (result.status, result.published)
+    assert "out of sums" in result.error
     assert [(0,)] == run(target, "select count(*) from orders")
 
 
