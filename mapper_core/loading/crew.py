@@ -50,7 +50,7 @@ def run_chunks(
             give_up=lambda _: work.stop.set(),
             name="mapper",
         )
-    crew.settle_the_rest()
+        crew.settle_the_rest()
     return crew.results
 
 
@@ -252,17 +252,14 @@ class _Crew:
             worker.cancel()
 
     def settle_the_rest(self) -> None:
-        """Name the chunks that nobody took."""
+        """Name the chunks that nobody took; of those in doubt the ledger is asked once more."""
         while chunk := self._next():
-            in_doubt = chunk.id in self.in_doubt
-            if self.given_up is not None:
-                words = first_line(self.given_up)
-            elif in_doubt:
-                words = "the load was stopped"
+            if chunk.id in self.in_doubt:
+                self._record(self.workers[0].settle(chunk, self.given_up))
+            elif self.given_up is not None:
+                self._record(self.work.failed(chunk, first_line(self.given_up)))
             else:
                 self.results.append(ChunkResult(chunk_id=chunk.id, status=ChunkStatus.UNSTARTED))
-                continue
-            self._record(self.work.failed(chunk, words, in_doubt=in_doubt))
 
     def _next(self) -> Chunk | None:
         try:

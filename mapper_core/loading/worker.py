@@ -137,6 +137,19 @@ class Worker:
             logger.debug("the error in full: %s", in_full(error))
             return self._signed(failed, begun, started_at)
 
+    def settle(self, chunk: Chunk, given_up: Exception | None) -> ChunkResult:
+        """Return the result of a chunk in doubt that nobody will load any more.
+
+        `given_up` is why, unless the load was stopped.
+        """
+        self.in_doubt = True
+        if found := self._committed_after_all(chunk):
+            return found
+        if given_up is None and not self.in_doubt:
+            return ChunkResult(chunk_id=chunk.id, status=ChunkStatus.UNSTARTED)
+        words = "the load was stopped" if given_up is None else first_line(given_up)
+        return self._work.failed(chunk, words, in_doubt=self.in_doubt)
+
     def _attempt(
         self, chunk: Chunk, piece: Piece | None, begun: float, started_at: datetime
     ) -> ChunkResult:

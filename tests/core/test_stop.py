@@ -23,7 +23,7 @@ from mapper_core.stopping import InUse
 
 from ..proxy import Proxy
 from ..waiting import assert_nothing_left, backends, wait_until
-from .running import Background, gate
+from .running import Background, gate, terminate
 
 ROWS = 2_000
 SUM = "select count(*), sum(hashtext(o::text)) from orders o"
@@ -361,6 +361,49 @@ def test_workers_that_rested_come_back(orders, source, target, run, crowded):
 
     assert "succeeded" == result.status, result
     assert len({c.worker for c in result.chunk_results}) > 1
+
+
+@pytest.mark.parametrize("lost", ["reply", "request"])
+def test_what_became_of_a_chunk_that_was_put_back_is_asked_when_the_load_is_stopped(
+    orders, source, target, run, crowded, caplog, lost
+):
+    """Its COMMIT got no answer, and there was no connection to ask by, but then there is."""
+    _, url = crowded(10)
+    role = url.partition("//")[2].partition("@")[0]
+
+    def at_the_gate():
+        return backends(source, extra="wait_event = 'advisory'")
+
+    def lose(number):
+        if number > 1:
+            return None
+        # The other chunk's worker waits there, and goes on waiting.
+        wait_until(at_the_gate, "the gate")
+        run(source, f"alter role {role} connection limit 0")
+        terminate(target, backends(target, "%", f"usename = '{role}' and state = 'idle'"))
+        return lost
+
+    def let_in():
+        run(source, f"alter role {role} connection limit 10")
+
+    with (
+        gate(source),
+        Proxy(source, before_cancel=let_in) as reading,
+        Proxy(target, lose_commit=lose) as writing,
+    ):
+        to_url = writing.url.replace("postgres@", f"{role}@")
+        job = Job(
+            reading.url, to_url, retry_handler=PATIENT, load_id="halted", chunk_size=ROWS // 2
+        )
+        wait_until(lambda: "going on with" in caplog.text, "a chunk that is put back")
+        job.processor.stop()
+        result = job.ended()
+
+    assert ("stopped", 0) == (result.status, result.chunks_in_doubt)
+    assert [(result.total_rows_successful,)] == run(target, "select count(*) from orders")
+    again = execute_query_parallel(source, GATED, **options(target, load_id="halted"))
+    assert "succeeded" == again.status
+    assert run(source, SUM) == run(target, SUM)
 
 
 @pytest.mark.usefixtures("orders")
