@@ -20,7 +20,7 @@ from .query import Query
 from .results import ChunkResult
 from .retry import RetryHandler
 from .settings import Settings
-from .sink import Destination, Sink
+from .target_side import TargetSide, WrittenTable
 from .tracker import ProgressTracker
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Load:
     query: Query
     settings: Settings
     source: Source
-    sink: Sink | None
+    target: TargetSide | None
     retry: RetryHandler
     tracker: ProgressTracker | None
     stop: Event
@@ -105,7 +105,7 @@ class Load:
         with self._processes() as processes:
             work = self._work(plan, processes, has_neighbours=has_neighbours)
             running = Running(
-                work, self.sink, self.tracker, self._finished_by_now, self._wait_for_disk
+                work, self.target, self.tracker, self._finished_by_now, self._wait_for_disk
             )
             return running.run(chunks, may_split=may_split)
 
@@ -128,7 +128,7 @@ class Load:
             mapping=self.mapping,
             query=self.query,
             source=self.source,
-            destination=self._errands.do("open the target of", lambda: self._destination(plan)),
+            table=self._errands.do("open the target of", lambda: self._written_table(plan)),
             retry=self.retry,
             stop=self.stop,
             should_stop=self.should_stop,
@@ -146,14 +146,14 @@ class Load:
             InDoubtError: it is not known whether it is published.
             MapperError: it may not be published, or could not be; the target is as it was.
         """
-        if (sink := self.sink) is None:
+        if (target := self.target) is None:
             return ""
-        verifying = self._verifying(plan, sink)
-        expected, asked = self._ask_source(verifying, sink)
+        verifying = self._verifying(plan, target)
+        expected, asked = self._ask_source(verifying, target)
         return Publication(
             plan=plan,
             mapping=self.mapping,
-            sink=sink,
+            target=target,
             errands=self._errands,
             verifying=verifying,
             expected=expected,
@@ -165,16 +165,16 @@ class Load:
 
         With `fresh`, a published one is followed by a new one under the next id.
         """
-        sink = self.sink
-        if sink is None:
+        target = self.target
+        if target is None:
             raise SettingsError(
                 "a load in several steps needs a target: that is where its ledger is"
             )
 
         def resolve() -> str:
-            with sink.transaction() as transaction:
-                sink.ledger.prepare(transaction)
-                loads = sink.ledger.group(transaction, load_group)
+            with target.transaction() as transaction:
+                target.ledger.prepare(transaction)
+                loads = target.ledger.group(transaction, load_group)
             if not loads:
                 return load_group
             newest, published = loads[0]
@@ -224,14 +224,14 @@ class Load:
             if record is not None:
                 return self._take_up(record, planning)
             plan = planning.decide()
-            if self.sink:
-                with self.sink.transaction() as transaction:
+            if self.target:
+                with self.target.transaction() as transaction:
                     # Another call under this load id may have planned it since it was looked for.
                     transaction.lock(f"plan {self.load_id}")
-                    record = self.sink.ledger.find(transaction, self.load_id)
+                    record = self.target.ledger.find(transaction, self.load_id)
                     if record is None:
-                        self.sink.create_tables(transaction, plan)
-                        self.sink.ledger.store(transaction, plan, self.mapping, load_group)
+                        self.target.create_tables(transaction, plan)
+                        self.target.ledger.store(transaction, plan, self.mapping, load_group)
                 if record is not None:
                     return self._take_up(record, planning)
         return plan, False
@@ -244,7 +244,7 @@ class Load:
             query=self.query,
             settings=self.settings,
             source=self.source,
-            sink=self.sink,
+            target=self.target,
             one_snapshot=self.one_snapshot,
             shared_pool=self.shared_pool,
             named=self.named,
@@ -256,33 +256,33 @@ class Load:
 
     def _take_up(self, record: LoadRecord, planning: planner.Planning) -> tuple[Plan, bool]:
         """Go on with a load that the ledger has; whether it is published already comes second."""
-        sink = self.sink
-        assert sink is not None  # noqa: S101 - a record comes from a ledger
+        target = self.target
+        assert target is not None  # noqa: S101 - a record comes from a ledger
         resumption.check_query(record, self.mapping)
         if record.published:
             return record.plan, True
-        table = sink.found(planning.columns)
+        table = target.found(planning.columns)
         resumption.check_shapes(record.plan, planning.columns, table)
         record = replace(record, plan=planning.taken_up(record.plan, table))
         resumption.check_place(record.plan, planning.read_in)
         # As this call wants it, which may be otherwise than the one before it.
-        self._verifying(record.plan, sink).decide(lambda: planning.survey)
+        self._verifying(record.plan, target).decide(lambda: planning.survey)
         if planning.snapshot.is_same_point(record.plan.snapshot):
             return record.plan, False
-        return resumption.at_another_point(record, sink, planning.snapshot, planning.survey)
+        return resumption.at_another_point(record, target, planning.snapshot, planning.survey)
 
-    def _verifying(self, plan: Plan, sink: Sink) -> verification.Verifying:
+    def _verifying(self, plan: Plan, target: TargetSide) -> verification.Verifying:
         return verification.Verifying(
             plan=plan,
             mapping=self.mapping,
             query=self.query,
             source=self.source,
-            target=sink.target,
-            ledger=sink.ledger,
+            target=target.database,
+            ledger=target.ledger,
         )
 
     def _ask_source(
-        self, verifying: verification.Verifying, sink: Sink
+        self, verifying: verification.Verifying, target: TargetSide
     ) -> tuple[verification.Expected | None, str]:
         """Return what the source says of the load's rows, and the words for it.
 
@@ -309,8 +309,8 @@ class Load:
             checksums = expected.checksums
 
             def keep() -> None:
-                with sink.transaction() as transaction:
-                    sink.ledger.note_checksums(transaction, plan, checksums)
+                with target.transaction() as transaction:
+                    target.ledger.note_checksums(transaction, plan, checksums)
 
             attempt(keep)
         return expected, words
@@ -325,34 +325,34 @@ class Load:
 
     def _reject_budget(self) -> RejectBudget | None:
         """Return how many more rows may be refused; None when the first one fails its chunk."""
-        limit, sink = self.settings.reject_limit, self.sink
-        if limit == 0 or sink is None:
+        limit, target = self.settings.reject_limit, self.target
+        if limit == 0 or target is None:
             return None
-        taken = self._errands.do("read the ledger of", lambda: sink.rows_rejected(self.load_id))
+        taken = self._errands.do("read the ledger of", lambda: target.rows_rejected(self.load_id))
         return RejectBudget(limit, taken)
 
     def _find(self) -> LoadRecord | None:
-        return self.sink.find(self.load_id) if self.sink else None
+        return self.target.find(self.load_id) if self.target else None
 
     def _finished_by_now(self) -> dict[int, ChunkResult]:
         def ask() -> dict[int, ChunkResult]:
-            return self.sink.finished(self.load_id) if self.sink else {}
+            return self.target.finished(self.load_id) if self.target else {}
 
         return self._errands.do("read the ledger of", ask)
 
     def _wait_for_disk(self, chunk_id: int) -> None:
         def touch() -> None:
-            if self.sink:
-                self.sink.touch(self.load_id, chunk_id)
+            if self.target:
+                self.target.touch(self.load_id, chunk_id)
 
         self._errands.do("wait for the disk with the chunks of", touch)
 
-    def _destination(self, plan: Plan) -> Destination | None:
-        return self.sink.destination(plan) if self.sink else None
+    def _written_table(self, plan: Plan) -> WrittenTable | None:
+        return self.target.written_table(plan) if self.target else None
 
     @property
     def _errands(self) -> Errands:
         databases: list[Database] = [self.source]
-        if self.sink:
-            databases.append(self.sink.target)
+        if self.target:
+            databases.append(self.target.database)
         return Errands(self.load_id, databases, self.retry, self.stop, self.should_stop)

@@ -30,7 +30,7 @@ from .protocols import Source
 from .query import read_query
 from .retry import RetryConfig, RetryHandler
 from .settings import Settings, resolve
-from .sink import Sink
+from .target_side import TargetSide
 from .tracker import ProgressCallback, ProgressTracker, create_progress_callback
 
 WordT = TypeVar("WordT", bound=Word)
@@ -134,7 +134,7 @@ def open_load(
     )
     query = read_query(source_sql, mapping.bind_values, dialect=source.dialect)
     source = source.for_query(query)
-    sink, shared = None, False
+    target, shared = None, False
     if target_conn is not None:
         opener = keeper.keeping(opener_of(target_conn, role="target_conn"))
         shared = opener.pool is not None and opener.pool is source_opener.pool
@@ -143,16 +143,18 @@ def open_load(
                 "source_conn and target_conn share a pool of one connection, but a load reads and"
                 " writes at once: give a larger pool, or a URL"
             )
-        target = adapters.database(opener, application=application, time_zone=mapping.time_zone)
-        ledger = Ledger(target, settings.ledger_schema)
-        sink = Sink(target, ledger, mapping, sets_rejects_apart=settings.reject_limit != 0)
+        database = adapters.database(opener, application=application, time_zone=mapping.time_zone)
+        ledger = Ledger(database, settings.ledger_schema)
+        target = TargetSide(
+            database, ledger, mapping, sets_rejects_apart=settings.reject_limit != 0
+        )
     return Load(
         load_id=load_id,
         mapping=mapping,
         query=query,
         settings=settings,
         source=source,
-        sink=sink,
+        target=target,
         retry=_retry(settings, options),
         tracker=_tracker(settings, options, mapping),
         stop=stop,

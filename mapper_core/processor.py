@@ -58,7 +58,7 @@ class ParallelProcessor:
             plan, published = load.plan(snapshot)
             plan, results = load.run(plan, plan.chunks, may_split=True)
             error, verified = None, load.find().verified if published else ""
-            if load.sink and not published and all(chunk.rows_are_in for chunk in results):
+            if load.target and not published and all(chunk.rows_are_in for chunk in results):
                 error, verified = _published(load, plan)
                 published = error is None
             in_doubt = isinstance(error, InDoubtError)
@@ -66,7 +66,7 @@ class ParallelProcessor:
         return outcome(
             plan,
             results,
-            load_id=load.load_id if load.sink else None,
+            load_id=load.load_id if load.target else None,
             published=published,
             seconds=time.monotonic() - begun,
             error=f"{type(error).__name__}: {error}" if error else None,

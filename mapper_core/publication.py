@@ -9,7 +9,7 @@ from .errands import Errands
 from .errors import DatabaseError, InDoubtError, MapperError, VerificationError
 from .model import Mapping, Plan
 from .protocols import Transaction
-from .sink import Sink
+from .target_side import TargetSide
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Publication:
 
     plan: Plan
     mapping: Mapping
-    sink: Sink
+    target: TargetSide
     errands: Errands
     verifying: verification.Verifying
     expected: verification.Expected | None
@@ -70,16 +70,21 @@ class Publication:
         return self._words
 
     def _attempt(self) -> None:
-        sink = self.sink
-        with sink.transaction() as transaction:
+        target = self.target
+        with target.transaction() as transaction:
             publisher.publish(
-                transaction, sink.target, sink.ledger, self.plan, self.mapping, verify=self._verify
+                transaction,
+                target.database,
+                target.ledger,
+                self.plan,
+                self.mapping,
+                verify=self._verify,
             )
             self._in_doubt = True  # if this COMMIT gets no answer
 
     def _verify(self, transaction: Transaction) -> None:
         self._in_doubt = False  # an earlier attempt did not commit, or this one were not needed
-        self._words, ledger = self.asked, self.sink.ledger
+        self._words, ledger = self.asked, self.target.ledger
         if self.expected is not None:
             self._words = self.verifying.check(transaction, self.expected)
         self._older = verification.overtaken(transaction, ledger, self.plan, self.mapping)
@@ -88,5 +93,5 @@ class Publication:
         ledger.note_verified(transaction, self.plan, self._words, published=True)
 
     def _note(self, difference: str) -> None:
-        with self.sink.transaction() as transaction:
-            self.sink.ledger.note_verified(transaction, self.plan, difference, published=False)
+        with self.target.transaction() as transaction:
+            self.target.ledger.note_verified(transaction, self.plan, difference, published=False)

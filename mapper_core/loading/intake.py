@@ -69,8 +69,7 @@ def write(work: Work, batches: Iterable[Batch], chunk: Chunk, transaction: Trans
     names = target_names(work, [Column(name) for name in first.names])
     if work.mapping.load_mode is LoadMode.UPSERT:
         # Rows that are known keep what they have in all other columns.
-        assert work.destination is not None  # noqa: S101 - for the type checker
-        work.destination.ledger.note_columns(transaction, work.plan, chunk, names)
+        work.writes_to.ledger.note_columns(transaction, work.plan, chunk, names)
     written = _handed_over(work, counted(), chunk, transaction, names, step.path)
     if written != given:
         raise TransferError(_TOOK.format(sent="the transform gave", rows=given, took=written))
@@ -90,7 +89,7 @@ def only_transform(work: Work, batches: Iterable[Batch], chunk: Chunk) -> None:
 
 def _step(work: Work) -> Step:
     """Return the transform with what is known of the rows before and after it."""
-    mapping, destination = work.mapping, work.destination
+    mapping = work.mapping
     columns = tuple(column.name for column in work.plan.columns)
     if mapping.transform_batch is not None:
         from ..transform.record_batches import BatchStep  # pyarrow is there where it is wanted
@@ -99,9 +98,9 @@ def _step(work: Work) -> Step:
     assert mapping.transform is not None  # noqa: S101 - for the type checker
     packer = None
     table: tuple[Column, ...] = ()
-    if destination is not None:
-        table = destination.columns
-        packer = destination.target.packer(
+    if work.table is not None:
+        table = work.table.columns
+        packer = work.table.database.packer(
             work.plan.columns, table, json_is_text=work.source.json_is_text
         )
     return RowStep(
@@ -154,14 +153,13 @@ def _handed_over(  # noqa: PLR0917 - the parts of one call
     names: list[str],
     path: DataPath,
 ) -> int:
-    destination = work.destination
-    assert destination is not None  # noqa: S101 - for the type checker
+    table = work.writes_to
     return transaction.write(
         batches,
-        destination.table,
+        table.name,
         names,
-        DataPath.DIRECT if destination.direct else path,
-        staged_chunk=chunk.id if destination.staged else None,
+        DataPath.DIRECT if table.direct else path,
+        staged_chunk=chunk.id if table.staged else None,
         json_is_text=work.source.json_is_text,
         of_json=_of_json(work.plan.columns, names),
     )
@@ -181,12 +179,10 @@ def check_taken(work: Work, *, sent: int, taken: int) -> None:
 
 def target_names(work: Work, columns: Iterable[Column]) -> list[str]:
     """Return the target's names of the columns, in their order."""
-    destination = work.destination
-    assert destination is not None  # noqa: S101 - for the type checker
     mapping = work.mapping
     pairs = match_columns(
         list(columns),
-        destination.columns,
+        work.writes_to.columns,
         mapping.target_name,
         made_by=mapping.transformed_by,
     )

@@ -51,7 +51,7 @@ def taken_back(
         if result.status is ChunkStatus.SUCCEEDED
         or (result.status is ChunkStatus.SKIPPED and result.finished_at is not None)
     ]
-    if not ended or work.destination is None or not work.destination.ledger.commits_asynchronously:
+    if not ended or work.table is None or not work.table.ledger.commits_asynchronously:
         return set()
     if any(result.status is not ChunkStatus.SUCCEEDED for result in results):
         # The chunk whose COMMIT a worker left the waiting to may be among these.

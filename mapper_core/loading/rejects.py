@@ -104,8 +104,7 @@ class Sieve:
     @contextmanager
     def _trying(self, work: Work) -> Iterator[Work]:
         """Try to write; take it back, and raise RowRefusedError, when a row is refused."""
-        assert work.destination is not None  # noqa: S101 - rows are written somewhere
-        target = work.destination.target
+        target = work.writes_to.database
         mapping = work.mapping
         if mapping.transform is not None:
             mapping = replace(mapping, transform=_Guarded(mapping.transform))
@@ -141,7 +140,6 @@ class Sieve:
     def _reject(self, row: Any, like: Batch, refused: RowRefusedError) -> None:
         work = self.work
         assert work.rejects is not None  # noqa: S101 - else there is no sieve
-        assert work.destination is not None  # noqa: S101 - rows are written somewhere
         work.rejects.take(refused.words)
         self.rejected += 1
         rejected = Reject(
@@ -151,7 +149,7 @@ class Sieve:
             error=refused.words,
             code=refused.code,
         )
-        work.destination.ledger.reject(self.transaction, rejected)
+        work.writes_to.ledger.reject(self.transaction, rejected)
 
 
 @dataclass(frozen=True, slots=True)

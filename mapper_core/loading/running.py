@@ -9,8 +9,8 @@ from ..errors import MapperError
 from ..model import Chunk, Plan, StrategyName
 from ..passwords import in_full
 from ..results import ChunkResult
-from ..sink import Sink
 from ..stopping import ends_the_load
+from ..target_side import TargetSide
 from ..tracker import ProgressTracker
 from . import recovery
 from .crew import run_chunks
@@ -25,7 +25,7 @@ class Running:
     """One call's part of a load, and who hears of it."""
 
     work: Work
-    sink: Sink | None
+    target: TargetSide | None
     tracker: ProgressTracker | None
     finished: Callable[[], dict[int, ChunkResult]]
     """Asks the ledger for the chunks that it holds, by their id."""
@@ -75,8 +75,8 @@ class Running:
     def _run_stream(
         self, stream: Chunk, finished: dict[int, ChunkResult]
     ) -> tuple[Plan, list[ChunkResult]]:
-        work, sink = self.work, self.sink
-        assert sink is not None  # noqa: S101 - a stream is written
+        work, target = self.work, self.target
+        assert target is not None  # noqa: S101 - a stream is written
         if stream.id in finished:
             pieces = pieces_of(finished)
             self._expect(len(pieces), pieces)
@@ -85,7 +85,7 @@ class Running:
         running = Stream(
             work,
             stream,
-            sink.begin_anew,
+            target.begin_anew,
             on_reading=lambda: self._expect(pieces_expected, []),
             on_result=self._record,
         )

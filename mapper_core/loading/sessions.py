@@ -41,22 +41,22 @@ class Sessions:
             if not in_server and not streamed:
                 several = work.plan.workers > 1 or work.has_neighbours
                 reader = enter(work.source.open_reader(work.plan.snapshot, one_of_several=several))
-            if work.destination:
-                writer = enter(work.destination.target.open_writer())
+            if work.table:
+                writer = enter(work.table.database.open_writer())
                 if in_server:
-                    asker = enter(work.destination.target.open_writer())
+                    asker = enter(work.table.database.open_writer())
             self._opened = Opened(reader, writer, asker)
         return self._opened
 
     def open_writer(self) -> Writer:
         """Open a session of the target alone: there may be no reader at the snapshot any more."""
-        writer = self._enter(self._work.writes_to.target.open_writer())
+        writer = self._enter(self._work.writes_to.database.open_writer())
         self._opened = Opened(None, writer, None)
         return writer
 
     def open_asker(self) -> Writer:
         """Open a session of the target to ask what became of a chunk, also of a load that stops."""
-        writer = self._held.enter_context(self._work.writes_to.target.open_writer())
+        writer = self._held.enter_context(self._work.writes_to.database.open_writer())
         self._held.enter_context(self._in_use.using(Spared(writer)))
         self._opened = Opened(None, writer, None)
         return writer

@@ -13,7 +13,7 @@ from ..protocols import Source
 from ..query import Query
 from ..results import ChunkResult, ChunkStatus
 from ..retry import RetryHandler, first_line
-from ..sink import Destination
+from ..target_side import WrittenTable
 
 if TYPE_CHECKING:
     from ..transform.processes import TransformProcesses
@@ -64,7 +64,8 @@ class Work:
     mapping: Mapping
     query: Query
     source: Source
-    destination: Destination | None
+    table: WrittenTable | None
+    """What they write to; None for a load without target."""
     retry: RetryHandler
     stop: Event
     should_stop: Callable[[], bool] | None = None
@@ -79,10 +80,10 @@ class Work:
     """Where the transform runs, when not in the workers' own threads."""
 
     @property
-    def writes_to(self) -> Destination:
-        """The destination, for whoever has come so far that there is one."""
-        assert self.destination is not None  # noqa: S101 - for the type checker
-        return self.destination
+    def writes_to(self) -> WrittenTable:
+        """The table, for whoever has come so far that there is one."""
+        assert self.table is not None  # noqa: S101 - for the type checker
+        return self.table
 
     @property
     def in_server(self) -> bool:
@@ -91,7 +92,7 @@ class Work:
 
     def is_transient(self, error: BaseException) -> bool:
         """Ask the databases whether trying again may help."""
-        target = self.destination.target if self.destination else None
+        target = self.table.database if self.table else None
         if isinstance(error, TransformProcessError):
             return True
         return self.source.is_transient(error) or (
@@ -102,7 +103,7 @@ class Work:
         """Whether a database, or a pool, has no connection left for us."""
         if isinstance(error, PoolUsedUpError):
             return True
-        target = self.destination.target if self.destination else None
+        target = self.table.database if self.table else None
         return self.source.is_crowded(error) or (target is not None and target.is_crowded(error))
 
     def failed(
@@ -125,7 +126,7 @@ class Work:
             " re-execute from failure): the ledger says whether the chunk is finished, and it is"
             " loaded if not"
         )
-        staged = self.destination is not None and self.destination.staged
+        staged = self.table is not None and self.table.staged
         return replace(
             result,
             status=ChunkStatus.FAILED,
@@ -139,7 +140,7 @@ class Work:
     def words(self, error: BaseException) -> str:
         """Return what happened, in the words of the database where it was one."""
         explain = [self.source.explain]
-        if self.destination:
-            explain.append(self.destination.target.explain)
+        if self.table:
+            explain.append(self.table.database.explain)
         said = next((words for ask in explain if (words := ask(error))), None)
         return f"{type(error).__name__}: {hidden(said)}" if said else first_line(error)

@@ -220,7 +220,7 @@ class Worker:
                 work.query,
                 work.plan,
                 chunk,
-                work.writes_to.table,
+                work.writes_to.name,
                 intake.target_names(work, work.plan.columns),
                 staged_chunk=chunk.id if work.writes_to.staged else None,
             )

@@ -10,7 +10,7 @@ from ..model import Column, DataPath, Mapping, Plan, Snapshot, StrategyName
 from ..protocols import Place, Reader, Source, Survey, Target
 from ..query import Query
 from ..settings import AUTO, Settings
-from ..sink import Sink
+from ..target_side import TargetSide
 from .strategies import Case, choose
 
 # Workers of a load that finds out by itself how many it needs: databases rarely bear more.
@@ -35,7 +35,7 @@ class Planning:
     query: Query
     settings: Settings
     source: Source
-    sink: Sink | None
+    target: TargetSide | None
     one_snapshot: bool
     shared_pool: bool
     named: bool
@@ -48,7 +48,7 @@ class Planning:
     def decide(self) -> Plan:
         """Return the plan. Raises MapperError for what would not do; nothing is stored."""
         fitting.check_key(self.mapping.chunk_key or (), self.columns)
-        table = self.sink.found(self.columns) if self.sink else ()
+        table = self.target.found(self.columns) if self.target else ()
         path, path_reason = self._data_path(table)
         case = self._case(table)
         division = choose(case)
@@ -124,7 +124,7 @@ class Planning:
         if plan.data_path is DataPath.IN_SERVER and (why := self._why_not_in_server(table)):
             return why
         streamed = plan.strategy is StrategyName.STREAM_ONCE
-        target = self.sink.target if self.sink else None
+        target = self.target.database if self.target else None
         if (streamed or len(plan.chunks) > 1) and (why := self._lone(target)):
             return why
         if len(plan.chunks) == 1:
@@ -143,21 +143,21 @@ class Planning:
         return DataPath.COPY_TEXT, told_apart
 
     def _with_verification(self, plan: Plan) -> Plan:
-        if self.sink is None:
+        if self.target is None:
             return plan
         verifying = verification.Verifying(
             plan=plan,
             mapping=self.mapping,
             query=self.query,
             source=self.source,
-            target=self.sink.target,
-            ledger=self.sink.ledger,
+            target=self.target.database,
+            ledger=self.target.ledger,
         )
         return replace(plan, verification=verifying.decide(lambda: self.survey).words)
 
     def _data_path(self, table: Sequence[Column]) -> tuple[DataPath, str]:
-        if self.sink:
-            return self.sink.data_path(self.columns, table, self.source.paths)
+        if self.target:
+            return self.target.data_path(self.columns, table, self.source.paths)
         if self.mapping.transform_batch and DataPath.ARROW in self.source.paths:
             return DataPath.ARROW, "the batch transform takes Arrow record batches"
         if self.mapping.transforms or DataPath.COPY_TEXT not in self.source.paths:
@@ -167,7 +167,7 @@ class Planning:
 
     def _case(self, table: Sequence[Column]) -> Case:
         given = self.settings.chunk_size
-        target = self.sink.target if self.sink else None
+        target = self.target.database if self.target else None
         return Case(
             mapping=self.mapping,
             query=self.query,
@@ -186,7 +186,7 @@ class Planning:
         )
 
     def _workers(self, strategy: StrategyName) -> int:
-        target = self.sink.target if self.sink else None
+        target = self.target.database if self.target else None
         return worker_count(
             self.settings, self.source, target, shared=self.shared_pool, strategy=strategy
         )
@@ -219,14 +219,14 @@ class Planning:
         return None
 
     def _why_not_in_server(self, table: Sequence[Column]) -> str | None:
-        if self.sink is None:
+        if self.target is None:
             return "nothing is written"
         if self.source.sole:
             return self.source.sole
         if self.settings.reject_limit != 0:
             return "rows that may be refused have to be told apart (reject_limit)"
         pairs = fitting.match_columns(self.columns, table, self.mapping.target_name)
-        return self.sink.insert_select_blocker(self.query, self.snapshot, self.place, pairs)
+        return self.target.insert_select_blocker(self.query, self.snapshot, self.place, pairs)
 
 
 def _one_writer(target: Target | None) -> str | None:

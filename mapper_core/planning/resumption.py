@@ -9,7 +9,7 @@ from ..ledger import LoadRecord
 from ..ledger.stored import query_hash
 from ..model import ChunkKind, Column, Mapping, Plan, Snapshot, StrategyName
 from ..protocols import Survey, Transaction
-from ..sink import Sink
+from ..target_side import TargetSide
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def _shape(columns: Sequence[Column]) -> list[tuple[str, str]]:
 
 
 def at_another_point(
-    record: LoadRecord, sink: Sink, snapshot: Snapshot, survey: Survey
+    record: LoadRecord, target: TargetSide, snapshot: Snapshot, survey: Survey
 ) -> tuple[Plan, bool]:
     """Take a load over at another read point than its plan's; its chunks stay those planned then.
 
@@ -76,14 +76,14 @@ def at_another_point(
     Raises LedgerError when the same chunks would mean other rows there.
     """
     load_id, old = record.load_id, record.plan
-    with sink.transaction() as transaction:
-        epoch = sink.ledger.take_over(transaction, load_id)
+    with target.transaction() as transaction:
+        epoch = target.ledger.take_over(transaction, load_id)
         if epoch is None:
             return old, True
         if old.stage_table is not None:
             plan = replace(old, snapshot=snapshot, epoch=epoch)
-            sink.ledger.forget_chunks(transaction, load_id)
-            sink.create_stage(transaction, plan)
+            target.ledger.forget_chunks(transaction, load_id)
+            target.create_stage(transaction, plan)
             logger.warning(
                 "load %s begins anew at %s: its earlier read point is gone, and nothing of it was"
                 " published",
@@ -91,12 +91,12 @@ def at_another_point(
                 snapshot.description,
             )
         else:
-            snapshot = _continued(transaction, record, sink, snapshot, survey)
+            snapshot = _continued(transaction, record, target, snapshot, survey)
             plan = replace(old, snapshot=snapshot, epoch=epoch)
         if _lacks_nulls(plan, survey):
-            nulls = sink.ledger.add_chunk(transaction, load_id, ChunkKind.NULLS)
+            nulls = target.ledger.add_chunk(transaction, load_id, ChunkKind.NULLS)
             plan = replace(plan, chunks=(*plan.chunks, nulls))
-        sink.ledger.note(transaction, plan)
+        target.ledger.note(transaction, plan)
     return plan, False
 
 
@@ -111,11 +111,15 @@ def _lacks_nulls(plan: Plan, survey: Survey) -> bool:
 
 
 def _continued(
-    transaction: Transaction, record: LoadRecord, sink: Sink, snapshot: Snapshot, survey: Survey
+    transaction: Transaction,
+    record: LoadRecord,
+    target: TargetSide,
+    snapshot: Snapshot,
+    survey: Survey,
 ) -> Snapshot:
     """Return the read point, with what it follows, at which finished chunks are added to."""
     load_id, before = record.load_id, record.plan.snapshot
-    if not sink.ledger.finished(transaction, load_id):
+    if not target.ledger.finished(transaction, load_id):
         return snapshot
     if record.plan.strategy is StrategyName.OFFSET:
         msg = (

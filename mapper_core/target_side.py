@@ -21,12 +21,12 @@ from .results import ChunkResult
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
-    """Where rows are written: the target itself, or its stage."""
+class WrittenTable:
+    """What a load's rows are written to: the target table itself, or its stage."""
 
-    target: Target
+    database: Target
     ledger: Ledger
-    table: tuple[str, ...]
+    name: tuple[str, ...]
     columns: tuple[Column, ...]
     """The target's columns."""
     staged: bool
@@ -35,10 +35,10 @@ class Destination:
 
 
 @dataclass(frozen=True, slots=True)
-class Sink:
+class TargetSide:
     """The database that a mapping writes to, its table there, and its ledger."""
 
-    target: Target
+    database: Target
     ledger: Ledger
     mapping: Mapping
     sets_rejects_apart: bool = False
@@ -52,7 +52,7 @@ class Sink:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Open one transaction on a session of its own."""
-        with self.target.open_writer() as writer, writer.begin() as transaction:
+        with self.database.open_writer() as writer, writer.begin() as transaction:
             yield transaction
 
     def found(self, columns: Sequence[Column]) -> tuple[Column, ...]:
@@ -61,13 +61,13 @@ class Sink:
         Raises TargetError when it is not there, or not ours to write.
         """
         name = self.mapping.target_name
-        if self.mapping.load_mode is LoadMode.UPSERT and not self.target.merges:
+        if self.mapping.load_mode is LoadMode.UPSERT and not self.database.merges:
             msg = (
                 "load_mode='upsert' is for PostgreSQL, Oracle and SQLite, not for"
-                f" {self.target.kind}"
+                f" {self.database.kind}"
             )
             raise TargetError(msg)
-        if why := self.target.table_blocker(self.table):
+        if why := self.database.table_blocker(self.table):
             msg = f"{name} {why}: load into a table that others see, or copy the rows afterwards"
             raise TargetError(msg)
         with self.transaction() as transaction:
@@ -80,7 +80,7 @@ class Sink:
                 )
                 raise TargetError(msg)
             if not table and self.mapping.create_target:
-                return _to_create(self.target.as_created(columns), name)
+                return _to_create(self.database.as_created(columns), name)
             if not table:
                 raise TargetError(self._missing(transaction))
             refusal = transaction.refusal(self.table, self.mapping.privileges)
@@ -142,7 +142,7 @@ class Sink:
             wanted = ", ".join(column.name for column in seen)
             others = match_columns(columns[len(seen) :], table, name, complete=False)
             # Only to have refused what would not arrive as it is.
-            self.target.data_path(offered, others, table)
+            self.database.data_path(offered, others, table)
             return DataPath.ROWS, f"the transform needs Python values of {wanted}"
         pairs = match_columns(columns, table, name)
         selected = {theirs.name for _, theirs in pairs}
@@ -156,7 +156,7 @@ class Sink:
                 " lie in the window: select it"
             )
             raise TargetError(msg)
-        return self.target.data_path(offered, pairs, table)
+        return self.database.data_path(offered, pairs, table)
 
     def _check_direct_path(self, columns: Sequence[Column], table: Sequence[Column]) -> None:
         if not self.mapping.direct_path:
@@ -165,7 +165,7 @@ class Sink:
         if not self.mapping.transforms:
             pairs = match_columns(columns, table, self.mapping.target_name)
             written = [theirs for _, theirs in pairs]
-        if words := self.target.no_direct_path(written):
+        if words := self.database.no_direct_path(written):
             msg = f"direct_path cannot serve: {words}"
             raise TargetError(msg)
 
@@ -177,10 +177,10 @@ class Sink:
         pairs: Sequence[tuple[Column, Column]],
     ) -> str | None:
         """Return why INSERT ... SELECT inside the target's database would not do, or None."""
-        limit = self.target.limit
-        if self.target.sole or limit == 1:
+        limit = self.database.limit
+        if self.database.sole or limit == 1:
             return "the ledger is asked on a second connection, and the target has but one"
-        return self.target.insert_select_blocker(query, snapshot, place, self.table, pairs)
+        return self.database.insert_select_blocker(query, snapshot, place, self.table, pairs)
 
     def begin_anew(self, plan: Plan, reading: str) -> Plan:
         """Empty the stage of a load and forget its chunks; return the plan under a new epoch."""
@@ -209,15 +209,15 @@ class Sink:
         stage = self.ledger.table(plan.stage_table)
         transaction.create_stage(stage, self.table, names, checked=self.sets_rejects_apart)
 
-    def destination(self, plan: Plan) -> Destination:
-        """Return where the plan's workers write: the table, or its stage."""
+    def written_table(self, plan: Plan) -> WrittenTable:
+        """Return what the plan's workers write to: the table, or its stage."""
         with self.transaction() as transaction:
             columns = transaction.columns(self.table)
         stage = plan.stage_table
-        return Destination(
-            target=self.target,
+        return WrittenTable(
+            database=self.database,
             ledger=self.ledger,
-            table=self.table if stage is None else self.ledger.table(stage),
+            name=self.table if stage is None else self.ledger.table(stage),
             columns=columns,
             staged=stage is not None,
             direct=self.mapping.direct_path,
