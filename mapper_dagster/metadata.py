@@ -167,7 +167,7 @@ def of_rejects(load_id: str, rejects: Sequence[Reject]) -> Dict[str, Any]:
     return {
         "mapper/rejects": dg.MetadataValue.table(records),
         **_not_shown("mapper/rejects_not_shown", others),
-        "mapper/list_rejects": f"mapper rejects {shlex.quote(load_id)}",
+        "mapper/list_rejects": f"mapper rejects --load-id {shlex.quote(load_id)}",
     }
 
 

@@ -40,6 +40,7 @@ def result_text(result: ParallelProcessingResult, target: str, again: Sequence[s
         ("strategy", f"{result.strategy}: {result.strategy_reason}"),
         ("data path", str(result.data_path)),
         ("snapshot", str(result.snapshot)),
+        *([("verified", result.verified)] if result.verified else []),
         *_failures(result),
     ]
     if result.error:

@@ -168,7 +168,7 @@ def test_load(mapper, orders, source, target, run):
         "  data path  binary copy",
     ] == lines[:4]
     assert lines[4].startswith("  snapshot   snapshot ")
-    assert 5 == len(lines)
+    assert ["  verified   none: the default of append"] == lines[5:]
     assert err.splitlines()[-1].startswith("dw.orders: 100.0% (16/16 chunks, 4,000 rows, 0 chunks")
 
 

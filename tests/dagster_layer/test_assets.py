@@ -1,11 +1,13 @@
 """A mapping as an asset: partitions load their windows, Dagit shows the ledger's counts."""
 
 import os
+import shlex
 from dataclasses import replace
 
 import dagster as dg
 import pytest
 
+from mapper_core.cli import main
 from mapper_dagster import (
     DatabaseResource,
     MapperResource,
@@ -321,3 +323,25 @@ def test_two_mappings_of_one_name_are_told_apart_by_their_prefixes(
     counted = "select count(*), count(distinct happened_on) from"
     assert [(957, 29)] == run(target, f"{counted} fact_events")
     assert [(33, 1)] == run(target, f"{counted} days")
+
+
+@pytest.mark.usefixtures("events")
+def test_the_command_that_lists_rejects_can_be_typed(
+    run_mapping, shown, target, run, monkeypatch, capsys
+):
+    """As Dagit shows it: where the ledger is, the environment says."""
+    run(target, "alter table fact_events add check (id <> 7)")
+    mapping = Mapping(
+        name="whole",
+        source_sql="SELECT * FROM events",
+        target_table="fact_events",
+        reject_limit=1,
+        single_step=True,
+    )
+    assert run_mapping(mapping).success
+    monkeypatch.setenv("MAPPER_TARGET_URL", target)
+
+    program, *arguments = shlex.split(shown("whole")["mapper/list_rejects"])
+
+    assert ("mapper", 0) == (program, main(arguments))
+    assert '"id": "7"' in capsys.readouterr().out
