@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TypeVar
 
-from .errors import DatabaseError, DatabaseUnavailableError, IncompleteLoadError, MapperError
-from .passwords import cause
+from .errors import DatabaseError, IncompleteLoadError
+from .in_words import in_words
 from .protocols import Database
-from .retry import RetryHandler, first_line
+from .retry import RetryHandler
 from .stopping import cancelling
 
 T = TypeVar("T")
@@ -30,24 +30,12 @@ class Errands:
 
         Raises DatabaseError in a database's words, when that is where it failed.
         """
-        try:
+        with in_words(f"{purpose} load {self.load_id}", self.databases):
             return self.retry.execute_with_retry(
                 work,
                 is_transient=lambda error: any(d.is_transient(error) for d in self.databases),
                 name=f"{purpose} load {self.load_id}",
             )
-        except MapperError:
-            raise
-        except Exception as error:
-            words = next((said for d in self.databases if (said := d.explain(error))), None)
-            if words is None and isinstance(error, ConnectionError | TimeoutError):
-                words = first_line(error)
-            if words is None:
-                raise
-            passing = any(d.is_transient(error) for d in self.databases)
-            kind = DatabaseUnavailableError if passing else DatabaseError
-            msg = f"could not {purpose} load {self.load_id}: {words}"
-            raise kind(msg) from cause(error)
 
     def do_unless_stopped(self, purpose: str, work: Callable[[], T]) -> T:
         """As `do`; raises IncompleteLoadError when somebody stops the load before or meanwhile."""

@@ -6,14 +6,14 @@ from typing import Any, TypeVar
 
 from . import adapters
 from .connections import opener_of
-from .errors import DatabaseError, LedgerError, MapperError
+from .errors import LedgerError
+from .in_words import in_words
 from .ledger import Ledger, LoadRecord, lists
 from .ledger.lists import LoadSummary
 from .model import Chunk
-from .passwords import cause
 from .protocols import Transaction
 from .results import ChunkResult, Reject
-from .retry import RetryConfig, RetryHandler, first_line
+from .retry import RetryConfig, RetryHandler
 from .settings import resolve
 
 T = TypeVar("T")
@@ -142,13 +142,7 @@ def _asked(
             return ask(ledger, transaction) if ledger.is_there(transaction) else None
 
     retries = settings.max_retries if settings.enable_retry else 0
-    try:
+    with in_words("read the ledger", [target]):
         return RetryHandler(RetryConfig(max_retries=retries)).execute_with_retry(
             look, is_transient=target.is_transient, name="read the ledger"
         )
-    except MapperError:
-        raise
-    except Exception as error:  # noqa: BLE001 - raised again, in words
-        words = target.explain(error) or first_line(error)
-        msg = f"could not read the ledger: {words}"
-        raise DatabaseError(msg) from cause(error)

@@ -8,10 +8,10 @@ from typing import Any
 
 from .. import adapters
 from ..connections import opener_of
-from ..errors import DatabaseError, DatabaseUnavailableError, MapperError, QueryError, SettingsError
+from ..errors import QueryError, SettingsError
 from ..fitting import check_columns, match_columns
+from ..in_words import in_words
 from ..model import Column, Verification
-from ..passwords import cause
 from ..protocols import Checksum, Reader, Source
 from ..query import Query, read_query
 from .comparison import Comparison
@@ -68,19 +68,9 @@ def verify(
             (target_conn, target, "target_conn"),
         )
     ]
-    try:
+    databases = [side.database for side in sides]
+    with in_words(f"compare {sides[0].name} with {sides[1].name}", databases):
         return _compared(sides[0], sides[1], Verification(method))
-    except MapperError:
-        raise
-    except Exception as error:
-        databases = [side.database for side in sides]
-        words = next((said for d in databases if (said := d.explain(error))), None)
-        if words is None:
-            raise
-        passing = any(d.is_transient(error) for d in databases)
-        kind = DatabaseUnavailableError if passing else DatabaseError
-        msg = f"could not compare {sides[0].name} with {sides[1].name}: {words}"
-        raise kind(msg) from cause(error)
 
 
 @dataclass(frozen=True, slots=True)
