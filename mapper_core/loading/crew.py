@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Condition
 
 from ..errors import SnapshotLostError, StaleLoadError
 from ..model import Chunk, ChunkKind
@@ -15,6 +14,7 @@ from ..retry import first_line
 from ..stopping import POLL_SECONDS, cancelling, together
 from . import pacing
 from .pacing import Pace
+from .places import Places
 from .work import Work
 from .worker import CrowdedOutError, Worker
 
@@ -40,7 +40,7 @@ def run_chunks(
     count = min(work.plan.workers, len(chunks))
     pace = Pace(count, time.monotonic()) if work.plan.adaptive else None
     workers = [Worker(work, number + 1) for number in range(count)]
-    crew = _Crew(work, on_result, workers, pace, on_split, width=_width(chunks))
+    crew = _Crew(work, on_result, workers, Places(work), pace, on_split, width=_width(chunks))
     for chunk in chunks:
         crew.queue.put(chunk)
     with cancelling(work.stop, work.should_stop, crew.cancel):
@@ -67,6 +67,8 @@ class _Crew:
     work: Work
     on_result: Callable[[ChunkResult], None] | None
     workers: list[Worker]
+    places: Places
+    """Told as well when the pace or the queue has changed."""
     pace: Pace | None = None
     """How many of them should be at work; None for all."""
     on_split: Callable[[Chunk, Sequence[Chunk]], None] | None = None
@@ -83,14 +85,10 @@ class _Crew:
     """Chunks put back whose COMMIT was sent, and may have got no answer."""
     results: list[ChunkResult] = field(default_factory=list)
     given_up: Exception | None = None
-    at_work: int = 0
-    """Workers that neither rest nor have ended."""
-    changed: Condition = field(default_factory=Condition)
-    """Held to count workers; told when the pace or the queue has changed."""
 
     def work_off(self, worker: Worker) -> None:
         """Take chunks until there are none."""
-        self._count(+1)
+        self.places.count(+1)
         try:
             with worker:
                 while self._may_go_on(worker) and (chunk := self._next_to_load(worker)):
@@ -98,12 +96,7 @@ class _Crew:
                         return
         finally:
             self._leave_ahead(worker)
-            self._count(-1)
-
-    def _count(self, more: int) -> None:
-        with self.changed:
-            self.at_work += more
-            self.changed.notify_all()
+            self.places.count(-1)
 
     def _may_go_on(self, worker: Worker) -> bool:
         """Rest while the pace wants fewer workers; return whether to take another chunk."""
@@ -111,12 +104,12 @@ class _Crew:
             return not self.work.stop.is_set()
         self._leave_ahead(worker)
         worker.rest()
-        self._count(-1)
-        with self.changed:
+        self.places.count(-1)
+        with self.places.changed:
             # Looked at now and then besides, for nobody tells when the load is to stop.
             while not self._ends() and not self._has_place(joining=1):
-                self.changed.wait(POLL_SECONDS)
-            self.at_work += 1
+                self.places.changed.wait(POLL_SECONDS)
+            self.places.at_work += 1
         return not self._ends()
 
     def _ends(self) -> bool:
@@ -126,7 +119,7 @@ class _Crew:
         """Whether as many workers as there are, and those joining them, should be at work."""
         # The last one works whatever the pace: the others may have given up.
         wanted = len(self.workers) if self.pace is None else self.pace.wanted
-        return self.at_work + joining <= max(1, wanted)
+        return self.places.at_work + joining <= max(1, wanted)
 
     def _take(self, worker: Worker, chunk: Chunk) -> bool:
         """Load a chunk; return whether the worker can go on."""
@@ -134,7 +127,7 @@ class _Crew:
             result = worker.load(
                 chunk,
                 in_doubt=chunk.id in self.in_doubt,
-                may_yield=self._yield,
+                may_yield=self.places.leave,
                 upcoming=lambda: self._upcoming(worker),
             )
             self._keep_pace(result, worker.commit_seconds)
@@ -142,7 +135,7 @@ class _Crew:
         except CrowdedOutError as error:
             self._leave_ahead(worker)
             self._put_back(worker, chunk)
-            self._rest(error)
+            self.places.rest(error)
         except SnapshotLostError as error:
             # A worker whose session still reads at the snapshot can finish the rest.
             self._put_back(worker, chunk)
@@ -161,7 +154,7 @@ class _Crew:
         The last ones are for whoever is free first, and may be split. A chunk tried again has the
         same one after it.
         """
-        with self.changed:
+        with self.places.changed:
             if worker in self.ahead:
                 return self.ahead[worker]
             if self.queue.qsize() < len(self.workers) or not self._has_place():
@@ -172,7 +165,7 @@ class _Crew:
 
     def _leave_ahead(self, worker: Worker) -> None:
         """Leave to others what a worker would have loaded next."""
-        with self.changed:
+        with self.places.changed:
             if (chunk := self.ahead.pop(worker, None)) is not None:
                 self.queue.put(chunk)
 
@@ -202,47 +195,31 @@ class _Crew:
         """
         if (begun := self.ahead.pop(worker, None)) is not None:
             return begun
-        with self.changed:
+        with self.places.changed:
             while (chunk := self._next()) is None and self.splitting:
-                self.changed.wait(POLL_SECONDS)
+                self.places.changed.wait(POLL_SECONDS)
             if chunk is None:
                 return None
             self.splitting += 1
         try:
             return self._whole_or_part(worker, chunk)
         finally:
-            with self.changed:
+            with self.places.changed:
                 self.splitting -= 1
-                self.changed.notify_all()
+                self.places.changed.notify_all()
 
     def _keep_pace(self, result: ChunkResult, commit_seconds: float | None) -> None:
         if result.rows_read and result.duration:
             self.rows_per_second = result.rows_read / result.duration
         if self.pace is None:
             return
-        with self.changed:
+        with self.places.changed:
             before = self.pace.wanted
             self.pace.ended(time.monotonic(), result.rows_read or 0, commit_seconds)
             wanted = self.pace.wanted
-            self.changed.notify_all()
+            self.places.changed.notify_all()
         if wanted != before:
             logger.info("load %s: %d workers at work", self.work.plan.load_id, wanted)
-
-    def _yield(self) -> bool:
-        """Give a worker's place to the others; False when there are none at work."""
-        with self.changed:
-            if self.at_work <= 1:
-                return False
-            self.at_work -= 1
-            return True
-
-    def _rest(self, error: CrowdedOutError) -> None:
-        """Wait before the next look for connections; the chunk is back in the queue."""
-        logger.warning(
-            "load %s: %s; going on with %d workers", self.work.plan.load_id, error, self.at_work
-        )
-        self.work.retry.rest(self.work.stop)
-        self._count(+1)
 
     def cancel(self) -> None:
         """End the statements, and the transforms in other processes, that are running."""

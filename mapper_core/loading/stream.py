@@ -6,7 +6,6 @@ is read again. Only when the source has said that it sent everything, and every 
 stream itself marked as finished; without that mark nothing can be published.
 """
 
-import logging
 import time
 import uuid
 from collections import deque
@@ -23,10 +22,9 @@ from ..protocols import Reader
 from ..results import ChunkResult, ChunkStatus
 from ..retry import first_line
 from ..stopping import InUse, beside, cancelling
+from .places import Places
 from .work import Work
 from .worker import CrowdedOutError, Worker
-
-logger = logging.getLogger(__name__)
 
 # Each writer holds one piece in memory and has another one waiting.
 PIECE_BYTES = 16 * 1024 * 1024
@@ -143,6 +141,7 @@ class _Writers:
     work: Work
     on_result: OnResult | None
     in_use: InUse
+    places: Places
     room: int
     """For so many pieces that wait."""
     waiting: deque[tuple[int, Piece]] = field(default_factory=deque)
@@ -150,10 +149,8 @@ class _Writers:
     """Whether no other piece will come."""
     results: list[ChunkResult] = field(default_factory=list)
     failure: str | None = None
-    at_work: int = 0
-    """Workers that neither rest nor have ended."""
     changed: Condition = field(default_factory=Condition)
-    """Held to count workers and pieces; told when there are others."""
+    """Held to count pieces; told when there are others, or will be no more."""
 
     def write(self, number: int, piece: Piece) -> None:
         """Hand over a piece; wait while every writer has one waiting already."""
@@ -178,26 +175,14 @@ class _Writers:
 
     def work_off(self, worker: Worker) -> None:
         """Take pieces to the end; after a failure take them away only."""
-        self._count(+1)
+        self.places.count(+1)
         try:
             with worker, self.in_use.using(worker):
                 while (taken := self._take()) is not None:
                     if self.failure is None:
                         self._load(worker, *taken)
         finally:
-            self._count(-1)
-
-    def _count(self, more: int) -> None:
-        with self.changed:
-            self.at_work += more
-
-    def _yield(self) -> bool:
-        """Give a worker's place to the others; False when there are none at work."""
-        with self.changed:
-            if self.at_work <= 1:
-                return False
-            self.at_work -= 1
-            return True
+            self.places.count(-1)
 
     def _load(self, worker: Worker, number: int, piece: Piece) -> None:
         try:
@@ -218,17 +203,10 @@ class _Writers:
         in_doubt = False
         while self.failure is None and not self.work.stop.is_set():
             try:
-                return worker.load(chunk, piece, in_doubt=in_doubt, may_yield=self._yield)
+                return worker.load(chunk, piece, in_doubt=in_doubt, may_yield=self.places.leave)
             except CrowdedOutError as error:
                 in_doubt = worker.in_doubt
-                logger.warning(
-                    "load %s: %s; going on with %d writers",
-                    self.work.plan.load_id,
-                    error,
-                    self.at_work,
-                )
-                self.work.retry.rest(self.work.stop)
-                self._count(+1)
+                self.places.rest(error)
         return None
 
     def give_up(self, error: BaseException) -> None:
@@ -241,7 +219,7 @@ class _Writers:
 def _writers(work: Work, on_result: OnResult | None, in_use: InUse) -> Iterator[_Writers]:
     """Run the plan's workers; at the end wait until they have written what was handed over."""
     workers = [Worker(work, number + 1) for number in range(work.plan.workers)]
-    writers = _Writers(work, on_result, in_use, room=len(workers))
+    writers = _Writers(work, on_result, in_use, Places(work), room=len(workers))
     with beside(
         [partial(writers.work_off, worker) for worker in workers],
         stop=work.stop,

@@ -27,11 +27,10 @@ from mapper_core.cli.report import result_text
 from ..proxy import Proxy
 from ..waiting import LIMIT_SECONDS, assert_nothing_left, backends, wait_until
 from . import loading
-from .running import asked
+from .running import PATIENT, Background, asked, at_the_gate, terminate
 
 ROWS = 4_000
 SUM = "select count(*), sum(hashtextextended(o::text, 0)) from {} o"
-PATIENT = RetryHandler(RetryConfig(max_retries=30, initial_delay=0.01, max_delay=0.05))
 HOLDER = "query like 'select pg_export_snapshot%'"
 
 
@@ -73,45 +72,11 @@ def load(source, target, sql="select * from orders order by id", **options):
     )
 
 
-class Loading(threading.Thread):
-    """A load in the background; `result()` waits for it."""
-
-    def __init__(self, *args, **options):
-        super().__init__()
-        self._args, self._options = args, options
-        self._result = self._error = None
-        self.start()
-
-    def run(self):
-        try:
-            self._result = load(*self._args, **self._options)
-        except BaseException as error:  # noqa: BLE001 - told to whoever asks for the result
-            self._error = error
-
-    def result(self):
-        self.join(120)
-        assert not self.is_alive()
-        if self._error:
-            raise self._error
-        return self._result
-
-
 def assert_adds_up(result):
     """The totals are those of the chunks."""
     assert result.total_rows_processed == result.total_rows_successful + result.total_rows_failed
     counted = [c.rows_read for c in result.chunk_results if c.rows_read is not None]
     assert result.total_rows_processed + result.rows_skipped == sum(counted)
-
-
-def terminate(url, pids):
-    with psycopg.connect(url, autocommit=True) as connection:
-        for pid in pids:
-            connection.execute("select pg_terminate_backend(%s)", (pid,))
-
-
-def at_the_gate(source):
-    """Return the backends of readers that wait at the gate."""
-    return backends(source, extra="wait_event = 'advisory'")
 
 
 @pytest.mark.parametrize("victim", ["reader", "writer"])
@@ -122,8 +87,8 @@ def test_a_chunk_whose_backend_dies_in_mid_copy_is_loaded_by_its_next_attempt(
     with closing(psycopg.connect(source, autocommit=True)) as gate:
         gate.execute("select pg_advisory_lock(42)")
         sql = "select * from orders where gate(id) order by id"
-        running = Loading(source, target, sql=sql, max_workers=1)
-        waiting = wait_until(lambda: at_the_gate(source), "a reader at the gate")
+        running = Background(load, source, target, sql=sql, max_workers=1)
+        waiting = at_the_gate(source)
         if victim == "reader":
             terminate(source, waiting)
         else:
@@ -143,9 +108,9 @@ def test_backends_killed_at_random_under_a_changing_source_end_with_the_snapshot
     """Readers and writers die all along, the source changes all along."""
     dice = random.Random(seed)
     sql = "select * from orders where slow(id) order by id"
-    running = Loading(source, target, sql=sql, load_id="storm")
+    running = Background(load, source, target, sql=sql, load_id="storm")
     plan = wait_until(
-        lambda: _asked(target, "select plan::json #>> '{snapshot,0}' from mapper.load"), "a plan"
+        lambda: asked(target, "select plan::json #>> '{snapshot,0}' from mapper.load"), "a plan"
     )
     with closing(psycopg.connect(source)) as still, closing(psycopg.connect(source)) as writing:
         still.execute("set transaction isolation level repeatable read, read only")
@@ -174,21 +139,13 @@ def test_backends_killed_at_random_under_a_changing_source_end_with_the_snapshot
     assert sent != run(source, SUM.format("orders"))
 
 
-def _asked(url, sql):
-    with psycopg.connect(url, autocommit=True) as connection:
-        try:
-            return connection.execute(sql).fetchall()
-        except psycopg.errors.UndefinedTable:
-            return []
-
-
 def test_a_load_outlives_the_session_that_held_its_snapshot(orders, source, target, run):
     """Sessions that read at it already go on, so that every row of it still arrives."""
     with closing(psycopg.connect(source, autocommit=True)) as gate:
         gate.execute("select pg_advisory_lock(42)")
         sql = "select * from orders where gate(id) order by id"
-        running = Loading(source, target, sql=sql, max_workers=1)
-        wait_until(lambda: at_the_gate(source), "a reader at the gate")
+        running = Background(load, source, target, sql=sql, max_workers=1)
+        at_the_gate(source)
         terminate(source, backends(source, extra=HOLDER))
         run(source, "update orders set version = 2")
     result = running.result()
@@ -202,8 +159,8 @@ def test_chunks_that_no_session_can_read_at_the_snapshot_are_named(orders, sourc
     with closing(psycopg.connect(source, autocommit=True)) as gate:
         gate.execute("select pg_advisory_lock(42)")
         sql = "select * from orders where gate(id) order by id"
-        running = Loading(source, target, sql=sql, max_workers=1)
-        wait_until(lambda: at_the_gate(source), "a reader at the gate")
+        running = Background(load, source, target, sql=sql, max_workers=1)
+        at_the_gate(source)
         run(source, "update orders set version = 2")
         terminate(source, backends(source))
     result = running.result()
@@ -714,7 +671,7 @@ def test_a_killed_process_is_continued_under_its_load_id(orders, source, target,
         process = loading.start(**keywords)
         wait_until(
             lambda n=wanted: (
-                (_asked(target, "select count(*) from mapper.claim") or [(0,)])[0][0] >= n
+                (asked(target, "select count(*) from mapper.claim") or [(0,)])[0][0] >= n
             ),
             f"{wanted} finished chunks",
         )
@@ -768,8 +725,8 @@ def test_calls_that_plan_one_load_at_the_same_moment_load_it_once(orders, source
     with closing(psycopg.connect(source, autocommit=True)) as gate:
         gate.execute("select pg_advisory_lock(42)")
         sql = "select * from orders where planned(id) order by id"
-        calls = [Loading(source, target, sql=sql, load_id="twice") for _ in range(2)]
-        wait_until(lambda: 2 == len(at_the_gate(source)), "both to plan")
+        calls = [Background(load, source, target, sql=sql, load_id="twice") for _ in range(2)]
+        at_the_gate(source, 2)
     results = [call.result() for call in calls]
 
     assert "succeeded" in {result.status for result in results}

@@ -23,7 +23,7 @@ from mapper_core.stopping import InUse
 
 from ..proxy import Proxy
 from ..waiting import assert_nothing_left, backends, wait_until
-from .running import Background, gate, terminate
+from .running import Background, at_the_gate, gate, terminate
 
 ROWS = 2_000
 SUM = "select count(*), sum(hashtext(o::text)) from orders o"
@@ -88,7 +88,7 @@ def test_stop_ends_running_statements_and_keeps_what_is_finished(
     with closing(psycopg.connect(source, autocommit=True)) as gate:
         gate.execute("select pg_advisory_lock(42)")
         job = Job(source, target, load_id="halted", strategy=strategy, **more)
-        wait_until(lambda: backends(source, extra="wait_event = 'advisory'"), "the gate")
+        at_the_gate(source)
         job.processor.stop() if how == "stop" else asked.set()
         result = job.ended()
 
@@ -126,7 +126,7 @@ def test_stop_cancels_no_statement_of_who_has_the_session_next(source, target):
         Proxy(source, before_cancel=give_back) as proxy,
     ):
         job = Job(proxy.url, pool, chunk_size=ROWS)
-        wait_until(lambda: backends(source, extra="wait_event = 'advisory'"), "the gate")
+        at_the_gate(source)
         using = Background(use)
         job.processor.stop()
 
@@ -147,7 +147,7 @@ def test_stop_cancels_no_statement_of_who_has_the_streams_session_next(source, t
     # Beside the reader there is the session that holds the snapshot.
     with closing(gate), closing(stage), ConnectionPool(source, min_size=2, max_size=2) as pool:
         job = Job(pool, target, strategy="stream_once", chunk_size=ROWS // 2)
-        wait_until(lambda: backends(source, extra="wait_event = 'advisory'"), "the gate")
+        at_the_gate(source)
         ((name,),) = stage.execute(STAGE).fetchall()
         stage.execute(f"lock table mapper.{name} in exclusive mode")
         gate.execute("select pg_advisory_unlock(42)")
@@ -217,7 +217,7 @@ def test_ctrl_c_ends_a_stream_whose_writers_wait(orders, source, target, run, ct
         ):
             gate.execute("select pg_advisory_lock(42)")
             begun.set()
-            wait_until(lambda: backends(source, extra="wait_event = 'advisory'"), "the gate")
+            at_the_gate(source)
             stage.execute(f"lock table mapper.{run(target, STAGE)[0][0]} in exclusive mode")
             gate.execute("select pg_advisory_unlock(42)")
             waiting = "wait_event = 'relation'"
@@ -371,14 +371,11 @@ def test_what_became_of_a_chunk_that_was_put_back_is_asked_when_the_load_is_stop
     _, url = crowded(10)
     role = url.partition("//")[2].partition("@")[0]
 
-    def at_the_gate():
-        return backends(source, extra="wait_event = 'advisory'")
-
     def lose(number):
         if number > 1:
             return None
         # The other chunk's worker waits there, and goes on waiting.
-        wait_until(at_the_gate, "the gate")
+        at_the_gate(source)
         run(source, f"alter role {role} connection limit 0")
         terminate(target, backends(target, "%", f"usename = '{role}' and state = 'idle'"))
         return lost
