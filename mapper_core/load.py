@@ -15,7 +15,7 @@ from .loading import RejectBudget, Running, Work, pieces_of
 from .model import Chunk, Mapping, Plan, Snapshot, TransformWorkers
 from .planning import planner, resumption
 from .protocols import Database, Reader, Source
-from .publication import Publication
+from .publishing import Publication
 from .query import Query
 from .results import ChunkResult
 from .retry import RetryHandler

@@ -1,28 +1,37 @@
 """Add chunk results up to the result of a load. The one place where the totals are defined."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from .model import Plan
 from .results import ChunkResult, ChunkStatus, LoadStatus, ParallelProcessingResult
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What became of a load after its chunks had ended."""
+
+    published: bool
+    verified: str = ""
+    """What was compared before it was published, in words."""
+    error: str | None = None
+    """Why it is not published, although all its chunks are in."""
+    stopped: bool = False
+    """Whether that is because somebody stopped it."""
+    in_doubt: bool = False
+    """Whether nobody knows if it is published."""
+
+
 def outcome(
     plan: Plan,
     results: Sequence[ChunkResult],
+    ending: Ending,
     *,
     load_id: str | None,
-    published: bool,
     seconds: float,
-    error: str | None,
-    stopped: bool = False,
     stop_on_error: bool = False,
-    in_doubt: bool = False,
-    verified: str = "",
 ) -> ParallelProcessingResult:
     """Return what the load came to.
-
-    `stopped` says that somebody stopped it before it was published, all its chunks being in;
-    `in_doubt` that nobody knows whether it is published.
 
     Rows of a staged load that was not published are in nobody's sight: they count as failed. Where
     that is not known, they are not counted.
@@ -32,17 +41,17 @@ def outcome(
     }
     read = {status: sum(r.rows_read or 0 for r in of[status]) for status in ChunkStatus}
     succeeded, failed = of[ChunkStatus.SUCCEEDED], of[ChunkStatus.FAILED]
-    hidden = plan.stage_table is not None and not published
+    hidden = plan.stage_table is not None and not ending.published
     rejected = sum(result.rows_rejected for result in succeeded)
     uncounted = sum(result.rows_read is None for result in failed)
-    if hidden and in_doubt:
+    if hidden and ending.in_doubt:
         uncounted += len(succeeded)
         read[ChunkStatus.SUCCEEDED] = rejected
     successful = 0 if hidden else read[ChunkStatus.SUCCEEDED] - rejected
     processed = read[ChunkStatus.SUCCEEDED] + read[ChunkStatus.FAILED]
-    if stopped or (of[ChunkStatus.UNSTARTED] and not (failed and stop_on_error)):
+    if ending.stopped or (of[ChunkStatus.UNSTARTED] and not (failed and stop_on_error)):
         status = LoadStatus.STOPPED
-    elif not failed and not error:
+    elif not failed and not ending.error:
         status = LoadStatus.SUCCEEDED
     elif succeeded and not hidden:
         status = LoadStatus.PARTIAL
@@ -51,7 +60,7 @@ def outcome(
     return ParallelProcessingResult(
         load_id=load_id,
         status=status,
-        published=published,
+        published=ending.published,
         total_rows_processed=processed,
         total_rows_successful=successful,
         total_rows_failed=processed - successful,
@@ -70,7 +79,7 @@ def outcome(
         data_path=plan.data_path,
         snapshot=plan.snapshot,
         workers=plan.workers,
-        verified=verified,
-        error=error,
-        publishing_in_doubt=in_doubt,
+        verified=ending.verified,
+        error=ending.error,
+        publishing_in_doubt=ending.in_doubt,
     )

@@ -19,7 +19,7 @@ from .errors import InDoubtError, MapperError
 from .load import Load
 from .model import Plan, Snapshot, StrategyName
 from .opening import LoadOptions, merged, open_load
-from .outcome import outcome
+from .outcome import Ending, outcome
 from .results import ChunkResult, ChunkStatus, ParallelProcessingResult
 
 
@@ -57,23 +57,19 @@ class ParallelProcessor:
         ):
             plan, published = load.plan(snapshot)
             plan, results = load.run(plan, plan.chunks, may_split=True)
-            error, verified = None, load.find().verified if published else ""
-            if load.target and not published and all(chunk.rows_are_in for chunk in results):
-                error, verified = _published(load, plan)
-                published = error is None
-            in_doubt = isinstance(error, InDoubtError)
-            stopped = error is not None and not in_doubt and load.stop.is_set()
+            if published:
+                ending = Ending(published=True, verified=load.find().verified)
+            elif load.target and all(chunk.rows_are_in for chunk in results):
+                ending = _published(load, plan)
+            else:
+                ending = Ending(published=False)
         return outcome(
             plan,
             results,
+            ending,
             load_id=load.load_id if load.target else None,
-            published=published,
             seconds=time.monotonic() - begun,
-            error=f"{type(error).__name__}: {error}" if error else None,
-            stopped=stopped,
-            in_doubt=in_doubt,
             stop_on_error=load.settings.stop_on_error,
-            verified=verified,
         )
 
     def plan(self, source_conn: Any, source_sql: str, **options: Unpack[LoadOptions]) -> Plan:
@@ -166,11 +162,9 @@ class ParallelProcessor:
         return outcome(
             record.plan,
             [replace(chunk, status=ChunkStatus.SUCCEEDED) for chunk in finished],
+            Ending(published=True, verified=verified),
             load_id=record.load_id,
-            published=True,
             seconds=(max(ended) - record.created_at).total_seconds() if ended else 0.0,
-            error=None,
-            verified=verified,
         )
 
     def _held(
@@ -213,12 +207,15 @@ class ParallelProcessor:
             self._running.discard(stop)
 
 
-def _published(load: Load, plan: Plan) -> tuple[MapperError | None, str]:
-    """Publish, now that chunks have begun: an error is part of the result.
-
-    Return it, or None; and what was compared.
-    """
+def _published(load: Load, plan: Plan) -> Ending:
+    """Publish, now that chunks have begun: an error is part of the result."""
     try:
-        return None, load.publish(plan)
+        return Ending(published=True, verified=load.publish(plan))
     except MapperError as error:
-        return error, ""
+        in_doubt = isinstance(error, InDoubtError)
+        return Ending(
+            published=False,
+            error=f"{type(error).__name__}: {error}",
+            stopped=load.stop.is_set() and not in_doubt,
+            in_doubt=in_doubt,
+        )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mapper_core import ChunkResult, ChunksFailedError, ChunkStatus, DataPath, Plan, Snapshot
 from mapper_core.chunker import key_chunks
 from mapper_core.model import StrategyName
-from mapper_core.outcome import outcome
+from mapper_core.outcome import Ending, outcome
 
 SUCCEEDED, FAILED, SKIPPED, UNSTARTED = ChunkStatus
 
@@ -43,10 +43,9 @@ def result_of(*chunks, staged=False, published=True, error=None):
     return outcome(
         plan,
         results,
+        Ending(published=published, error=error),
         load_id="x",
-        published=published,
         seconds=1.5,
-        error=error,
     )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from mapper_core import LoadWindow, TargetError, execute_query_parallel, publisher
+from mapper_core import LoadWindow, TargetError, execute_query_parallel
+from mapper_core.publishing import publisher
 
 UPSERT = {"load_mode": "upsert", "primary_key": "id"}
 

@@ -4,12 +4,13 @@ import logging
 from dataclasses import dataclass, field
 from functools import partial
 
-from . import publisher, verification
-from .errands import Errands
-from .errors import DatabaseError, InDoubtError, MapperError, VerificationError
-from .model import Mapping, Plan
-from .protocols import Transaction
-from .target_side import TargetSide
+from .. import verification
+from ..errands import Errands
+from ..errors import DatabaseError, InDoubtError, MapperError, VerificationError
+from ..model import Mapping, Plan
+from ..protocols import Transaction
+from ..target_side import TargetSide
+from . import publisher
 
 logger = logging.getLogger(__name__)
 

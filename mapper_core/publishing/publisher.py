@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .errors import TargetError, TransferError
-from .fitting import as_in_table
-from .ledger import Ledger
-from .model import LoadMode, LoadWindow, Mapping, Plan
-from .protocols import STAGE_CHUNK, STAGE_RANK, Target, Transaction
-from .row_values import marked
+from ..errors import TargetError, TransferError
+from ..fitting import as_in_table
+from ..ledger import Ledger
+from ..model import LoadMode, LoadWindow, Mapping, Plan
+from ..protocols import STAGE_CHUNK, STAGE_RANK, Target, Transaction
+from ..row_values import marked
 
 # Keys that an error lists one by one.
 _NAMED = 5
