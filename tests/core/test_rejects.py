@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from mapper_core import (
+    DatabaseUnavailableError,
     LedgerError,
     ParallelProcessor,
     RejectLimitError,
@@ -388,6 +389,13 @@ def test_of_an_unknown_load_nobody_says_that_it_left_out_no_row(orders, source, 
     with pytest.raises(LedgerError, match="the ledger has no load 'nightli'"):
         list_rejects(target, "nightli")
     assert list_rejects(target, "nightly")
+
+
+def test_a_ledger_that_cannot_be_reached_may_be_asked_later(monkeypatch):
+    """The error is of the kind that says so, as elsewhere."""
+    monkeypatch.setenv("MAPPER_PARALLEL_MAX_RETRIES", "0")
+    with pytest.raises(DatabaseUnavailableError, match="could not read the ledger"):
+        list_rejects("postgresql://nobody@127.0.0.1:1/none", "nightly")
 
 
 @pytest.mark.parametrize("limit", [-1, "many"])

@@ -19,7 +19,7 @@ from mapper_core import (
     RetryHandler,
     execute_query_parallel,
 )
-from mapper_core.stopping import InUse
+from mapper_core.stopping import InUse, together
 
 from ..proxy import Proxy
 from ..waiting import assert_nothing_left, backends, wait_until
@@ -195,6 +195,35 @@ def test_a_session_given_back_is_never_cancelled():
         done.set()
         sys.setswitchinterval(before)
     cancelling.result()
+
+
+def test_threads_that_work_together_end_once_one_fails():
+    """The others are told at once; the error is raised when all of them have ended."""
+    told, ended = threading.Event(), []
+
+    def wait():
+        ended.append(told.wait(60))
+
+    def fail():
+        raise ValueError("too much")
+
+    stop = threading.Event()
+    with pytest.raises(ValueError, match="too much"):
+        together([wait, fail, wait], stop=stop, give_up=lambda _: told.set(), name="mapper test")
+
+    assert [True, True] == ended
+    assert not stop.is_set()
+    assert_nothing_left()
+
+
+def test_one_job_alone_has_no_thread_of_its_own():
+    """A lone connection may not leave the caller's; several are, and answer in their order."""
+
+    def run(jobs):
+        return together(jobs, stop=threading.Event(), give_up=print, name="mapper test")
+
+    assert [threading.get_ident()] == run([threading.get_ident])
+    assert list("abc") == run([lambda each=each: each for each in "abc"])
 
 
 @pytest.fixture
