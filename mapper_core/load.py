@@ -194,7 +194,9 @@ class Load:
         snapshot = record.plan.snapshot
 
         def join() -> Snapshot:
-            with self.source.open_reader(snapshot):
+            with self.source.open_reader(snapshot) as reader:
+                # It may be there, and yet not show all rows any more.
+                reader.columns(self.query)
                 return snapshot
 
         try:

@@ -17,7 +17,8 @@ class Reader(Protocol):
     def columns(self, query: Query) -> tuple[Column, ...]:
         """Describe the query's columns without reading rows.
 
-        Raises QueryError (with the database's own message) when the database refuses the query.
+        Raises QueryError (with the database's own message) when the database refuses the query,
+        SnapshotLostError when the snapshot does not show all rows of its tables any more.
         """
 
     def survey(self, query: Query) -> Survey:

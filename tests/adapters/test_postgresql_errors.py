@@ -69,3 +69,16 @@ def test_a_refused_connection_for_want_of_places_is_known(words):
     assert errors.is_crowded(refused)
     assert errors.is_transient(refused)
     assert not errors.is_crowded(psycopg.OperationalError("password authentication failed"))
+
+
+def test_who_waits_in_vain_for_a_lock_is_told_what_may_hold_it(source, run):
+    """The server says only that it was too long."""
+    run(source, "create table t (id int)")
+    with psycopg.connect(source) as holding, psycopg.connect(source) as waiting:
+        holding.execute("lock table t in access exclusive mode")
+        waiting.execute("set lock_timeout = '10ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable) as refused:
+            waiting.execute("select * from t")
+
+    assert errors.is_transient(refused.value)
+    assert "(TRUNCATE, ALTER TABLE, REINDEX)" in errors.words(refused.value)

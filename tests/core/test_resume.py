@@ -494,6 +494,36 @@ def test_a_lost_holder_is_told_and_planning_again_takes_another(step, source, ta
     wait_until(lambda: not holder(source), "the second holder to end")
 
 
+def test_a_snapshot_that_lacks_rows_is_told_and_planning_again_takes_another(
+    step, source, target, run
+):
+    """A partition attached since shows at once: its rows would be in some lanes only."""
+    more = "create table more as select id + 1000 as id, 2 as version, at from orders"
+    run(source, more, "alter table orders rename to few")
+    run(
+        source,
+        "create table orders (like few) partition by range (version)",
+        "alter table orders attach partition few for values from (0) to (2)",
+        "alter table more alter version set not null, alter at set not null",
+    )
+    step("plan")
+    before = holder(source)
+    step("lane", 0)
+    run(source, "alter table orders attach partition more for values from (2) to (3)")
+
+    assert 5 == step("lane", 1).count("SnapshotLostError: more has become a part of another table")
+
+    step("plan")
+    assert before != holder(source)
+    for lane in (0, 1):
+        assert "FAILED" not in step("lane", lane)
+    step("publish")
+    assert [(1, ROWS), (2, ROWS)] == run(
+        target, "select version, count(*) from orders group by 1 order by 1"
+    )
+    wait_until(lambda: not holder(source), "both holders to end")
+
+
 def test_a_new_holder_waits_for_a_resumed_load_to_be_planned(step, source, target, run):
     """However long that takes: the ledger still names the read point that was lost."""
     step("plan")

@@ -66,6 +66,12 @@ UNIQUE_VIOLATION = "23505"
 _CURES = {
     ("57014", "statement timeout"): "Raise statement_timeout for the role that loads, or make"
     " chunk_size smaller",
+    (
+        "55P03",
+        "lock timeout",
+    ): "Another session holds a lock on a table, or waits for one behind"
+    " this load, and whoever comes later behind it (TRUNCATE, ALTER TABLE, REINDEX): let it end, or"
+    " end it; pg_blocking_pids() names it",
     ("25006", ""): "A source is only read. A target has to be writable: no standby, and"
     " default_transaction_read_only off for the role that loads",
 }

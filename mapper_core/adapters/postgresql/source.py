@@ -8,13 +8,14 @@ from typing import Any
 import psycopg
 from psycopg.abc import Buffer
 from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
 
 from ...batches import Batch, Piece
 from ...errors import TransferError
 from ...model import Chunk, Column, DataPath, Plan, Snapshot
 from ...protocols import Checksum
 from ...query import Query
-from . import checksum, errors, session
+from . import checksum, errors, session, unseen
 from .arrivals import Arrivals
 from .lines import TextLines
 from .statements import Statements, copy_format, key_columns
@@ -86,6 +87,8 @@ class PostgreSQLReader:
             psycopg.NotSupportedError,
         ) as error:
             raise query.refused(errors.words(error)) from error
+        if self._joined and self._snapshot is not None:
+            unseen.check(self._connection, self._snapshot)
         fields = described.description or []
         types = self._run(
             "select format_type(o, m) from unnest(%s::oid[], %s::int[]) with ordinality t(o, m, n)"
@@ -177,7 +180,9 @@ class PostgreSQLReader:
         names = ", ".join(key_columns([column.name for column in plan.columns]))
         rows = self._statements.rows(query, plan, chunk)
         form = copy_format(plan.data_path)
-        return f"copy (select {names} from {rows}) to stdout (format {form})"
+        statement = f"copy (select {names} from {rows}) to stdout (format {form})"
+        # In one message with what asks whether the tables were still those of the snapshot.
+        return f"{statement}; {unseen.CHANGED}" if self._joined else statement
 
     def _form(self, plan: Plan) -> Callable[[bytes], Batch] | None:
         """Return what makes a block of COPY a batch of the plan's data path; None if it is one."""
@@ -205,7 +210,7 @@ class PostgreSQLReader:
             while more:
                 yield block
                 block, more = arrived.block(size)
-            read = _ended(arrived)
+            read = self._ended(arrived)
             if block:
                 yield block
             self.rows_read = read
@@ -228,7 +233,7 @@ class PostgreSQLReader:
                 if making.rows >= rows or making.size >= size:
                     total += making.rows
                     yield making.piece()
-            read = _ended(arrived)
+            read = self._ended(arrived)
             total += making.rows
             if total != read:
                 msg = f"the source sent {read} rows in {total} messages: they cannot be told apart"
@@ -255,6 +260,26 @@ class PostgreSQLReader:
             yield arrived
         finally:
             _drain(self._connection)
+
+    def _ended(self, arrived: Arrivals) -> int:
+        """Return how many rows the server says it sent; without its word the stream was cut.
+
+        Raises SnapshotLostError when the snapshot did not show all of them.
+        """
+        ended = arrived.result()
+        if ended is None or ended.status != ExecStatus.COMMAND_OK:
+            raise _failure(ended)
+        changed = None
+        if self._joined:
+            changed = arrived.result()
+            if changed is None or changed.status != ExecStatus.TUPLES_OK:
+                raise _failure(changed)
+        # That there is no further result ends it; until then it would have to be cancelled.
+        if (more := arrived.result()) is not None:
+            raise _failure(more)
+        if changed is not None and self._snapshot is not None:
+            unseen.refuse(_texts(changed), self._snapshot)
+        return ended.command_tuples or 0
 
     def _run(self, statement: str, values: tuple[Any, ...] | None = None) -> Any:
         self._make_ready()
@@ -306,15 +331,12 @@ class _Making:
         return made
 
 
-def _ended(arrived: Arrivals) -> int:
-    """Return how many rows the server says it sent; without its word the stream was cut."""
-    ended = arrived.result()
-    if ended is None or ended.status != ExecStatus.COMMAND_OK:
-        raise _failure(ended)
-    # That there is no further result ends the statement; until then it would have to be cancelled.
-    if (more := arrived.result()) is not None:
-        raise _failure(more)
-    return ended.command_tuples or 0
+def _texts(result: PGresult) -> list[tuple[str, ...]]:
+    """Return the rows of a result, their values as the server wrote them."""
+    return [
+        tuple((result.get_value(row, column) or b"").decode() for column in range(result.nfields))
+        for row in range(result.ntuples)
+    ]
 
 
 def _failure(result: Any) -> psycopg.Error:

@@ -11,7 +11,7 @@ from ...errors import TargetError, TransferError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
 from ...protocols import STAGE_CHUNK, Checksum, Merged, Place
 from ...query import Query
-from . import checksum, errors, merging, session
+from . import checksum, errors, merging, session, unseen
 from .packer import PACKED_ROWS, packer_for
 from .statements import Statements, copy_format, key_columns
 from .survey import place
@@ -308,7 +308,9 @@ class PostgreSQLTransaction:
             f"insert into {session.identifier(*table)} ({_listed(columns)})"
             f" select {names} from {rows}".encode()
         )
-        return cursor.rowcount
+        taken = cursor.rowcount
+        unseen.check(self._connection, plan.snapshot)
+        return taken
 
     def _tell_chunk(self, staged_chunk: int | None) -> None:
         if staged_chunk is not None:
