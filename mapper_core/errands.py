@@ -10,7 +10,7 @@ from .errors import DatabaseError, IncompleteLoadError
 from .in_words import in_words
 from .protocols import Database
 from .retry import RetryHandler
-from .stopping import cancelling
+from .stopping import InUse, cancelling
 
 T = TypeVar("T")
 
@@ -24,9 +24,11 @@ class Errands:
     retry: RetryHandler
     stop: Event
     should_stop: Callable[[], bool] | None
+    in_use: InUse
+    """The sessions that are open for them on the target."""
 
-    def do(self, purpose: str, work: Callable[[], T]) -> T:
-        """Do it, again after transient errors.
+    def do(self, purpose: str, work: Callable[[], T], *, stop: Event | None = None) -> T:
+        """Do it, again after transient errors until `stop` is set.
 
         Raises DatabaseError in a database's words, when that is where it failed.
         """
@@ -34,16 +36,23 @@ class Errands:
             return self.retry.execute_with_retry(
                 work,
                 is_transient=lambda error: any(d.is_transient(error) for d in self.databases),
+                stop=stop,
                 name=f"{purpose} load {self.load_id}",
             )
 
-    def do_unless_stopped(self, purpose: str, work: Callable[[], T]) -> T:
-        """As `do`; raises IncompleteLoadError when somebody stops the load before or meanwhile."""
+    def do_unless_stopped(
+        self, purpose: str, work: Callable[[], T], *, give_up: Callable[[], None] | None = None
+    ) -> T:
+        """As `do`; raises IncompleteLoadError when somebody stops the load before or meanwhile.
+
+        With `give_up` what has begun goes through: that ends only what it may wait for for ever.
+        """
         msg = f"load {self.load_id} was stopped: there was still to {purpose} it"
         if self.stop.is_set():
             raise IncompleteLoadError(msg)
         try:
-            return self.do(purpose, work)
+            with self.stopping(give_up or self.in_use.cancel):
+                return self.do(purpose, work, stop=None if give_up else self.stop)
         except DatabaseError as error:
             if self.stop.is_set():
                 raise IncompleteLoadError(msg) from error

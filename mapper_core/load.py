@@ -20,6 +20,7 @@ from .query import Query
 from .results import ChunkResult
 from .retry import RetryHandler
 from .settings import Settings
+from .stopping import InUse, Spared
 from .target_side import TargetSide, WrittenTable
 from .tracker import ProgressTracker
 
@@ -343,11 +344,14 @@ class Load:
         return self._errands.do("read the ledger of", ask)
 
     def _wait_for_disk(self, chunk_id: int) -> None:
-        def touch() -> None:
-            if self.target:
-                self.target.touch(self.load_id, chunk_id)
-
-        self._errands.do("wait for the disk with the chunks of", touch)
+        if (target := self.target) is None:
+            return
+        # A standby that has to have it too may be gone: a load that stops waits for a while only.
+        with self._errands.stopping(Spared(target.in_use).cancel):
+            self._errands.do(
+                "wait for the disk with the chunks of",
+                lambda: target.touch(self.load_id, chunk_id),
+            )
 
     def _written_table(self, plan: Plan) -> WrittenTable | None:
         return self.target.written_table(plan) if self.target else None
@@ -357,4 +361,5 @@ class Load:
         databases: list[Database] = [self.source]
         if self.target:
             databases.append(self.target.database)
-        return Errands(self.load_id, databases, self.retry, self.stop, self.should_stop)
+        in_use = self.target.in_use if self.target else InUse()
+        return Errands(self.load_id, databases, self.retry, self.stop, self.should_stop, in_use)

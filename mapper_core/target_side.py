@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .errors import QueryError, TargetError
 from .fitting import match_columns, seen_by, spelled
@@ -18,6 +18,7 @@ from .model import (
 from .protocols import STAGE_CHUNK, STAGE_RANK, Place, Target, Transaction
 from .query import Query
 from .results import ChunkResult
+from .stopping import InUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class TargetSide:
     mapping: Mapping
     sets_rejects_apart: bool = False
     """Whether rows may be refused one by one, so that a stage must refuse them too."""
+    in_use: InUse = field(default_factory=InUse, repr=False, compare=False)
+    """The sessions of open transactions."""
 
     @property
     def table(self) -> tuple[str, ...]:
@@ -52,7 +55,11 @@ class TargetSide:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Open one transaction on a session of its own."""
-        with self.database.open_writer() as writer, writer.begin() as transaction:
+        with (
+            self.database.open_writer() as writer,
+            self.in_use.using(writer),
+            writer.begin() as transaction,
+        ):
             yield transaction
 
     def found(self, columns: Sequence[Column]) -> tuple[Column, ...]:

@@ -9,7 +9,7 @@ from ..errors import MapperError
 from ..model import Chunk, Plan, StrategyName
 from ..passwords import in_full
 from ..results import ChunkResult
-from ..stopping import ends_the_load
+from ..stopping import cancelling, ends_the_load
 from ..target_side import TargetSide
 from ..tracker import ProgressTracker
 from . import recovery
@@ -89,7 +89,8 @@ class Running:
             on_reading=lambda: self._expect(pieces_expected, []),
             on_result=self._record,
         )
-        plan, results = running.run()
+        with cancelling(work.stop, work.should_stop, target.in_use.cancel):
+            plan, results = running.run()
         self._tell(lambda tracker: tracker.expect(len(results)))
         return plan, results
 

@@ -9,6 +9,7 @@ from ..errands import Errands
 from ..errors import DatabaseError, InDoubtError, MapperError, VerificationError
 from ..model import Mapping, Plan
 from ..protocols import Transaction
+from ..stopping import Spared
 from ..target_side import TargetSide
 from . import publisher
 
@@ -41,6 +42,10 @@ class Publication:
     """Whose newer rows it takes the place of, in words."""
     _in_doubt: bool = field(init=False, default=False)
     """Whether a COMMIT was sent, and may have got no answer."""
+    _spared: Spared = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._spared = Spared(self.target.in_use)
 
     def publish(self) -> str:
         """Verify and publish; twice is safe. Return what was compared, in words.
@@ -50,7 +55,7 @@ class Publication:
         # Of a load that is published already nothing is compared any more.
         self._words = self.asked
         try:
-            self.errands.do_unless_stopped("publish", self._attempt)
+            self.errands.do_unless_stopped("publish", self._attempt, give_up=self._give_up)
         except VerificationError as error:
             self.errands.do("note the difference of", partial(self._note, str(error)))
             raise
@@ -70,18 +75,29 @@ class Publication:
             logger.warning("load %s: %s", self.plan.load_id, self._older)
         return self._words
 
+    def _give_up(self) -> None:
+        """End the waiting of a COMMIT, which may be for a standby that is gone."""
+        if self._in_doubt:
+            self._spared.cancel()
+
     def _attempt(self) -> None:
-        target = self.target
-        with target.transaction() as transaction:
-            publisher.publish(
-                transaction,
-                target.database,
-                target.ledger,
-                self.plan,
-                self.mapping,
-                verify=self._verify,
-            )
-            self._in_doubt = True  # if this COMMIT gets no answer
+        target, before = self.target, None
+        try:
+            with target.transaction() as transaction:
+                publisher.publish(
+                    transaction,
+                    target.database,
+                    target.ledger,
+                    self.plan,
+                    self.mapping,
+                    verify=self._verify,
+                )
+                before = self._in_doubt
+                self._in_doubt = True  # if this COMMIT gets no answer
+        except Exception as error:
+            if before is not None and not target.database.is_transient(error):
+                self._in_doubt = before  # it got one, and is rolled back
+            raise
 
     def _verify(self, transaction: Transaction) -> None:
         self._in_doubt = False  # an earlier attempt did not commit, or this one were not needed

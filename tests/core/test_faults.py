@@ -585,6 +585,33 @@ def test_a_load_that_may_be_published_is_not_called_failed(
     assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
 
 
+@pytest.mark.parametrize("strategy", ["key", "stream_once"])
+def test_a_load_whose_commit_was_refused_is_not_called_perhaps_published(
+    orders, source, target, run, strategy
+):
+    """What is checked only then was answered, and nothing of the load is published."""
+    run(
+        target,
+        "alter table orders add unique (id)",
+        "insert into orders values (-1, 'old', 0)",
+        "create table refers (id int references orders (id) deferrable initially deferred)",
+        "insert into refers values (-1)",
+    )
+    options = {"load_mode": "replace", "load_id": "refused", "strategy": strategy}
+
+    result = load(source, target, **options)
+
+    assert ("failed", False, False) == (result.status, result.published, result.publishing_in_doubt)
+    assert "could not publish load refused: " in str(result.error)
+    assert 'violates foreign key constraint "refers_id_fkey"' in str(result.error)
+    assert "Nothing of it is published, the target is as it was" in str(result.error)
+    assert ROWS == result.total_rows_processed == result.total_rows_failed
+    assert [(-1, "old", 0)] == run(target, "select * from orders")
+
+    run(target, "delete from refers")
+    assert "succeeded" == load(source, target, **options).status
+
+
 @pytest.mark.parametrize("lost", ["reply", "request"])
 def test_planning_and_publishing_survive_lost_commits(orders, source, target, run, lost):
     """Every third COMMIT or so is lost: of the ledger's tables, the plan, the publishing."""

@@ -1,5 +1,6 @@
 """One PostgreSQL connection in our hands: settings, transactions, values in statements."""
 
+import logging
 import re
 import selectors
 import socket
@@ -20,6 +21,8 @@ from ...errors import RUN_AGAIN, SnapshotLostError
 from ...model import Snapshot
 from . import errors
 from .arrivals import Arrivals
+
+logger = logging.getLogger(__name__)
 
 Connection = psycopg.Connection[Any]
 
@@ -216,6 +219,24 @@ def setting(connection: Connection, settings: Mapping[str, str]) -> str:
         sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in values.items()
     )
     return sql.SQL("select {}").format(calls).as_string(connection)
+
+
+def commit(connection: Connection) -> str | None:
+    """Commit; return what the server answered. What it warns of is in the log.
+
+    A cancelled COMMIT that waits for a standby is answered as any other: it is only not known
+    whether the standby has it.
+    """
+
+    def warn(said: psycopg.errors.Diagnostic) -> None:
+        if said.severity_nonlocalized == "WARNING":
+            logger.warning("COMMIT: %s. %s", said.message_primary, said.message_detail or "")
+
+    connection.add_notice_handler(warn)
+    try:
+        return connection.execute("commit").statusmessage
+    finally:
+        connection.remove_notice_handler(warn)
 
 
 _READ_ANEW = f"{RUN_AGAIN}; it takes a new snapshot"

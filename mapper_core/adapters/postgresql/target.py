@@ -372,10 +372,10 @@ class PostgreSQLWriter:
                 session.end_statement(self._connection)
                 self._connection.execute("rollback")
             raise
-        ended = self._connection.execute("commit")
-        if ended.statusmessage != "COMMIT":
+        ended = session.commit(self._connection)
+        if ended != "COMMIT":
             # A transaction that failed unnoticed is rolled back by COMMIT, without an error.
-            msg = f"the target answered {ended.statusmessage} to COMMIT; nothing was committed"
+            msg = f"the target answered {ended} to COMMIT; nothing was committed"
             raise TransferError(msg)
 
 
