@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from mapper_core import execute_query_parallel, plan
+from mapper_core.adapters.postgresql.survey import what_makes_whole
 
 TABLE = """
 create table t (id int primary key, k int, place tid);
@@ -203,3 +204,16 @@ def test_a_large_view_is_cut_without_a_sample(source):
     decided = plan(source, "select * from large order by id", chunk_size=100_000, strategy="key")
 
     assert "one sort of the keys" in decided.strategy_reason
+
+
+def test_a_foreign_table_is_read_by_one_statement():
+    """Each chunk would read it as it is then; without one read point that is what was asked for.
+
+    The tests' server has no wrapper that such a table could be read through, so this is a plan's.
+    """
+    scan = {"Node Type": "Foreign Scan", "Operation": "Select"}
+    joined = {"Node Type": "Hash Join", "Plans": [{"Node Type": "Seq Scan"}, scan]}
+
+    found = what_makes_whole(joined, one_moment=True)
+    assert found == "a foreign table, which each chunk would read as it is then"
+    assert what_makes_whole(joined, one_moment=False) is None

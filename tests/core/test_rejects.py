@@ -460,3 +460,18 @@ def test_a_value_that_no_function_can_see_is_refused_with_its_row(
         assert "cast the column to text in the query" in reject.error
     asked = "select md5(string_agg(t::text, ',' order by id)) from orders t where id {}"
     assert run(source, asked.format("not in (7, 8, 1500)")) == run(target, asked.format("> 0"))
+
+
+def test_a_check_of_whole_rows_fails_the_publishing(orders, source, target, run):
+    """It is of the target's own row type, which no stage has; the other checks are the stage's."""
+    run(target, "alter table orders add constraint complete check ((orders.*) is not null)")
+
+    result = load(source, target, load_mode="replace")
+    assert ("succeeded", len(BAD)) == (result.status, result.rows_rejected)
+    assert good() == run(target, COUNT)
+
+    run(source, "update orders set note = null where id = 5")
+    result = load(source, target, load_mode="replace")
+    assert "failed" == result.status
+    assert '"complete"' in result.error
+    assert good() == run(target, COUNT)

@@ -18,10 +18,13 @@ from .statements import Statements
 
 # Nodes of a plan whose rows depend on which others are read with them.
 _WHOLE = {
-    "Limit": "LIMIT",
-    "WindowAgg": "a window function",
-    "Sample Scan": "TABLESAMPLE",
+    "Limit": "LIMIT, perhaps in a view",
+    "WindowAgg": "a window function, perhaps in a view",
+    "Sample Scan": "TABLESAMPLE, perhaps in a view",
 }
+
+# A node whose rows are another server's: no snapshot of this one is theirs.
+_ELSEWHERE = "Foreign Scan"
 
 # A call in an expression; the name may be quoted or have a schema before it.
 _CALL = re.compile(r'"((?:[^"]|"")+)"\s*\(|([^\W\d][\w$]*)\s*\(')
@@ -116,9 +119,8 @@ class PostgreSQLSurvey:
 
     def blocker(self) -> Blocker | None:
         plan = self._explain(self._text, "verbose, ")
-        for node in nodes(plan):
-            if words := _WHOLE.get(node["Node Type"]):
-                return Blocker(f"it has {words}, perhaps in a view")
+        if words := what_makes_whole(plan, one_moment=self._statements.at_one_moment):
+            return Blocker(f"it has {words}")
         said = list(_texts(plan))
         if self._statements.at_one_moment and (asking := self._asks_for_the_moment(said)):
             return Blocker(f"{asking} asks for the present moment")
@@ -265,6 +267,23 @@ select extract(epoch from pg_postmaster_start_time())::text || ' ' || current_se
        array_to_string(current_schemas(true), ', '),
        current_setting('TimeZone')
 """
+
+
+def what_makes_whole(plan: dict[str, Any], *, one_moment: bool) -> str | None:
+    """Return what in a plan keeps its query from being read in parts, or None.
+
+    `one_moment` says that all of it is to be as it was at one.
+
+    >>> what_makes_whole({"Node Type": "Foreign Scan"}, one_moment=True)
+    'a foreign table, which each chunk would read as it is then'
+    """
+    for node in nodes(plan):
+        kind = node["Node Type"]
+        if kind == _ELSEWHERE and one_moment:
+            return "a foreign table, which each chunk would read as it is then"
+        if words := _WHOLE.get(kind):
+            return words
+    return None
 
 
 @contextmanager

@@ -57,7 +57,8 @@ where a.attrelid = to_regclass(:name) and a.attidentity = 'd'
 """
 
 
-# What the target asks of a row by itself: columns, whether they are NOT NULL, a CHECK as SQL.
+# What the target asks of a row by itself: columns, whether they are NOT NULL, a CHECK as SQL. One
+# of whole rows (its key has the number 0) is of the target's own row type, which a stage has not.
 _CHECKS = """
 select array[a.attname::text], true, null::text
 from pg_attribute a
@@ -68,6 +69,7 @@ select (select array_agg(a.attname::text) from pg_attribute a
        false, format('constraint %I ', c.conname) || pg_get_constraintdef(c.oid)
 from pg_constraint c
 where c.conrelid = to_regclass(:name) and c.contype = 'c' and c.conkey <> '{}'
+and 0 <> all(c.conkey)
 """
 
 # What a relation takes, by itself or by a trigger or rule; a sequence or a materialized view takes
