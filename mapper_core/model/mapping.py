@@ -5,6 +5,7 @@ from collections.abc import Mapping as Dict
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from ..errors import SettingsError
 from .words import (
@@ -39,6 +40,18 @@ class LoadWindow:
     column: str
     start: datetime
     end: datetime
+
+    def is_utc_in(self, time_zone: str | None) -> bool:
+        """Whether both ends are the same by UTC's clock and by that of a time zone."""
+        if self.start.tzinfo is None:
+            return True
+        try:
+            zone = ZoneInfo(time_zone or "")
+            return not any(end.astimezone(zone).utcoffset() for end in (self.start, self.end))
+        except (KeyError, ValueError, OSError):  # a name that only databases know
+            return False
+        except OverflowError:  # an end that the zone's calendar has not
+            return False
 
     def __post_init__(self) -> None:
         # Callers without a type checker reach this with dates, numbers and texts.
@@ -114,6 +127,14 @@ class Mapping:
             )
         if self.load_mode is not LoadMode.REPLACE_WINDOW and self.window is not None:
             msg = f"window goes with load_mode='replace_window', not with {self.load_mode.value!r}"
+            raise SettingsError(msg)
+        ends = {"window_start", "window_end"} if self.window else set()
+        if taken := sorted(ends & set(self.params or {})):
+            # Other rows would be read than those whose place they are to take.
+            msg = (
+                f"params has a value for {' and '.join(taken)}, which the window gives: leave it"
+                " out, or take another name for it"
+            )
             raise SettingsError(msg)
         if self.load_mode is LoadMode.UPSERT and not self.primary_key:
             raise SettingsError("load_mode='upsert' needs primary_key, the columns that name a row")

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from .. import fitting, verification
-from ..errors import LedgerError
+from ..errors import LedgerError, SettingsError
 from ..model import Column, DataPath, Mapping, Plan, Snapshot, StrategyName
-from ..protocols import Place, Reader, Source, Survey, Target
+from ..protocols import Database, Place, Reader, Source, Survey, Target
 from ..query import Query
 from ..settings import AUTO, Settings
 from ..target_side import TargetSide
@@ -50,6 +50,7 @@ class Planning:
         fitting.check_key(self.mapping.chunk_key or (), self.columns)
         table = self.target.found(self.columns) if self.target else ()
         path, path_reason = self._data_path(table)
+        self._check_window(table)
         case = self._case(table)
         division = choose(case)
         size, size_reason = case.range_size if division.of_blocks else case.size
@@ -164,6 +165,28 @@ class Planning:
             return DataPath.ROWS, "rows are read as Python values"
         # As text: not every type has a binary form.
         return DataPath.COPY_TEXT, "rows are read and counted, not written"
+
+    def _check_window(self, table: Sequence[Column]) -> None:
+        """Raise SettingsError when source and target would compare the window otherwise."""
+        mapping, window = self.mapping, self.mapping.window
+        if self.sink is None or window is None:
+            return
+        other: Database = self.source
+        utc: Database = self.sink.target
+        told: Sequence[Column] = self.columns
+        if self.source.windows_in_utc:
+            other, utc, told = utc, other, table
+        if other.windows_in_utc or not utc.windows_in_utc or window.is_utc_in(mapping.time_zone):
+            return
+        (name,) = fitting.spelled((window.column,), {column.name for column in told})
+        kinds = [column.standard or column.type for column in told if column.name == name]
+        if kinds and "with time zone" not in kinds[0].lower():
+            msg = (
+                f"{window.column} is {kinds[0]}, of no zone: {other.kind} compares it with the"
+                f" window in {mapping.time_zone}, and {utc.kind} in UTC, so that other rows would"
+                " be deleted than are read. Give a window in UTC, or one of times without a zone"
+            )
+            raise SettingsError(msg)
 
     def _case(self, table: Sequence[Column]) -> Case:
         given = self.settings.chunk_size

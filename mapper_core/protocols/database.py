@@ -47,6 +47,9 @@ class Database(Protocol):
     """Connections that can be had at once; None when nothing bounds them."""
     sole: str | None
     """Why there is only one connection; None when there can be more."""
+    windows_in_utc: bool
+    """Whether it compares a window's ends in UTC with times that have no zone; else it does so in
+    the load's time zone."""
 
     def is_transient(self, error: BaseException) -> bool:
         """Whether trying again, on a new session, may help."""

@@ -2,11 +2,20 @@
 
 import sqlite3
 from contextlib import closing
+from datetime import datetime, timezone
 from decimal import Decimal
+from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from mapper_core import TargetError, execute_query_parallel, list_rejects
+from mapper_core import (
+    LoadWindow,
+    SettingsError,
+    TargetError,
+    execute_query_parallel,
+    list_rejects,
+)
 
 
 @pytest.fixture
@@ -345,3 +354,61 @@ def test_a_view_is_refused_before_rows_move(source, lite, ask, mode):
         )
 
     assert [] == ask("select * from base")
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+DAYS = [datetime(2024, 7, day, tzinfo=BERLIN) for day in (1, 2, 3)]
+
+
+def load_days(source, lite, days):
+    """Load days one after the other."""
+    for start, end in pairwise(days):
+        load(
+            source,
+            lite,
+            "select * from item where at >= :window_start and at < :window_end",
+            load_mode="replace_window",
+            window=LoadWindow("at", start, end),
+        ).raise_for_failures()
+
+
+@pytest.mark.parametrize("kind", ["timestamp", "timestamp(0)", "date"])
+def test_a_window_that_the_two_databases_would_end_elsewhere_is_refused(
+    source, lite, ask, run, kind
+):
+    """SQLite would delete the last hours of the day before, which the query does not read."""
+    made = f"create table item (id int, at {kind})"
+    ask(made, "insert into item values (1, '2024-07-01 23:00:00')")
+    run(source, made, "insert into item values (1, '2024-07-01 23:00'), (2, '2024-07-02 12:00')")
+
+    with pytest.raises(SettingsError, match="with the window in Europe/Berlin, and sqlite in UTC"):
+        load_days(source, lite, DAYS[1:])
+    assert [(1, "2024-07-01 23:00:00")] == ask("select * from item")
+
+
+def test_a_window_of_times_with_a_zone_ends_where_its_zone_says(source, lite, ask, run):
+    """SQLite has them in UTC, and so it has the window's ends."""
+    made = "create table item (id int, at timestamptz)"
+    ask(made)
+    run(
+        source,
+        made,
+        "insert into item values (1, '2024-07-01 23:00+02'), (2, '2024-07-02 00:00+02'),"
+        " (3, '2024-07-02 23:59+02'), (4, '2024-07-03 00:00+02')",
+    )
+
+    load_days(source, lite, DAYS)
+    load_days(source, lite, DAYS)
+
+    assert [(1,), (2,), (3,)] == ask("select id from item order by id")
+
+
+def test_a_window_in_utc_or_without_a_zone_ends_alike(source, lite, ask, run):
+    """Whatever the column is."""
+    made = "create table item (id int, at timestamp)"
+    ask(made)
+    run(source, made, "insert into item values (1, '2024-07-01 23:00'), (2, '2024-07-02 12:00')")
+
+    for zone in (timezone.utc, None):
+        load_days(source, lite, [day.replace(tzinfo=zone) for day in DAYS[1:]])
+        assert [(2,)] == ask("select id from item")

@@ -284,6 +284,14 @@ def test_the_hour_that_comes_twice_is_two_windows(source, target, run):
         LoadWindow("at", TWICE.replace(minute=30, fold=1), TWICE.replace(minute=45))
 
 
+def test_a_window_has_its_own_ends_alone(events, source, target, run):
+    """Others in params would select other rows than those that are deleted for them."""
+    params = {"window_start": datetime(2024, 1, 2, tzinfo=timezone.utc)}
+    with pytest.raises(SettingsError, match="params has a value for window_start, which the"):
+        load(source, target, window(1, 3), params=params)
+    assert [(0,)] == run(target, "select count(*) from ev")
+
+
 class London(tzinfo):
     """A zone without a name for others, as dateutil's."""
 

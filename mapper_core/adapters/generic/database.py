@@ -41,6 +41,7 @@ class Generic:
         self.dialect = _SQLGLOT.get(opener.dialect, opener.dialect)
         self.limit = opener.limit
         self.sole = opener.sole
+        self.windows_in_utc = opener.dialect == "sqlite"
         self.merges = opener.dialect == "sqlite"
         self.parallel_writers = opener.dialect != "sqlite"
         self.has_schemas = opener.dialect != "sqlite"

@@ -46,6 +46,7 @@ class Oracle:
     """An Oracle database."""
 
     kind = "oracle"
+    windows_in_utc = False
     dialect = "oracle"
     shares_snapshots = snapshots_last = True
     json_is_text = True

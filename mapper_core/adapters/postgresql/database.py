@@ -49,6 +49,7 @@ class PostgreSQL:
     """A PostgreSQL database; every session is a connection of its own."""
 
     kind = "postgresql"
+    windows_in_utc = False
     dialect = "postgres"
     paths = frozenset(DataPath) - {DataPath.DIRECT}
     shares_snapshots = True
