@@ -76,7 +76,8 @@ def execute_query_parallel(
             - stop_on_error: one failed chunk stops the others, which otherwise go on
             - should_stop: a function asked a few times a second; True stops the load, as
               `ParallelProcessor.stop()` does
-            - enable_progress; progress_callback(ProgressSnapshot), or a whole progress_tracker
+            - enable_progress; progress_callback(ProgressSnapshot), or a whole progress_tracker,
+              which beats it
             - ledger_schema: schema of the ledger in the target
             - job_params: a dict with any of the settings above
 

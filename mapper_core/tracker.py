@@ -76,7 +76,7 @@ class ProgressTracker:
             if result.status is not ChunkStatus.SKIPPED:
                 self._timed += 1
                 self._processed += result.rows_read or 0
-                self._successful += 0 if failed else result.rows_read or 0
+                self._successful += 0 if failed else _successful(result)
             # Told under the lock, so that snapshots reach the callback in order.
             self._tell()
 
@@ -87,7 +87,7 @@ class ProgressTracker:
             if result.status is not ChunkStatus.SKIPPED:
                 self._timed -= 1
                 self._processed -= result.rows_read or 0
-                self._successful -= result.rows_read or 0
+                self._successful -= _successful(result)
 
     def snapshot(self) -> ProgressSnapshot:
         """Return how far the load has come by now."""
@@ -114,6 +114,11 @@ class ProgressTracker:
             if ends_the_load(error):
                 raise
             logger.error("The progress callback raised; the load goes on: %s", in_full(error))  # noqa: TRY400 - no password may be in it
+
+
+def _successful(result: ChunkResult) -> int:
+    """Return how many rows of a chunk that has ended well are in."""
+    return (result.rows_read or 0) - result.rows_rejected
 
 
 def create_progress_callback(

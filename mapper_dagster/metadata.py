@@ -95,14 +95,17 @@ def of_part(
     """Return what a load that did not end well has come to, all lanes together.
 
     Missing are chunks that are neither in nor known to have failed: others may be at work on them.
+    Rows that were rejected are among those failed, as in a load's result.
     """
+    rejected = sum(chunk.rows_rejected for chunk in known.finished)
     return {
         LOAD_ID: known.record.load_id,
         "mapper/chunks_in": len(known.finished),
         "mapper/chunks_failed": chunks_failed,
         "mapper/chunks_missing": max(0, len(known.missing) - chunks_failed),
-        "mapper/rows_in": sum(chunk.rows_read or 0 for chunk in known.finished),
-        "mapper/rows_failed": rows_failed,
+        "mapper/rows_in": _rows_in(known.finished),
+        "mapper/rows_failed": rows_failed + rejected,
+        REJECTED: rejected,
         **({"mapper/chunks_uncounted": chunks_uncounted} if chunks_uncounted else {}),
     }
 
@@ -115,8 +118,13 @@ def of_resumed(
         LOAD_ID: load_id,
         "mapper/chunks_in": len(finished),
         "mapper/chunks_missing": len(missing),
-        "mapper/rows_in": sum(chunk.rows_read or 0 for chunk in finished),
+        "mapper/rows_in": _rows_in(finished),
     }
+
+
+def _rows_in(finished: Sequence[ChunkResult]) -> int:
+    """Return how many source rows of finished chunks were taken."""
+    return sum((chunk.rows_read or 0) - chunk.rows_rejected for chunk in finished)
 
 
 def of_chunks(chunks: Sequence[ChunkResult]) -> Dict[str, Any]:

@@ -60,15 +60,14 @@ def result_text(result: ParallelProcessingResult, target: str, again: Sequence[s
 
 
 def _rows(result: ParallelProcessingResult) -> str:
-    read = {status: _read(result, status) for status in ChunkStatus}
     # Rows of a stage that was not published: they are in the database, and in nobody's sight.
     staged = not result.published and result.chunks_succeeded and not result.rows_written
-    waiting = read[ChunkStatus.SUCCEEDED] if staged else 0
+    waiting = _taken(result, ChunkStatus.SUCCEEDED) if staged else 0
     failed = result.total_rows_failed - (0 if result.publishing_in_doubt else waiting)
     counts = [
         (result.total_rows_successful, "loaded"),
         (waiting, f"staged, {'perhaps' if result.publishing_in_doubt else 'not'} published"),
-        (result.rows_skipped, "loaded earlier"),
+        (_taken(result, ChunkStatus.SKIPPED), "loaded earlier"),
         (result.rows_rejected, "rejected"),
         (failed - result.rows_rejected, "failed"),
     ]
@@ -76,8 +75,10 @@ def _rows(result: ParallelProcessingResult) -> str:
     return ", ".join(said)
 
 
-def _read(result: ParallelProcessingResult, status: ChunkStatus) -> int:
-    return sum(chunk.rows_read or 0 for chunk in result.chunk_results if chunk.status is status)
+def _taken(result: ParallelProcessingResult, status: ChunkStatus) -> int:
+    """Return how many rows of the chunks of a status were not rejected."""
+    chunks = [chunk for chunk in result.chunk_results if chunk.status is status]
+    return sum((chunk.rows_read or 0) - chunk.rows_rejected for chunk in chunks)
 
 
 def _chunks(result: ParallelProcessingResult) -> str:

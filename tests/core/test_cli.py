@@ -172,6 +172,25 @@ def test_load(mapper, orders, source, target, run):
     assert err.splitlines()[-1].startswith("dw.orders: 100.0% (16/16 chunks, 4,000 rows, 0 chunks")
 
 
+def test_rows_that_were_rejected_are_neither_staged_nor_loaded(mapper, orders, target, run):
+    """Each row is in one of the counts, whether the others are published or not."""
+    rejecting = ("load", "--query", ORDERED, "--table", "dw.orders", *SMALL, "--reject-limit", "5")
+    run(target, "alter table dw.orders add check (id not in (7, 3000))")
+    run(target, "create unique index alone on dw.orders (day)")
+
+    code, out, _ = mapper(*rejecting, "--load-mode", "replace")
+
+    assert 1 == code
+    staged = "  rows       0 loaded, 3,998 staged, not published, 2 rejected, 0 failed"
+    assert staged == out.splitlines()[1]
+
+    run(target, "drop index dw.alone")
+    assert 0 == mapper(*rejecting, "--load-id", "some")[0]
+    assert [(3_998,)] == run(target, "select count(*) from dw.orders")
+    _, out, _ = mapper(*rejecting, "--load-id", "some")
+    assert "  rows       0 loaded, 3,998 loaded earlier, 0 failed" == out.splitlines()[1]
+
+
 def test_load_as_json(mapper, orders):
     """The result is one object on standard output."""
     code, result = mapper.json("load", "--query", ORDERED, "--table", "dw.orders", *SMALL)

@@ -1,6 +1,7 @@
 """Progress for people."""
 
 import logging
+from dataclasses import replace
 from threading import Thread
 
 import pytest
@@ -34,6 +35,26 @@ def test_counts_add_up():
         10,
     )
     assert [snapshot.progress_percentage for snapshot in heard] == [25.0, 50.0, 75.0]
+
+
+def test_refused_rows_are_among_those_failed():
+    """As in the load's result; a chunk that is taken back takes them along."""
+    tracker = ProgressTracker(total_chunks=2)
+    with_refused = replace(ended(1), rows_rejected=3)
+
+    def rows():
+        snapshot = tracker.snapshot()
+        return (
+            snapshot.total_rows_processed,
+            snapshot.total_rows_successful,
+            snapshot.total_rows_failed,
+        )
+
+    tracker.record(with_refused)
+    assert (10, 7, 3) == rows()
+    tracker.record(ended(2))
+    tracker.take_back(with_refused)
+    assert (10, 10, 0) == rows()
 
 
 def test_time_left_is_unknown_until_a_chunk_has_ended():

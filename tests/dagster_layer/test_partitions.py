@@ -299,6 +299,38 @@ def test_what_is_observed_of_a_load_that_failed_in_part_is_all_of_it(
 
 
 @pytest.mark.usefixtures("events")
+def test_rows_that_were_rejected_are_not_said_to_be_in(run_mapping, observed, target, run):
+    """They are among those failed, as in a load's result."""
+    run(
+        target,
+        "alter table fact_events add check (id not in (1, 2, 101))",
+        # No fault of a row's.
+        "create function fail() returns trigger language plpgsql as"
+        " $$ begin raise exception 'closed' using errcode = '55000'; end $$",
+        "create trigger fail before insert on fact_events for each row when (new.id = 201)"
+        " execute function fail()",
+    )
+    mapping = Mapping(
+        name="part",
+        source_sql="SELECT * FROM events",
+        target_table="fact_events",
+        chunk_key="id",
+        chunk_size=100,
+        min_rows_for_parallel=0,
+        reject_limit=4,
+        single_step=True,
+    )
+
+    assert not run_mapping(mapping).success
+
+    _, said = observed("part")
+    (rows,) = run(target, "select count(*) from fact_events")[0]
+    assert (rows, 103) == (said["mapper/rows_in"], said["mapper/rows_failed"])
+    assert 3 == said["mapper/rejected"]
+    assert rows + 103 == EVENTS
+
+
+@pytest.mark.usefixtures("events")
 def test_of_a_window_that_failed_in_part_nothing_is_in_the_target(
     run_mapping, observed, target, run
 ):
