@@ -19,6 +19,7 @@ from mapper_core.model import (
     TransformWorkers,
     Word,
 )
+from mapper_core.query import names_in
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 
@@ -133,7 +134,7 @@ class Mapping:
         self._check_kinds()
         self._check_words()
         self._check_partitions()
-        self._check_params()
+        self._check_names()
         if self.lanes is not None and self.chunks_per_lane is not None:
             raise SettingsError(f"mapping {self.name}: give lanes or chunks_per_lane, not both")
         counts = (self.lanes, self.chunks_per_lane, self.workers_per_lane)
@@ -175,12 +176,38 @@ class Mapping:
                     f"mapping {self.name}: {field_name} is a list: write [{given!r}]"
                 )
 
-    def _check_params(self) -> None:
-        if taken := sorted(bound_names(self.partitions_def) & set(self.params or ())):
+    def _check_names(self) -> None:
+        """Tell what the query asks of its partition, and of `params`, that it cannot mean."""
+        of_partition, given = bound_names(self.partitions_def), set(self.params or ())
+        if taken := sorted(of_partition & given):
             raise SettingsError(
                 f"mapping {self.name}: params gives {', '.join(taken)}, which is the partition's"
                 " own: take another name"
             )
+        asked = names_in(self.source_sql, dialect=self.source_dialect)
+        if not of_partition or asked is None:
+            return
+        if not asked & of_partition:
+            raise SettingsError(
+                f"mapping {self.name}: source_sql asks nothing about its partition, so each would"
+                f" load the rows of all: filter by {self._filter()}"
+            )
+        if unknown := sorted(asked - of_partition - given):
+            known = ", ".join(f":{name}" for name in sorted(of_partition | given))
+            raise SettingsError(
+                f"mapping {self.name}: source_sql names :{', :'.join(unknown)}, and there are"
+                f" {known}: mend the name, or give it a value in params"
+            )
+
+    def _filter(self) -> str:
+        """Return the condition of a query on its partition, as people would write it."""
+        if self.has_windows:
+            column = self.window_column or "its_time"
+            return f"{column} >= :window_start AND {column} < :window_end"
+        if isinstance(self.partitions_def, dg.MultiPartitionsDefinition):
+            dimensions = [part.name for part in self.partitions_def.partitions_defs]
+            return " and ".join(f":{name}" for name in dimensions)
+        return ":partition_key"
 
     def _check_partitions(self) -> None:
         if isinstance(self.partitions_def, dg.MultiPartitionsDefinition):

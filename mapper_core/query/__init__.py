@@ -1,6 +1,6 @@
 """What a source SQL says, through sqlglot: `sql` as a whole, `clock` of the present moment."""
 
 from .clock import says_now
-from .sql import UNPARSED, Query, read_query
+from .sql import UNPARSED, Query, names_in, read_query
 
-__all__ = ["UNPARSED", "Query", "read_query", "says_now"]
+__all__ = ["UNPARSED", "Query", "names_in", "read_query", "says_now"]

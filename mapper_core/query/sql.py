@@ -160,6 +160,15 @@ def read_query(sql: str, params: Mapping[str, Any] | None, *, dialect: str) -> Q
     return Query(_split(text, spans), values, **facts)
 
 
+def names_in(sql: str, *, dialect: str) -> frozenset[str] | None:
+    """Return the `:name`s of a source SQL; None of one whose tokens sqlglot cannot tell apart."""
+    try:
+        tokens = _tokenize(sql, dialect)
+    except Exception:  # noqa: BLE001 - see read_query
+        return None
+    return frozenset(name for _, _, name in named(sql, tokens))
+
+
 def _tokenize(sql: str, dialect: str) -> list[Any]:
     import sqlglot  # costs more to import than the rest of the core together
 

@@ -12,6 +12,7 @@ from mapper_dagster.windows import Lane, lane_key, lane_of, partition_loads
 
 DAYS = dg.DailyPartitionsDefinition(start_date="2024-01-01")
 BY_DAY = {"partitions_def": DAYS, "window_column": "at"}
+BY_REGION = dg.StaticPartitionsDefinition(["eu", "us"])
 BY_REGION_AND_DAY = dg.MultiPartitionsDefinition(
     {"region": dg.StaticPartitionsDefinition(["eu"]), "day": DAYS}
 )
@@ -19,8 +20,13 @@ BY_TWO_DAYS = dg.MultiPartitionsDefinition({"ordered": DAYS, "shipped": DAYS})
 UPSERT = {"load_mode": "upsert", "primary_key": "a"}
 
 
+SQL = "select 1 as a"
+WINDOW_SQL = f"{SQL} where :window_start <= now() and now() < :window_end"
+
+
 def mapping(**changes):
-    given = {"name": "m", "source_sql": "select 1 as a", "target_table": "t", **changes}
+    sql = SQL if changes.get("partitions_def") is None else WINDOW_SQL
+    given = {"name": "m", "source_sql": sql, "target_table": "t", **changes}
     return Mapping(**given)
 
 
@@ -101,12 +107,45 @@ def test_lane_keys_survive_any_partition_key(key):
             {"partitions_def": BY_TWO_DAYS, **UPSERT},
             "two dimensions by time",
         ),
+        (
+            {**BY_DAY, "source_sql": "SELECT * FROM orders WHERE note <> ':window_start' -- :day"},
+            "each would load the rows of all: filter by at >= :window_start AND at < :window_end",
+        ),
+        (
+            {"partitions_def": BY_REGION, **UPSERT, "source_sql": "SELECT * FROM orders"},
+            "each would load the rows of all: filter by :partition_key",
+        ),
+        (
+            {"partitions_def": BY_REGION_AND_DAY, **UPSERT, "source_sql": "SELECT * FROM orders"},
+            "each would load the rows of all: filter by :day and :region",
+        ),
+        (
+            {**BY_DAY, "source_sql": "SELECT * FROM o WHERE at >= :window_start AND at < :end"},
+            "source_sql names :end, and there are :window_end, :window_start: mend the name",
+        ),
     ],
 )
 def test_a_mapping_that_makes_no_sense_is_refused_in_words(changes, words):
     """Nothing is opened for a mapping that cannot work."""
     with pytest.raises(SettingsError, match=words):
         mapping(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source_sql": "SELECT * FROM orders WHERE date_trunc('day', at) = :window_start"},
+        {
+            "source_sql": "SELECT * FROM orders WHERE at >= :window_start AND kind = :kind",
+            "params": {"kind": "x"},
+        },
+        # Nobody can tell its tokens apart but its database.
+        {"source_sql": "SELECT * FROM orders WHERE note = 'it"},
+    ],
+)
+def test_a_query_may_ask_for_its_window_in_its_own_way(changes):
+    """What can be meant is declared; what it gets, publishing looks at."""
+    assert changes["source_sql"] == mapping(**BY_DAY, **changes).source_sql
 
 
 @pytest.mark.parametrize(
