@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass, field
 from threading import Event
 from typing import TextIO
 
-from . import adapters
+from . import adapters, errors
 from .connections import opener_of
-from .errors import DatabaseUnavailableError, MapperError, SnapshotLostError
+from .errors import DatabaseError, DatabaseUnavailableError, MapperError, SnapshotLostError
 from .ledger import Ledger
 from .model import Snapshot
 from .query import Query
@@ -34,9 +34,6 @@ POLL_SECONDS = 1.0
 # A load that nobody has worked on for this long is taken for abandoned: an old snapshot keeps the
 # source from cleaning up dead rows. Long enough for queued steps and a retry of the run.
 IDLE_SECONDS = 900.0
-
-# Exit code for an error that trying again later may cure.
-_PASSING = 75  # EX_TEMPFAIL of sysexits.h
 
 # Not `-m`: importing the package has imported this module already, and Python would warn of it.
 _PROGRAM = "import sys; from mapper_core.snapshot_holder import main; sys.exit(main())"
@@ -60,7 +57,8 @@ def started(watch: Watch) -> Iterator[Snapshot]:
     """Start a holder and yield its read point; an error within the block ends it again.
 
     Raises:
-        SnapshotLostError: it could not take a read point; the message says why.
+        DatabaseError: the source would not let it take a read point; the message says why.
+        SnapshotLostError: it could not be started.
     """
     snapshot, pid = _start(watch)
     try:
@@ -87,9 +85,10 @@ def _start(watch: Watch) -> tuple[Snapshot, int]:
     )
     if answer.returncode:
         msg = f"the snapshot holder did not start: {answer.stderr.strip() or answer.returncode}"
-        passing = answer.returncode == _PASSING
-        raise DatabaseUnavailableError(msg) if passing else SnapshotLostError(msg)
+        raise SnapshotLostError(msg)
     told = json.loads(answer.stdout)
+    if "error" in told:
+        raise getattr(errors, told["kind"])(told["error"])
     return Snapshot(**told["snapshot"]), told["pid"]
 
 
@@ -102,12 +101,11 @@ def main() -> int:
         os.close(write_end)
         with os.fdopen(read_end) as told:
             words = told.read()
-        answer = json.loads(words) if words else {"error": "it ended without a word"}
-        if "error" not in answer:
-            sys.stdout.write(words)
-            return 0
-        sys.stderr.write(answer["error"])
-        return _PASSING if answer.get("passing") else 1
+        if not words:
+            sys.stderr.write("it ended without a word")
+            return 1
+        sys.stdout.write(words)
+        return 0
     os.close(read_end)
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
@@ -117,7 +115,7 @@ def main() -> int:
         try:
             _hold(watch, tell)
         except MapperError as error:
-            _tell(tell, {"error": str(error)})
+            _tell(tell, {"error": str(error), "kind": type(error).__name__})
     return 0
 
 
@@ -135,10 +133,11 @@ def _hold(watch: Watch, tell: TextIO) -> None:
             )
         except MapperError:
             raise
-        except Exception as error:  # noqa: BLE001 - the caller hears of it, whatever it is
+        except Exception as error:
+            kind = DatabaseUnavailableError if source.is_transient(error) else DatabaseError
             words = source.explain(error) or first_line(error)
-            _tell(tell, {"error": words, "passing": source.is_transient(error)})
-            return
+            msg = f"could not take the read point of load {watch.load_id}: {words}"
+            raise kind(msg) from error
         _tell(tell, {"snapshot": asdict(snapshot), "pid": os.getpid()})
         _watch(watch, target, snapshot, lost)
 

@@ -42,6 +42,8 @@ class Comparison:
     target_checksum: int | None = None
     differences: tuple[Difference, ...] = ()
     """Of a load, the chunks that differ, as far as they can be told."""
+    rejected: int = 0
+    """Of a load, the rows on both sides that were refused and left out."""
 
     @property
     def equal(self) -> bool:
@@ -60,7 +62,8 @@ class Comparison:
     def __str__(self) -> str:
         if self.equal:
             alike = "" if self.source_checksum is None else ", with the same values"
-            return f"{self.method}: {self.source_rows:,} rows on both sides{alike}"
+            left_out = f", {self.rejected:,} of them refused and left out" if self.rejected else ""
+            return f"{self.method}: {self.source_rows:,} rows on both sides{alike}{left_out}"
         ours = _told(Checksum(self.source_rows, self.source_checksum))
         theirs = _told(Checksum(self.target_rows, self.target_checksum))
         said = f"{self.method}: {self.source} has {ours}, {self.target} has {theirs}"

@@ -166,6 +166,7 @@ class Verifying:
             target="what was read of it" if stage is None else "the stage",
             source_rows=expected.rows,
             target_rows=total(read).rows + unwritten,
+            rejected=sum(chunk.rows_rejected for chunk in done.values()),
         )
         if stage is None or not expected.checksums:
             of_query = differences(expected.chunks, {n: read[n] for n in expected.chunks})

@@ -6,7 +6,7 @@ import os
 import psutil
 import pytest
 
-from mapper_core import ParallelProcessor, SnapshotLostError, snapshot_holder
+from mapper_core import DatabaseError, ParallelProcessor, SnapshotLostError, snapshot_holder
 
 from ..waiting import assert_nothing_left, backends, wait_until
 from .running import PAUSE, Background, at_the_gate, gate, load, multiset, terminate
@@ -69,6 +69,16 @@ def test_a_plan_step_says_in_words_that_no_snapshot_can_be_shared(plain, target)
 
     with pytest.raises(SnapshotLostError, match=r"permission denied.*Pass snapshot=False"):
         ParallelProcessor().plan_load(plain, ORDERS, "run/orders", **options)
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_plan_step_says_why_the_source_lets_nobody_in(source, target):
+    """In the source's words, as every other errand does; nothing was lost."""
+    options = {"target_conn": target, "target_table": "orders"}
+    stranger = source.replace("postgres@", "a_stranger@")
+
+    with pytest.raises(DatabaseError, match=r"^could not take the read point .*a_stranger"):
+        ParallelProcessor().plan_load(stranger, ORDERS, "run/orders", **options)
 
 
 @pytest.mark.parametrize("strategy", ["key", "physical", "stream_once"])
