@@ -11,11 +11,12 @@ import dagster as dg
 from mapper_core import LoadMode, SettingsError, Verification, history, verify
 
 from . import metadata
+from .asked import loads_to_be_checked
+from .failures import in_words
 from .mapping import Mapping
 from .resources import DatabaseResource, MapperResource, resource_of
-from .steps import in_words
 from .translator import MappingTranslator
-from .windows import PartitionLoad, partition_loads, time_zone_of, window_of
+from .windows import PartitionLoad, time_zone_of, window_of
 
 
 def build_mapping_checks(
@@ -70,16 +71,7 @@ class _Case:
 
     def loads(self, context: Any) -> Sequence[PartitionLoad]:
         """Return what the checked partitions ask for; the whole without partitions."""
-        if self.mapping.partitions_def is None:
-            return partition_loads(self.mapping, ())
-        if not (context.has_partition_key or context.has_partition_key_range):
-            # Dagster could not record the result, and says so in words of its own.
-            raise dg.Failure(
-                description=f"{self.key.to_user_string()} is checked by partition: run the check"
-                " for a partition, or for a range of them.",
-                allow_retries=False,
-            )
-        return partition_loads(self.mapping, context.partition_keys)
+        return loads_to_be_checked(context, self.mapping, self.key)
 
     def check(
         self, name: str, description: str, *, resources: set[str], blocking: bool = False
@@ -125,7 +117,7 @@ def _comparison(case: _Case, method: str, *, blocking: bool) -> dg.AssetChecksDe
         compared, different = 0, []
         rows = {"source": 0, "target": 0}
         for load in case.loads(context):
-            with in_words():
+            with in_words(context):
                 target = resource_of(context, mapping.target, DatabaseResource)
                 found = verify(
                     resource_of(context, mapping.source, DatabaseResource).url,
@@ -140,7 +132,8 @@ def _comparison(case: _Case, method: str, *, blocking: bool) -> dg.AssetChecksDe
             rows["source"] += found.source_rows
             rows["target"] += found.target_rows
             if not found.equal:
-                different.append(f"{load.partition_key or 'all'}: {found}")
+                left_out = _left_out(context, case.key, load)
+                different.append(f"{load.partition_key or 'all'}: {found}{left_out}")
         return dg.AssetCheckResult(
             passed=not different,
             description="\n".join(different) or f"{rows['target']:,} rows on both sides",
@@ -153,6 +146,15 @@ def _comparison(case: _Case, method: str, *, blocking: bool) -> dg.AssetChecksDe
         )
 
     return source_equals_target
+
+
+def _left_out(context: dg.AssetCheckExecutionContext, key: dg.AssetKey, load: PartitionLoad) -> str:
+    """Return how many rows the latest load was not let have, in words; nothing if none."""
+    _, shown = _latest(context, key, [load.partition_key])
+    if not (rejected := shown.get(metadata.REJECTED)):
+        return ""
+    listed = f" ({shown[metadata.LIST_REJECTS]})" if metadata.LIST_REJECTS in shown else ""
+    return f"; the latest load left out {rejected:,} rows of the source that were refused{listed}"
 
 
 def _target_sql(mapping: Mapping, load: PartitionLoad, target: DatabaseResource) -> str:
@@ -210,7 +212,7 @@ def _columns(case: _Case) -> dg.AssetChecksDefinition:
         partition, shown = _latest(context, case.key, loads)
         if metadata.LOAD_ID not in shown:
             return dg.AssetCheckResult(passed=True, description="nothing has been loaded yet")
-        with in_words():
+        with in_words(context):
             record = history.chunks(
                 resource_of(context, mapping.target, DatabaseResource).url,
                 shown[metadata.LOAD_ID],

@@ -11,9 +11,9 @@ import dagster as dg
 from mapper_core import DatabaseError, SettingsError
 from mapper_core.row_values import left_out
 
+from .failures import in_words
 from .metadata import PARTITION_ROW_COUNT
 from .resources import DatabaseResource, resource_of
-from .steps import in_words
 from .windows import window_of
 
 ExecuteJob = Callable[[Any, Any, Any, dict[str, Any]], Dict[str, Any]]
@@ -91,7 +91,7 @@ def build_job_asset(
             metadata_conn, source_conn, target_conn = (
                 stack.enter_context(_connected(context, role)) for role in roles
             )
-            with in_words():
+            with in_words(context):
                 returned = execute_job(metadata_conn, source_conn, target_conn, given)
                 status, numbers = _understood(returned, name)
         partition = context.partition_key if partitions_def is not None else None
@@ -119,7 +119,7 @@ def build_job_asset(
 def _connected(context: dg.AssetExecutionContext, role: str) -> Iterator[Any]:
     """Open a connection of a resource; why there is none is a failure in words."""
     with ExitStack() as stack:
-        with in_words():
+        with in_words(context):
             resource = resource_of(context, role, DatabaseResource)
             try:
                 connection = stack.enter_context(resource.connection())

@@ -33,11 +33,13 @@ TIMELINE = "mapper/timeline"
 LOAD_ID = "mapper/load_id"
 ROWS_READ = "mapper/rows_read"
 REJECTED = "mapper/rejected"
+CHUNKS_MISSING = "mapper/chunks_missing"
+LIST_REJECTS = "mapper/list_rejects"
 
 LANE = "mapper/lane"
-"""Of an observation: what one lane of a load has to tell, for the lanes that end after it."""
+"""Of an observation: a row of what one lane of a load has to tell, for those that end after it."""
 
-# Kinds of rejects, and failed chunks, that are listed; how many more there are is told.
+# Causes of rejects, and failed chunks, that are listed; how many more there are is told.
 SHOWN_REJECTS = 50
 SHOWN_FAILED = 20
 
@@ -102,7 +104,7 @@ def of_part(
         LOAD_ID: known.record.load_id,
         "mapper/chunks_in": len(known.finished),
         "mapper/chunks_failed": chunks_failed,
-        "mapper/chunks_missing": max(0, len(known.missing) - chunks_failed),
+        CHUNKS_MISSING: max(0, len(known.missing) - chunks_failed),
         "mapper/rows_in": _rows_in(known.finished),
         "mapper/rows_failed": rows_failed + rejected,
         REJECTED: rejected,
@@ -110,14 +112,26 @@ def of_part(
     }
 
 
+def of_lane(told: Dict[str, int]) -> Dict[str, Any]:
+    """Return what one lane has to tell; see `lane_of`."""
+    return {LANE: dg.MetadataValue.table([dg.TableRecord(dict(told))])}
+
+
+def lane_of(shown: Dict[str, dg.MetadataValue[Any]]) -> dict[str, Any]:
+    """Return what one lane has told with an observation; the inverse of `of_lane`."""
+    (record,) = shown[LANE].records  # type: ignore[attr-defined]  # it is a table
+    return dict(record.data)
+
+
 def of_resumed(
-    load_id: str, finished: Sequence[ChunkResult], missing: Sequence[Chunk]
+    plan: Plan, finished: Sequence[ChunkResult], missing: Sequence[Chunk]
 ) -> Dict[str, Any]:
     """Return how far a load had come when another run took it up."""
     return {
-        LOAD_ID: load_id,
+        LOAD_ID: plan.load_id,
+        "mapper/snapshot": str(plan.snapshot),
         "mapper/chunks_in": len(finished),
-        "mapper/chunks_missing": len(missing),
+        CHUNKS_MISSING: len(missing),
         "mapper/rows_in": _rows_in(finished),
     }
 
@@ -160,31 +174,29 @@ def of_total(rows: int) -> Dict[str, Any]:
 
 
 def of_rejects(load_id: str, rejects: Sequence[Reject]) -> Dict[str, Any]:
-    """Return how many rows were left out, by chunk and code, and the command that lists them.
+    """Return how many rows were left out and why, and the command that lists them.
 
     Their values may be anybody's secrets; the command shows them to who may read the ledger.
     """
     if not rejects:
         return {}
-    kinds = _counted(rejects)
+    chunks_of: dict[tuple[str, str], list[int]] = {}
+    for each in rejects:
+        chunks_of.setdefault((each.code, left_out(each.error)), []).append(each.chunk_id)
+    # The most frequent cause first.
+    causes = sorted(chunks_of.items(), key=lambda cause: -len(cause[1]))
     records = [
-        dg.TableRecord({"chunk": each.chunk_id, "code": each.code, "count": count})
-        for each, count in kinds[:SHOWN_REJECTS]
+        dg.TableRecord(
+            {"rows": len(chunks), "chunks": len({*chunks}), "code": code, "error": error}
+        )
+        for (code, error), chunks in causes[:SHOWN_REJECTS]
     ]
-    others = sum(count for _, count in kinds[SHOWN_REJECTS:])
+    others = sum(len(chunks) for _, chunks in causes[SHOWN_REJECTS:])
     return {
         "mapper/rejects": dg.MetadataValue.table(records),
         **_not_shown("mapper/rejects_not_shown", others),
-        "mapper/list_rejects": f"mapper rejects --load-id {shlex.quote(load_id)}",
+        LIST_REJECTS: f"mapper rejects --load-id {shlex.quote(load_id)}",
     }
-
-
-def _counted(rejects: Sequence[Reject]) -> list[tuple[Reject, int]]:
-    """Return one of each kind of rejects, and how many of it there are."""
-    kinds: dict[tuple[int, str], list[Reject]] = {}
-    for each in rejects:
-        kinds.setdefault((each.chunk_id, each.code), []).append(each)
-    return [(same[0], len(same)) for same in kinds.values()]
 
 
 def of_failed_chunks(chunks: Sequence[ChunkResult]) -> Dict[str, dg.MetadataValue[Any]]:
@@ -216,8 +228,10 @@ def plan_line(plan: Plan, lanes: int) -> str:
     """Return a plan as one line of a run's log."""
     expected = plan.expected_rows
     rows = "rows not counted" if expected is None else f"about {expected:,} rows"
+    chunks = f"{len(plan.chunks)} chunk{'' if len(plan.chunks) == 1 else 's'}"
+    in_lanes = f"{lanes} lane{'' if lanes == 1 else 's'}"
     return (
-        f"load {plan.load_id}: {len(plan.chunks)} chunks in {lanes} lanes ({rows}); strategy"
+        f"load {plan.load_id}: {chunks} in {in_lanes} ({rows}); strategy"
         f" {plan.strategy}: {plan.strategy_reason}; {plan.data_path}: {plan.data_path_reason};"
         f" {plan.snapshot}"
     )

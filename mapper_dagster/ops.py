@@ -7,15 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
+from .failures import RETRY_POLICY
 from .mapping import Mapping
 from .steps import Step
 from .translator import MappingTranslator
 from .windows import ALONE, Lane, PartitionLoad, lane_key, lane_of
-
-# For a step that failed for a passing reason, after the engine's own retries of its chunks.
-RETRY_POLICY = dg.RetryPolicy(
-    max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL
-)
 
 
 def plan_op(

@@ -4,8 +4,7 @@ What is in, the ledger tells. What failed it does not keep: each lane records it
 the run, and whoever comes after adds them up.
 """
 
-from collections.abc import Mapping as Dict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -32,22 +31,58 @@ def told_by_lanes(
         shown = record.asset_observation
         if record.run_id != run_id or shown is None or metadata.LANE not in shown.metadata:
             continue
-        told: Any = shown.metadata[metadata.LANE].value
+        told = metadata.lane_of(shown.metadata)
         found.setdefault(told["lane"], told)
     return found
 
 
-def of_load(
-    known: LoadChunks, lane: Lane, results: Sequence[ChunkResult], others: Dict[int, _Failed]
-) -> dict[str, Any]:
-    """Return the numbers of a whole load, as one of its lanes ends.
+def to_be_told(
+    lane: Lane,
+    results: Sequence[ChunkResult],
+    *,
+    told: Callable[[], dict[int, _Failed]],
+    ledger: Callable[[], LoadChunks | None],
+) -> Iterator[tuple[LoadChunks, dict[str, Any]]]:
+    """Yield what the ledger has of a load, and its numbers, as often as they are to be recorded.
+
+    Of lanes that end at the same moment none has heard of the others. So each looks again when it
+    has recorded its own; where there is more to tell by then, it does so once more. The latest
+    numbers are the whole load's, whichever lane ended last.
 
     Args:
-        known: what the ledger has of the load.
         lane: that ends.
         results: of its chunks.
-        others: what lanes have told before; the lane's own, of an earlier attempt, is past.
+        told: returns what each lane has recorded of its failures, see `told_by_lanes`.
+        ledger: returns what the ledger has of the load, if there is anything to be told of it.
     """
+
+    def of_others() -> dict[int, _Failed]:
+        # What this lane told itself was of an earlier attempt.
+        return {number: of for number, of in told().items() if number != lane.lane}
+
+    others = of_others() if lane.lanes > 1 else {}
+    if not others and all(chunk.rows_are_in for chunk in results):
+        return
+    if (known := ledger()) is None:
+        return
+    shown = _of_load(known, lane, results, others.values())
+    yield known, shown
+    while lane.lanes > 1:
+        heard, before = others, shown
+        others = of_others()
+        if (known := ledger()) is None:
+            return
+        shown = _of_load(known, lane, results, others.values())
+        whole = before[metadata.CHUNKS_MISSING] and not shown[metadata.CHUNKS_MISSING]
+        if others == heard and not whole:
+            return
+        yield known, shown
+
+
+def _of_load(
+    known: LoadChunks, lane: Lane, results: Sequence[ChunkResult], others: Iterable[_Failed]
+) -> dict[str, Any]:
+    """Return the numbers of a whole load, as one of its lanes ends and after what others told."""
     failed = [chunk for chunk in results if not chunk.rows_are_in]
     own = {
         "lane": lane.lane,
@@ -56,7 +91,7 @@ def of_load(
         "rows_failed": sum(chunk.rows_read or 0 for chunk in failed),
         "chunks_uncounted": sum(chunk.rows_read is None for chunk in failed),
     }
-    all_lanes = [own, *(told for number, told in others.items() if number != lane.lane)]
+    all_lanes = [own, *others]
 
     def total(what: str) -> int:
         return sum(told[what] for told in all_lanes)
@@ -68,6 +103,6 @@ def of_load(
             rows_failed=total("rows_failed"),
             chunks_uncounted=total("chunks_uncounted"),
         ),
-        metadata.LANE: dg.MetadataValue.json(own),
+        **metadata.of_lane(own),
         **metadata.of_failed_chunks(failed),
     }

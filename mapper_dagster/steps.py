@@ -4,7 +4,6 @@ Steps hand each other nothing but the order to start: the plan and what is finis
 ledger, so steps may run in any process on any host that reaches the target.
 """
 
-import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Mapping as Dict
@@ -16,7 +15,6 @@ import dagster as dg
 
 from mapper_core import (
     ChunkResult,
-    DatabaseUnavailableError,
     IncompleteLoadError,
     LedgerError,
     LoadMode,
@@ -28,18 +26,19 @@ from mapper_core import (
     create_progress_callback,
     history,
 )
-from mapper_core.passwords import in_full
+from mapper_core.history import LoadChunks
 from mapper_core.row_values import left_out
 
 from . import metadata, shortfall
+from .asked import loads_to_be_made
+from .engine_log import warnings_shown
+from .failures import failure, in_words
 from .lineage import columns_of
 from .mapping import Mapping
 from .resources import DatabaseResource, MapperResource, resource_of
 from .translator import MappingTranslator
-from .windows import ALONE, Lane, PartitionLoad, partition_loads, time_zone_of
+from .windows import ALONE, Lane, PartitionLoad, time_zone_of
 from .writers import open_transactions
-
-logger = logging.getLogger(__name__)
 
 # Seconds between two lines of progress in a run's log; each is an event in Dagster's storage.
 PROGRESS_SECONDS = 5.0
@@ -52,6 +51,11 @@ MATERIALIZATIONS = 100
 
 # Seconds between two looks at the source's open transactions.
 FENCE_SECONDS = 0.5
+
+INTERRUPTED = (
+    "The step was interrupted. What is finished stays: the run, executed again, goes on with its"
+    " load."
+)
 
 RESUMES = "mapper/resumes"
 """Tag of a run that goes on with the loads of another: the id of that one's first run."""
@@ -68,26 +72,27 @@ class Step:
     @property
     def loads(self) -> tuple[PartitionLoad, ...]:
         """What the run's partitions ask for."""
-        if self.mapping.partitions_def is None:
-            return partition_loads(self.mapping, ())
-        if not (self.context.has_partition_key or self.context.has_partition_key_range):
-            raise dg.Failure(
-                description=f"{self.context.asset_key.to_user_string()} is loaded by partition:"
-                " launch the run for a partition, or for a range of them.",
-                allow_retries=False,
-            )
-        return partition_loads(self.mapping, self.context.partition_keys)
+        return loads_to_be_made(self.context, self.mapping, self.context.asset_key)
 
     def plan(self, load: PartitionLoad) -> tuple[Plan, int]:
         """Plan a load; return also how many lanes it is worth."""
-        with in_words():
+        with self._in_words():
             self._wait_for_writers(load)
+            before = self._begun_earlier(load)
             planned = self._planned(load)
         workers = 1 if planned.adaptive else planned.workers
         lanes = self.mapping.lane_count(len(planned.chunks), workers)
         self.context.log.info(metadata.plan_line(planned, lanes))
-        self._observe_resumed(load, planned)
+        if before is not None and before.record.load_id == planned.load_id:
+            self._tell_resumed(load, planned, before.record.plan)
         return planned, lanes
+
+    def _begun_earlier(self, load: PartitionLoad) -> LoadChunks | None:
+        """Return the load that this run is to go on with, if another has begun one."""
+        run = self.context.run
+        if not (run.root_run_id or run.tags.get(RESUMES)):
+            return None
+        return history.newest_of(self._target_url, self._group(load), **self._ledger)
 
     def _planned(self, load: PartitionLoad) -> Plan:
         """Return the plan of the load to be gone on with, or of a new one.
@@ -137,10 +142,11 @@ class Step:
                 return
             words = f"a transaction of the source that began at {seen.oldest} may still add rows"
             if time.monotonic() > until:
-                raise dg.Failure(
-                    description=f"After {self.mapping.fence} {words} to the window up to {end}."
-                    " Ask for the load again when it has ended, or set a longer fence.",
-                    allow_retries=False,
+                raise failure(
+                    self.context,
+                    f"After {self.mapping.fence} {words} to the window up to {end}. Ask for the"
+                    " load again when it has ended, or set a longer fence.",
+                    passing=False,
                 )
             if not told:
                 self.context.log.info("%s: waiting for it", words)
@@ -152,7 +158,7 @@ class Step:
 
         With as many `workers` at once as a lane has, unless told otherwise.
         """
-        with in_words():
+        with self._in_words():
             results = self._processor.load_lane(
                 self._source_url,
                 self.mapping.source_sql,
@@ -166,12 +172,14 @@ class Step:
         self._observe_shortfall(load, lane, results)
         if failed:
             first = left_out(failed[0].error or "")
-            raise dg.Failure(
-                description=f"{len(failed)} of {len(results)} chunks failed (mend the cause and"
-                f" re-execute the run, which goes on with its load): {first}",
-                metadata=metadata.of_failed_chunks(failed),
+            raise failure(
+                self.context,
+                f"{len(failed)} of {len(results)} chunks failed (mend the cause and re-execute the"
+                " run, which goes on with its load as of its read point; where rows of the source"
+                f" were mended, launch a new one): {first}",
                 # A chunk that failed at its first attempt, or was given up, failed for good.
-                allow_retries=any(chunk.attempts > 1 or chunk.in_doubt for chunk in failed),
+                passing=any(chunk.attempts > 1 or chunk.in_doubt for chunk in failed),
+                metadata=metadata.of_failed_chunks(failed),
             )
 
     def publish_each(self, loads: Iterable[PartitionLoad]) -> None:
@@ -201,7 +209,7 @@ class Step:
         The ledger, not Dagster, knows which chunks are in: a run re-executed from failure may never
         have started some lanes and still come here. What they would have loaded is loaded now.
         """
-        with in_words():
+        with self._in_words():
             try:
                 result = self._published(load)
             except IncompleteLoadError as error:
@@ -267,40 +275,41 @@ class Step:
         self, load: PartitionLoad, lane: Lane, results: Sequence[ChunkResult]
     ) -> None:
         """Record how far a load has come of which this lane, or an earlier one, failed in part."""
-        key, run = self.context.asset_key, self.context.run
-        alone = lane.lanes == 1
-        told = (
-            {}
-            if alone
-            else shortfall.told_by_lanes(self.context.instance, key, load.partition_key, run.run_id)
-        )
-        if not told and all(chunk.rows_are_in for chunk in results):
-            return
-        try:
-            known = history.newest_of(self._target_url, self._group(load), **self._ledger)
-        except MapperError as error:
-            self.context.log.warning(
-                "the ledger was not asked how far it is: %s", left_out(str(error))
-            )
-            return
-        # Alone, with nothing in: that it failed is all there is to tell.
-        if known is None or (alone and not known.finished):
-            return
-        staged = known.record.plan.stage_table is not None
-        where = "waits in its stage" if staged else "is in the target"
-        words = f"A load that failed in part: what is loaded {where}, and is not loaded again."
-        self._observe(load, words, shortfall.of_load(known, lane, results, told))
+        key, run_id = self.context.asset_key, self.context.run.run_id
 
-    def _observe_resumed(self, load: PartitionLoad, planned: Plan) -> None:
-        """Record that a load is gone on with, and what of it an earlier run had finished."""
-        run = self.context.run
-        if not (run.root_run_id or run.tags.get(RESUMES)):
-            return
-        with in_words():
+        def told() -> dict[int, dict[str, int]]:
+            return shortfall.told_by_lanes(self.context.instance, key, load.partition_key, run_id)
+
+        def ledger() -> LoadChunks | None:
+            try:
+                known = history.newest_of(self._target_url, self._group(load), **self._ledger)
+            except MapperError as error:
+                self.context.log.warning(
+                    "the ledger was not asked how far it is: %s", left_out(str(error))
+                )
+                return None
+            # Alone, with nothing in: that it failed is all there is to tell.
+            return None if known is None or (lane.lanes == 1 and not known.finished) else known
+
+        for known, shown in shortfall.to_be_told(lane, results, told=told, ledger=ledger):
+            staged = known.record.plan.stage_table is not None
+            where = "waits in its stage" if staged else "is in the target"
+            words = f"A load that failed in part: what is loaded {where}, and is not loaded again."
+            self._observe(load, words, shown)
+
+    def _tell_resumed(self, load: PartitionLoad, planned: Plan, before: Plan) -> None:
+        """Say as of when a load that is gone on with reads, and what of it is finished."""
+        if planned.snapshot.is_same_point(before.snapshot):
+            self.context.log.info(
+                "The load of an earlier run is gone on with, as of its %s: what has changed in the"
+                " source since is not in it. To have that, launch a new run.",
+                planned.snapshot,
+            )
+        with self._in_words():
             found = history.chunks(self._target_url, planned.load_id, **self._ledger)
         if not found.finished:
             return
-        resumed = metadata.of_resumed(planned.load_id, found.finished, found.missing)
+        resumed = metadata.of_resumed(planned, found.finished, found.missing)
         self._observe(load, "A load that an earlier run began is gone on with.", resumed)
 
     def _observe(self, load: PartitionLoad, words: str, shown: Dict[str, Any]) -> None:
@@ -313,6 +322,12 @@ class Step:
                 metadata=shown,
             )
         )
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """Show the engine's warnings in the step's log, and what fails as its failure in words."""
+        with in_words(self.context, INTERRUPTED), warnings_shown(self.context):
+            yield
 
     @property
     def _processor(self) -> ParallelProcessor:
@@ -378,18 +393,3 @@ class Step:
     @property
     def _settings(self) -> MapperResource:
         return resource_of(self.context, self.mapping.mapper, MapperResource)
-
-
-@contextmanager
-def in_words() -> Iterator[None]:
-    """Show an error of ours as a step's failure, in its own words and without a stack trace."""
-    try:
-        yield
-    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-        # Dagster would retry an interrupted step, and keep whoever ended the run waiting for it.
-        raise dg.Failure(description="The step was interrupted.", allow_retries=False) from None
-    except MapperError as error:
-        # Every other mistake is still one after a while.
-        passing = isinstance(error, DatabaseUnavailableError)
-        logger.debug("the error in full: %s", in_full(error))
-        raise dg.Failure(description=left_out(str(error)), allow_retries=passing) from None

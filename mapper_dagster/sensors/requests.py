@@ -10,6 +10,7 @@ import dagster as dg
 
 from mapper_core import SettingsError
 
+from ..asked import has_partition
 from ..mapping import Mapping
 from ..resources import DatabaseResource, resource_of
 from ..steps import WILL_RETRY
@@ -47,9 +48,6 @@ _MOST = 100
 
 # As many characters as the table has room for.
 _MESSAGE_LENGTH = 1_000
-
-# In the key of a partition of two dimensions, as Dagster writes it.
-_BETWEEN_DIMENSIONS = "|"
 
 
 def build_load_request_sensor(
@@ -199,18 +197,6 @@ def _outcome(
     if (definition is None) != (key is None):
         needs = "has no partitions" if definition is None else "needs a partition_key"
         return _Outcome("refused", message=f"{request.mapping} {needs}")
-    if definition is not None and key is not None and not _has(definition, key, instance):
+    if definition is not None and key is not None and not has_partition(definition, key, instance):
         return _Outcome("refused", message=f"{request.mapping} has no partition {key!r}")
     return None
-
-
-def _has(definition: dg.PartitionsDefinition[Any], key: str, instance: dg.DagsterInstance) -> bool:
-    if isinstance(definition, dg.DynamicPartitionsDefinition):
-        return key in instance.get_dynamic_partitions(definition.name or "")
-    if isinstance(definition, dg.MultiPartitionsDefinition):
-        if len(key.split(_BETWEEN_DIMENSIONS)) != len(definition.partitions_defs):
-            return False
-        parts = definition.get_partition_key_from_str(key).keys_by_dimension
-        by_name = definition.get_partitions_def_for_dimension
-        return all(_has(by_name(name), part, instance) for name, part in parts.items())
-    return bool(definition.has_partition_key(key))

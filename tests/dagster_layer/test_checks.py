@@ -177,6 +177,37 @@ def test_a_share_of_rejects_that_is_too_large_fails(run_mapping, shown, check, t
 
 
 @pytest.mark.usefixtures("events")
+def test_that_rows_were_refused_is_told_wherever_they_are_missed(
+    run_mapping, shown, check, target, run
+):
+    """By what was compared, by the check that misses them, and by cause, without their values."""
+    run(
+        target,
+        "alter table fact_events add constraint not_first check (id > 20)",
+        "alter table fact_events alter note type varchar(4)",
+    )
+    mapping = replace(BY_MONTH, reject_limit=None, source_sql=BY_MONTH.source_sql + " DESC")
+    assert run_mapping(mapping, "2024-01-01").success
+
+    seen = shown("fact_events", "2024-01-01")
+    read, refused = seen["mapper/rows_read"], seen["mapper/rejected"]
+    told = f"count: {read:,} rows on both sides, {refused} of them refused and left out"
+    assert told == seen["mapper/verified"]
+    causes = [record.data for record in seen["mapper/rejects"].records]
+    assert refused == sum(cause["rows"] for cause in causes)
+    by_code = {cause["code"]: cause for cause in causes}
+    assert ["22001", "23514"] == sorted(by_code)
+    assert 'violates check constraint "not_first". \u2039...\u203a' in by_code["23514"]["error"]
+    assert by_code["22001"]["rows"] > by_code["22001"]["chunks"] > 1
+    found = check(mapping, "source_equals_target", "2024-01-01")
+    assert not found.passed
+    assert found.description.endswith(
+        f"; the latest load left out {refused} rows of the source that were refused"
+        f" ({seen['mapper/list_rejects']})"
+    )
+
+
+@pytest.mark.usefixtures("events")
 def test_partitions_that_are_not_loaded_in_time_are_named(run_mapping, check):
     """All of them, not only the latest."""
     assert run_mapping(BY_MONTH, "2024-03-01").success

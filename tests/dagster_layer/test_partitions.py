@@ -12,7 +12,13 @@ import psycopg
 import pytest
 
 from mapper_core import SettingsError
-from mapper_dagster import Mapping, MappingTranslator, build_mapping_asset
+from mapper_dagster import (
+    DatabaseResource,
+    MapperResource,
+    Mapping,
+    MappingTranslator,
+    build_mapping_asset,
+)
 
 from .conftest import EVENTS
 from .deployment import EVENTS as BY_MONTH
@@ -293,6 +299,8 @@ def test_what_is_observed_of_a_load_that_failed_in_part_is_all_of_it(
     assert "is in the target" in words
     assert (rows, 100 * failed) == (said["mapper/rows_in"], said["mapper/rows_failed"])
     assert rows + 100 * failed == EVENTS
+    (lane,) = said["mapper/lane"].records
+    assert {"lane", "lanes", "chunks_failed", "rows_failed", "chunks_uncounted"} == {*lane.data}
     assert (EVENTS // 100 - failed, failed, 0) == tuple(
         said[f"mapper/chunks_{what}"] for what in ("in", "failed", "missing")
     )
@@ -385,6 +393,73 @@ def test_a_translator_says_how_assets_appear():
     (spec,) = asset.specs
     assert (dg.AssetKey(["lake", "fact_events"]), "ours") == (spec.key, spec.group_name)
     assert [dg.AssetKey(["raw", "events"])] == [dep.asset_key for dep in spec.deps]
+
+
+@pytest.mark.usefixtures("events")
+@pytest.mark.parametrize(
+    ("tags", "named"),
+    [
+        ({"dagster/partition": "2023-12-01"}, "2023-12-01"),
+        (
+            {
+                "dagster/asset_partition_range_start": "2024-04-01",
+                "dagster/asset_partition_range_end": "2024-05-01",
+            },
+            "2024-05-01",
+        ),
+    ],
+)
+def test_a_partition_that_there_is_not_is_told_at_once(run_mapping, target, run, tags, named):
+    """Who launches runs by other means than Dagit may have written anything."""
+    result = run_mapping(BY_MONTH, tags=tags)
+
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    said = failure.step_failure_data.error_display_string
+    assert f"fact_events has no partition '{named}': the first is '2024-01-01'" in said
+    assert "and '2024-04-01' the last" in said
+    assert not [event for event in result.all_events if event.is_step_up_for_retry]
+    assert [(0,)] == run(target, "select count(*) from fact_events")
+
+
+@pytest.mark.usefixtures("events")
+def test_a_database_that_stays_away_is_what_the_run_failed_of(instance, resources):
+    """After the last attempt Dagit shows why, and not that there were many attempts."""
+    away = {
+        "target": DatabaseResource(url="postgresql://u@127.0.0.1:1/d"),
+        "mapper": MapperResource(max_retries=0),
+    }
+    defs = dg.Definitions(assets=[build_mapping_asset(BY_MONTH)], resources={**resources, **away})
+
+    result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance, partition_key="2024-01-01", raise_on_error=False
+    )
+
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    said = failure.step_failure_data.error_display_string
+    assert "Connection refused" in said
+    assert "max_retries" not in said
+    assert 2 == sum(event.is_step_up_for_retry for event in result.all_events)
+
+
+@pytest.mark.usefixtures("events")
+def test_a_load_that_is_gone_on_with_says_as_of_when_it_reads(
+    run_mapping, instance, observed, source, target, run
+):
+    """What was mended in the source meanwhile is not in it; a new run has that."""
+    run(target, "alter table fact_events add constraint picky check (id <> 121)")
+    failed = run_mapping(BY_MONTH, "2024-01-01")
+    assert not failed.success
+    run(source, "update events set note = 'mended' where id = 1")
+    run(target, "alter table fact_events drop constraint picky")
+
+    again = run_mapping(BY_MONTH, "2024-01-01", tags={"mapper/resumes": failed.run_id})
+
+    assert again.success
+    assert [("n1",)] == run(target, "select note from fact_events where id = 1")
+    log = [entry.user_message for entry in instance.all_logs(again.run_id)]
+    (said,) = [words for words in log if "is gone on with, as of its snapshot" in words]
+    assert "launch a new run" in said
+    assert observed("fact_events")[1]["mapper/snapshot"] in said
 
 
 @pytest.mark.usefixtures("events")

@@ -1,5 +1,6 @@
 """Two runs of one asset at the same time: each is a load of its own."""
 
+import logging
 import threading
 from dataclasses import replace
 
@@ -19,6 +20,15 @@ IN_JANUARY = "select count(*) from events where happened_on < '2024-02-01'"
 
 
 @pytest.fixture
+def instance(request):
+    """An instance that manages the loggers it is asked to, by default none."""
+    logs = {"python_log_level": "INFO", "managed_python_loggers": getattr(request, "param", [])}
+    overrides = {"telemetry": {"enabled": False}, "python_logs": logs}
+    with dg.instance_for_test(overrides=overrides) as instance:
+        yield instance
+
+
+@pytest.fixture
 def materialized(instance):
     """Return the row counts of an asset's materializations, latest first."""
 
@@ -31,11 +41,18 @@ def materialized(instance):
 
 
 @pytest.mark.usefixtures("events")
-@pytest.mark.parametrize("how", [{}, {"single_step": False, "lanes": 2}])
+@pytest.mark.parametrize(
+    ("how", "instance"),
+    [({}, []), ({}, ["mapper_core"]), ({"single_step": False, "lanes": 2}, [])],
+    indirect=["instance"],
+)
 def test_a_partition_loaded_while_it_is_being_loaded_is_there_once(
-    run_mapping, materialized, source, target, run, how
+    run_mapping, materialized, instance, source, target, run, how
 ):
-    """Who publishes last has its rows there; Dagit shows their number, and that they are older."""
+    """Who publishes last has its rows there; Dagit shows their number, and that they are older.
+
+    The run's log says so too, once, whether or not Dagster manages the engine's logger.
+    """
     other = threading.Event()
     results = []
 
@@ -56,6 +73,8 @@ def test_a_partition_loaded_while_it_is_being_loaded_is_there_once(
     last, first = materialized("fact_events", "mapper/verified")
     assert "its rows are older than those of load" in last
     assert "older" not in first
+    log = instance.all_logs(results[-1].run_id)
+    assert [logging.WARNING] == [e.level for e in log if "rows are older" in e.user_message]
     assert [(rows,)] == run(target, "select count(distinct id) from fact_events")
 
 
