@@ -11,6 +11,7 @@ from pydantic import Field
 from mapper_core import (
     Column,
     DatabaseError,
+    DatabaseUnavailableError,
     MapperError,
     ParallelProcessor,
     SettingsError,
@@ -106,8 +107,9 @@ def _in_its_words(database: Any) -> Iterator[None]:
     except Exception as error:
         if (words := database.explain(error)) is None:
             raise
+        kind = DatabaseUnavailableError if database.is_transient(error) else DatabaseError
         told = left_out(words)
-        raise DatabaseError(told) from (error if told == words else None)
+        raise kind(told) from (error if told == words else None)
 
 
 class MapperResource(dg.ConfigurableResource[Any]):

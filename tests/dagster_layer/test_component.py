@@ -174,7 +174,8 @@ def test_partitions_of_every_kind(load, partitions, kind):
     """By time as windows, others for upserts."""
     by_time = kind is dg.TimeWindowPartitionsDefinition
     mode = "window_column: day" if by_time else "load_mode: upsert\nprimary_key: id"
-    what = "name: m\nsource_sql: SELECT * FROM t\ntarget_table: t2"
+    asked = "day >= :window_start AND day < :window_end" if by_time else "key = :partition_key"
+    what = f"name: m\nsource_sql: 'SELECT * FROM t WHERE {asked}'\ntarget_table: t2"
     defs = load(f"{what}\n{mode}\npartitions: {partitions}\n")
 
     assert isinstance(spec_of(defs, "m").partitions_def, kind)

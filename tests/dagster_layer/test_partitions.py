@@ -422,13 +422,16 @@ def test_a_partition_that_there_is_not_is_told_at_once(run_mapping, target, run,
 
 
 @pytest.mark.usefixtures("events")
-def test_a_database_that_stays_away_is_what_the_run_failed_of(instance, resources):
+@pytest.mark.parametrize(("role", "how"), [("target", {}), ("source", {"fence": timedelta(1)})])
+def test_a_database_that_stays_away_is_what_the_run_failed_of(instance, resources, role, how):
     """After the last attempt Dagit shows why, and not that there were many attempts."""
     away = {
-        "target": DatabaseResource(url="postgresql://u@127.0.0.1:1/d"),
+        role: DatabaseResource(url="postgresql://u@127.0.0.1:1/d"),
         "mapper": MapperResource(max_retries=0),
     }
-    defs = dg.Definitions(assets=[build_mapping_asset(BY_MONTH)], resources={**resources, **away})
+    defs = dg.Definitions(
+        assets=[build_mapping_asset(replace(BY_MONTH, **how))], resources={**resources, **away}
+    )
 
     result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=instance, partition_key="2024-01-01", raise_on_error=False
