@@ -169,10 +169,10 @@ class Planning:
     def _check_window(self, table: Sequence[Column]) -> None:
         """Raise SettingsError when source and target would compare the window otherwise."""
         mapping, window = self.mapping, self.mapping.window
-        if self.sink is None or window is None:
+        if self.target is None or window is None:
             return
         other: Database = self.source
-        utc: Database = self.sink.target
+        utc: Database = self.target.database
         told: Sequence[Column] = self.columns
         if self.source.windows_in_utc:
             other, utc, told = utc, other, table
