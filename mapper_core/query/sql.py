@@ -196,8 +196,8 @@ def _with_slots(sql: str, spans: list[tuple[int, int, str]], where: int | None) 
     tail = [(start - after, end - after, what) for start, end, what in spans if start >= after]
     condition = list(_split(sql[after:], tail))
     condition[0] = f"\nWHERE ({condition[0]}"
-    # On a line of its own: the condition may end in a comment.
-    condition[-1] += "\n) AND "
+    # It ends in no comment: the query's text ends with its last word.
+    condition[-1] += ") AND "
     return (*head, _SAMPLE, *condition, _CONDITION, "")
 
 

@@ -45,12 +45,6 @@ def cancelling(
     watcher.start()
     try:
         yield
-    except Exception:
-        raise
-    except BaseException:
-        # Ctrl-C, most likely.
-        stop.set()
-        raise
     finally:
         done.set()
         watcher.join()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from typing import Any
 
@@ -20,9 +20,12 @@ from mapper_core import (
     ParallelProcessor,
     RetryConfig,
     RetryHandler,
+    TransferError,
+    adapters,
     execute_query_parallel,
 )
 from mapper_core.cli.report import result_text
+from mapper_core.connections import opener_of
 
 from ..proxy import Proxy
 from ..waiting import LIMIT_SECONDS, assert_nothing_left, backends, wait_until
@@ -367,6 +370,128 @@ def test_a_chunk_whose_commit_got_no_reply_counts_though_another_worker_finds_it
     assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
 
 
+def test_a_chunk_that_may_be_in_and_that_nobody_takes_any_more_is_in_doubt(
+    orders, source, target, run, caplog
+):
+    """Its own worker left it to the others, and then the load was stopped."""
+    lost, full = threading.Event(), threading.Event()
+    processor = ParallelProcessor(
+        target_table="orders",
+        chunk_size=250,
+        max_workers=2,
+        min_rows_for_parallel=0,
+        enable_progress=False,
+        retry_handler=PATIENT,
+        load_id="left",
+    )
+
+    def lose(number):
+        if number != 5:
+            return None
+        lost.set()
+        full.set()
+        return "reply"
+
+    def at_work_until_it_is_left(rows):
+        time.sleep(0.05)
+        if lost.is_set():
+            wait_until(lambda: "going on with 1 workers" in caplog.text, "the chunk to be left")
+        return rows
+
+    with Proxy(target, lose_commit=lose) as proxy:
+
+        def connect():
+            if full.is_set():
+                full.clear()
+                processor.stop()
+                raise psycopg.OperationalError("FATAL:  sorry, too many clients already")
+            return psycopg.connect(proxy.url)
+
+        result = processor.process_mapper_job(
+            source,
+            "select * from orders order by id",
+            target_conn=connect,
+            transformation_func=at_work_until_it_is_left,
+        )
+
+    (doubtful,) = [chunk for chunk in result.chunk_results if chunk.in_doubt]
+    assert ("stopped", 1) == (result.status, result.chunks_in_doubt)
+    assert ("failed", None) == (doubtful.status, doubtful.rows_read)
+    assert "its COMMIT got no answer" in str(doubtful.error)
+    assert "the load was stopped" in str(doubtful.error)
+    assert_adds_up(result)
+
+    again = processor.process_mapper_job(
+        source,
+        "select * from orders order by id",
+        target_conn=target,
+        transformation_func=lambda rows: rows,
+    )
+
+    assert ("succeeded", 1 + result.chunks_succeeded) == (again.status, again.chunks_skipped)
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
+def test_a_chunk_that_was_claimed_once_more_is_in_doubt_no_longer(orders, source, target, run):
+    """Its lost COMMIT came to nothing; whoever claimed it then could not read on, and left it."""
+    full, first_ids = threading.Event(), []
+
+    def lose(number):
+        if number != 5:
+            return None
+        full.set()
+        return "request"
+
+    def disturb(rows):
+        time.sleep(0.05)
+        first = rows[0]["id"]
+        if first in first_ids:
+            terminate(source, backends(source, extra=HOLDER))
+            terminate(target, backends(target, extra="state <> 'idle'"))
+        first_ids.append(first)
+        return rows
+
+    with Proxy(target, lose_commit=lose) as proxy:
+
+        def connect():
+            if full.is_set():
+                full.clear()
+                raise psycopg.OperationalError("FATAL:  sorry, too many clients already")
+            return psycopg.connect(proxy.url)
+
+        result = load(source, connect, max_workers=2, transformation_func=disturb)
+
+    assert 17 == len(first_ids)
+    assert ("partial", 0) == (result.status, result.chunks_in_doubt)
+    assert all("is gone" in error["error"] for error in result.chunk_errors), result.chunk_errors
+    assert [(result.total_rows_successful,)] == run(target, "select count(*) from orders")
+
+
+def test_a_chunk_that_was_claimed_once_more_has_failed_for_certain(orders, source, target, run):
+    """Its lost COMMIT came to nothing, and the target went away before another was sent."""
+    calls = []
+
+    def go_away(rows):
+        calls.append(rows[0]["id"])
+        if calls.count(251) == 2:
+            proxy.away.set()
+            terminate(target, backends(target))
+        return rows
+
+    with Proxy(target, lose_commit=lambda n: "request" if n == 2 else None) as proxy:
+        result = load(
+            source,
+            proxy.url,
+            max_workers=1,
+            retry_handler=BRIEF,
+            transformation_func=go_away,
+        )
+
+    second = next(chunk for chunk in result.chunk_results if chunk.chunk_id == 2)
+    assert ("failed", False, 250) == (second.status, second.in_doubt, second.rows_read)
+    assert [(250,)] == run(target, "select count(*) from orders")
+
+
 # What another run does that takes the load over: it loads the second chunk, if that is left.
 TAKE_OVER = (
     "with taken as (update mapper.load set epoch = epoch + 1 returning load_id, epoch)"
@@ -522,6 +647,19 @@ def test_a_stop_that_meets_a_lost_commit_asks_what_became_of_it(
     assert (4 if answered and lost == "reply" else 3) == result.chunks_succeeded
     assert [(1_000 if lost == "reply" else 750,)] == run(target, "select count(*) from orders")
     assert_adds_up(result)
+
+
+def test_a_transaction_that_failed_unnoticed_is_no_success(target):
+    """The server answers its COMMIT with ROLLBACK, and with no error."""
+    opened = adapters.database(opener_of(target, role="target"), application="", time_zone=None)
+
+    with (
+        opened.open_writer() as writer,
+        pytest.raises(TransferError, match="answered ROLLBACK to COMMIT; nothing was committed"),
+        writer.begin() as transaction,
+        suppress(psycopg.Error),
+    ):
+        transaction.execute("select 1 / 0")
 
 
 def test_a_stream_whose_piece_may_be_in_is_failed_for_certain(orders, source, target, run):

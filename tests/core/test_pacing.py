@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mapper_core import ProgressSnapshot, adapters, execute_query_parallel
+from mapper_core import (
+    ProgressSnapshot,
+    RetryConfig,
+    RetryHandler,
+    adapters,
+    execute_query_parallel,
+)
 from mapper_core import plan as plan_load
 from mapper_core.chunker import cuts_of_blocks, split
 from mapper_core.connections import opener_of
@@ -20,10 +26,11 @@ from mapper_core.loading.pacing import Pace
 from mapper_core.model import Chunk, ChunkKind
 
 from ..proxy import Proxy
-from ..waiting import assert_nothing_left, backends
+from ..waiting import assert_nothing_left, backends, wait_until
 from .running import PATIENT
 
 CHUNK = 1_000
+ROWS = 6_000
 
 
 def simulated(most, rate, *, chunks=400, commit=lambda _workers: 0.001, noise=0.0):
@@ -189,6 +196,13 @@ def eager(monkeypatch):
 
 SPLIT = {**OPTIONS, "max_workers": 3, "chunk_size": 1_200}
 
+# What a session is about to commit: a split, or a chunk.
+SPLITTING = "state = 'idle in transaction' and query like '%done = 2%'"
+ENDING = "state = 'idle in transaction' and query ~ 'done = 1|synchronous_commit'"
+
+# Goes on for as long as another process takes.
+LONG = RetryHandler(RetryConfig(max_retries=500, initial_delay=0.05, max_delay=0.1))
+
 
 @pytest.mark.parametrize("mode", ["append", "replace"])
 @pytest.mark.parametrize("strategy", ["key", "physical"])
@@ -220,10 +234,9 @@ def test_the_last_chunks_are_split_and_every_row_comes_once(
 @pytest.mark.parametrize("lost", ["reply", "request"])
 def test_a_lost_commit_of_a_split_leaves_no_part_out(eager, orders, source, target, run, lost):
     """The ledger says whether the chunk is to be loaded as it is, or its parts."""
-    splitting = "state = 'idle in transaction' and query like '%done = 2%'"
 
     def lose(_):
-        return lost if backends(target, extra=splitting) else None
+        return lost if backends(target, extra=SPLITTING) else None
 
     with Proxy(target, lose_commit=lose) as proxy:
         result = execute_query_parallel(
@@ -237,6 +250,57 @@ def test_a_lost_commit_of_a_split_leaves_no_part_out(eager, orders, source, targ
     assert [(chunk.chunk_id,) for chunk in result.chunk_results] == finished
     split = run(target, "select count(*) from mapper.claim where done = 2")[0][0]
     assert bool(split) == (lost == "reply")
+
+
+def test_parts_of_which_another_process_has_split_one_are_loaded(
+    eager, orders, source, target, run
+):
+    """Nobody heard that the chunk was split; by the time the ledger is asked, there is more."""
+    opened = adapters.database(opener_of(target, role="target"), application="", time_zone=None)
+    ledger = Ledger(opened, "mapper")
+    known: list[int] = []
+
+    def new_parts():
+        """Of the split whose COMMIT was lost: others wait for it before they number theirs."""
+        with opened.open_writer() as writer, writer.begin() as transaction:
+            found = ledger.find(transaction, "nightly")
+        assert found
+        return found.plan, [chunk for chunk in found.plan.chunks if chunk.id > known[0]]
+
+    def split_a_part():
+        plan, (part, *_) = wait_until(
+            lambda: found if (found := new_parts())[1] else None, "the chunk to be split"
+        )
+        with opened.open_writer() as writer, writer.begin() as transaction:
+            low, high = part.low or ("1",), part.high or (str(ROWS),)
+            middle = (int(low[0]) + int(high[0])) // 2
+            ledger.split(transaction, plan, part, [(str(middle),)])
+        proxy.away.clear()
+
+    other = threading.Thread(target=split_a_part)
+
+    def lose(_):
+        if other.ident or not backends(target, extra=SPLITTING) or backends(target, extra=ENDING):
+            return None
+        known.extend(run(target, "select max(chunk_id) from mapper.chunk")[0])
+        proxy.away.set()  # it is asked for when the other process is done
+        other.start()
+        return "reply"
+
+    options = {**SPLIT, "load_id": "nightly", "retry_handler": LONG}
+    with Proxy(target, lose_commit=lose) as proxy:
+        first = execute_query_parallel(
+            source, "select * from orders", target_conn=proxy.url, **options
+        )
+    other.join()
+
+    loaded = first.total_rows_successful
+    assert [(loaded,)] == run(target, "select count(*) from orders")
+    assert not first.published
+    assert ROWS - SPLIT["chunk_size"] / 2 - 1 <= loaded < ROWS
+    second = execute_query_parallel(source, "select * from orders", target_conn=target, **options)
+    assert ("succeeded", ROWS - loaded) == (second.status, second.total_rows_successful)
+    assert [(ROWS, ROWS)] == run(target, "select count(*), count(distinct id) from orders")
 
 
 def test_a_load_is_continued_in_the_parts_that_are_left(eager, orders, source, target, run):

@@ -119,7 +119,16 @@ def test_a_value_that_the_sql_does_not_name_is_left_alone():
 
 @pytest.mark.parametrize(
     "sql",
-    ["select 1;", "select 1 ;;\n", "select 1 ; -- done", "select 1 /* ; */ ;", "select 1 -- ;"],
+    [
+        *(
+            "select 1;",
+            "select 1 ;;\n",
+            "select 1 ; -- done",
+            "select 1 /* ; */ ;",
+            "select 1 -- ;",
+        ),
+        *("select 1 -- done", "select 1--done\n -- and done", "select 1 /* done */"),
+    ],
 )
 def test_the_end_of_the_statement_is_cut(sql):
     """It goes into a subquery, where a semicolon or comment would not do."""
@@ -140,6 +149,7 @@ def test_the_end_of_the_statement_is_cut(sql):
         ("select * from t order by a, lower(b), c", ("a",), "select * from t"),
         ('select * from t order by a collate "C"', (), "select * from t"),
         ("select * from t", (), "select * from t"),
+        ("select * from t where a > 1 -- b\norder by a", ("a",), "select * from t where a > 1"),
         ("select * from (select * from t order by a) q", (), "same"),
         ("select * from t order by id limit 5", ("id",), "same"),
         ("select * from t order by id offset 5", ("id",), "same"),

@@ -209,6 +209,26 @@ def test_backends_killed_in_mid_insert_leave_no_row_behind(orders, source, victi
         assert 1 == sum(chunk.attempts > 1 for chunk in result.chunk_results)
 
 
+def test_a_backend_killed_in_mid_planning_is_no_reason_to_send_rows_elsewhere(orders, source, run):
+    """Whether the target can run the query is asked once more."""
+    run(
+        source,
+        # Immutable, so that planning calls it.
+        "create function planned(i int) returns int language plpgsql immutable as $$ begin"
+        " if current_query() like 'explain (verbose)%' then"
+        "   perform pg_advisory_xact_lock_shared(42); end if;"
+        " return i; end $$",
+    )
+    query = f"{ORDERS} where version = planned(1) order by id"
+    with gate(source):
+        running = Background(copy, source, query)
+        terminate(source, at_the_gate(source))
+    result = running.result()
+
+    assert ("succeeded", "same_database") == (result.status, result.strategy)
+    assert multiset(source, ORDERS) == multiset(source, COPIES)
+
+
 @pytest.mark.parametrize("lost", ["reply", "request"])
 @pytest.mark.parametrize("options", [{}, STAGED], ids=["append", "staged"])
 def test_a_lost_commit_never_inserts_a_chunk_twice(orders, source, lost, options):

@@ -19,6 +19,8 @@ from mapper_dagster import (
 )
 from mapper_dagster.sensors.requests import TABLE as REQUESTS
 
+from ..core.running import Background
+from ..waiting import backends, wait_until
 from .conftest import EVENTS as EVENTS_THERE
 from .conftest import TABLE
 from .deployment import EVENTS
@@ -326,6 +328,24 @@ def test_a_request_that_makes_no_sense_holds_up_no_other(instance, resources, ta
     assert ["refused"] * 3 == [status for status, _ in said]
     assert "no partition '2024-01-01'" in said[0][1]
     assert said[2][1].startswith("no mapping 'nothing': there are by_region, long")
+
+
+@pytest.mark.usefixtures("events")
+def test_what_somebody_writes_into_a_request_meanwhile_stays(requests, target, run):
+    """The sensor's word is of the row as it was read, and not of another."""
+    run(target, "insert into load_request values (1, 'nothing', null, 'requested')")
+    with psycopg.connect(target) as other:
+        other.execute("update load_request set status = 'on hold'")
+        ticking = Background(requests.tick)
+        wait_until(lambda: waiting_for(target, "update load_request%"), "the sensor to write back")
+    assert [] == ticking.result()
+
+    assert [("on hold", None)] == run(target, "select status, message from load_request")
+
+
+def waiting_for(url, query):
+    """Return the backends that wait for somebody else's transaction to end."""
+    return backends(url, "%", f"wait_event_type = 'Lock' and query like '{query}'")
 
 
 @pytest.mark.usefixtures("events")
