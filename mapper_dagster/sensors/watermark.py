@@ -132,8 +132,7 @@ def _tick(
             return found, cursor
         found.append((key, version))
         cursor = replace(cursor, reached=end.isoformat())
-    known = source.last_partition or cursor.known
-    return found, Cursor(since=until.isoformat(), known=known)
+    return found, Cursor(since=until.isoformat(), known=source.last_partition)
 
 
 class _Changes:
@@ -213,9 +212,9 @@ class _Changes:
             at = end
 
     def _fresh_from(self, known: str | None) -> datetime:
-        """Return from where on there were no partitions at the latest tick."""
+        """Return from where on there were no partitions at the latest tick, as far as is known."""
         if known is None or not self._definition.has_partition_key(known):
-            return LATEST if known is None else EARLIEST
+            return EARLIEST
         return window_of(self._definition, known)[1]
 
     def _one(self, sql: str, **values: Any) -> tuple[Any, ...]:

@@ -159,7 +159,7 @@ def test_upsert_tells_values_apart_that_only_look_equal(source, target, run):
     [
         (
             "insert into orders select * from orders where id in (7, 8)",
-            "\u20397\u203a (2 times); \u20398\u203a (2 times)",
+            "2 keys (id) several times: \u20397\u203a (2 times); \u20398\u203a (2 times). Select",
         ),
         ("update orders set id = null where id = 9", "1 rows of the query have a NULL in the"),
     ],
@@ -176,6 +176,19 @@ def test_rows_that_upsert_cannot_tell_apart_are_named(orders, source, target, ru
     assert [(10,)] == run(target, "select count(*) from orders")
 
 
+def test_of_many_keys_that_come_several_times_the_worst_are_named(orders, source, target, run):
+    """Five of them, those with the most rows first; and how many there are."""
+    run(source, "alter table orders drop constraint orders_pkey")
+    run(source, "insert into orders select * from orders where id in (3, 4, 5, 6, 7, 8)")
+    run(source, "insert into orders select distinct * from orders where id = 8")
+
+    result = load(source, target, **UPSERT)
+
+    worst = {8: 3, 3: 2, 4: 2, 5: 2, 6: 2}
+    named = "; ".join(f"\u2039{key}\u203a ({count} times)" for key, count in worst.items())
+    assert f"the query has 6 keys (id) several times: {named}; ..." in str(result.error)
+
+
 def test_the_cure_for_several_rows_of_a_key_is_another_load(orders, source, target, run):
     """The words say so, since the same id with an order column is refused."""
     run(source, "alter table orders drop constraint orders_pkey")
@@ -183,6 +196,7 @@ def test_the_cure_for_several_rows_of_a_key_is_another_load(orders, source, targ
 
     failed = load(source, target, load_id="a", **UPSERT)
 
+    assert "has 1 key (id) several times" in str(failed.error)
     assert "or name the order_column" in str(failed.error)
     assert "either is another load, with an id of its own" in str(failed.error)
     with pytest.raises(MapperError, match="take a new load id"):

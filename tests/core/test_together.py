@@ -147,6 +147,29 @@ def test_who_publishes_older_rows_over_newer_ones_is_told(
     assert [(2, ROWS)] == run(target, HELD)
 
 
+def test_older_rows_are_told_of_once_though_publishing_takes_two_attempts(
+    versions, source, target, run
+):
+    """Whatever the first attempt had found is forgotten with it."""
+    meanwhile, happened = once(lambda: (versions(), load(source, target, "upsert"))[1])
+    run(
+        target,
+        "create sequence tries",
+        "create function fail_once() returns trigger language plpgsql as $$ begin"
+        " if nextval('tries') = 2 then"
+        "   raise exception 'busy' using errcode = 'serialization_failure'; end if;"
+        " return null; end $$",
+        "create trigger fail_once after update or insert on ev for each statement"
+        " execute function fail_once()",
+    )
+
+    slow = load(source, target, "upsert", transformation_func=meanwhile)
+
+    assert happened
+    assert 1 == slow.verified.count("older than those of load")
+    assert slow.verified.startswith("none: the default of upsert; but its rows")
+
+
 @pytest.mark.parametrize(
     "other",
     [

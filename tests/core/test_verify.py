@@ -24,6 +24,8 @@ from mapper_core import (
     plan,
     verify,
 )
+from mapper_core.protocols import Checksum
+from mapper_core.verification.comparison import NO_CHUNK, Difference, differences
 
 from ..waiting import assert_nothing_left, wait_until
 
@@ -114,7 +116,10 @@ CHANGES: dict[str, list[str]] = {
         "insert into {stage} select * from {stage} where id = 251",
     ],
 }
-COUNTED = {"deleted": "100 rows against 99", "added": "100 rows against 101"}
+COUNTED = {
+    "deleted": ("100 rows against 99", "the stage has 999 rows"),
+    "added": ("100 rows against 101", "the stage has 1,001 rows"),
+}
 
 
 @pytest.mark.usefixtures("orders")
@@ -134,6 +139,16 @@ def test_a_checksum_finds_what_was_changed_in_the_stage_and_names_its_chunk(
     assert 1 == result.error.count("; chunk")
     assert OLD == run(target, HELD)
     assert 1 == len(run(target, STAGES))
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_stage_is_counted_also_where_nothing_is_compared(source, target, run):
+    """The ledger knows how many rows the load's own workers wrote there."""
+    result = meddled(source, target, Meddler(run, target, CHANGES["deleted"]), verify="none")
+
+    assert ("failed", False) == (result.status, result.published)
+    assert "holds 999 rows, the ledger counts 1000: something else wrote to it" in result.error
+    assert OLD == run(target, HELD)
 
 
 @pytest.mark.usefixtures("orders")
@@ -169,8 +184,10 @@ def test_a_count_finds_rows_that_are_missing_or_too_many(source, target, run, ch
     result = meddled(source, target, Meddler(run, target, CHANGES[change]))
 
     assert ("failed", False) == (result.status, result.published)
-    assert f"; chunk 3: {COUNTED[change]}" in result.error
-    assert "the query has 1,000 rows" in result.error
+    chunk, whole = COUNTED[change]
+    assert f"; chunk 3: {chunk}" in result.error
+    assert f"the query has 1,000 rows, {whole}" in result.error
+    assert "please report this" not in result.error
     assert OLD == run(target, HELD)
 
 
@@ -263,7 +280,8 @@ def test_chunks_that_are_not_the_query_are_found(source, target, run):
     run(target, "delete from mapper.chunk where chunk_id = 4")
     processor.load_lane(source, QUERY, "group", lane=0, lanes=1)
 
-    with pytest.raises(VerificationError, match="the query has 1,000 rows, the stage has 900 rows"):
+    words = "the query has 1,000 rows, the stage has 900 rows.*together they .* please report this"
+    with pytest.raises(VerificationError, match=words):
         processor.publish_load(source, QUERY, "group")
 
     assert OLD == run(target, HELD)
@@ -305,8 +323,11 @@ def test_steps_of_several_processes_verify_at_the_read_point(source, target, run
     with pytest.raises(VerificationError, match="; chunk 3: 100 rows"):
         processor.publish_load(source, QUERY, "group")
     assert OLD == run(target, HELD)
+    noted = "select verified from mapper.load"
+    assert "; chunk 3: 100 rows" in run(target, noted)[0][0]
 
     processor.plan_load(source, QUERY, "group")
+    assert [(None,)] == run(target, noted)  # it was of rows that are read again
     processor.load_lane(source, QUERY, "group", lane=0, lanes=1)
     result = processor.publish_load(source, QUERY, "group")
 
@@ -411,6 +432,8 @@ def test_what_makes_no_sense_is_refused(source, target):
         verify(source, " ", target, "orders")
     with pytest.raises(SettingsError, match="target is of type NoneType: give a table's name"):
         verify(source, "orders", target, None)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="source is of type int: give a table's name"):
+        verify(source, 5, target, "orders")  # type: ignore[arg-type]
 
 
 # Below: types, with what is hard about each.
@@ -666,6 +689,17 @@ def test_queries_are_compared_with_their_values(source, target):
 
 
 @pytest.mark.usefixtures("tables")
+def test_queries_mean_what_the_time_zone_says(source, target):
+    """On both sides; UTC if none is given."""
+    query = "select id from {} where current_setting('TimeZone') = :zone"
+    sides = (source, query.format("shop.t"), target, query.format("t"))
+
+    for zone, given in (("Asia/Tokyo", {"time_zone": "Asia/Tokyo"}), ("UTC", {})):
+        found = verify(*sides, params={"zone": zone}, **given)
+        assert (10, 10) == (found.source_rows, found.target_rows)
+
+
+@pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize(
     "change",
     [
@@ -687,6 +721,8 @@ def test_what_cannot_be_compared_is_refused_in_words(source, target, run):
     """Columns, types and tables that are not there."""
     with pytest.raises(TargetError, match="has no column other"):
         verify(source, "select 1 as other", target, "t", method="checksum")
+    with pytest.raises(QueryError, match="id"):
+        verify(source, "select id, id from shop.t", target, "t", method="checksum")
     with pytest.raises(SettingsError, match="'v' is boolean on one side and numeric"):
         verify(source, "select true as v", target, "t", method="checksum")
     with pytest.raises(DatabaseError, match='relation "nope" does not exist'):
@@ -714,6 +750,34 @@ def test_sqlite_is_counted_and_not_summed(source, run, tmp_path):
             verify(first, "t", target, "t", method="checksum")
     with pytest.raises(SettingsError, match="have no canonical text"):
         verify(source, "t", first, "t", method="checksum")
+
+
+@pytest.mark.parametrize(("many", "more"), [(10, ""), (11, "; ...")])
+def test_of_many_chunks_that_differ_ten_are_named(many, more):
+    """A message has no room for thousands."""
+    found = Comparison(
+        method=Verification.COUNT,
+        source="a",
+        target="b",
+        source_rows=1,
+        target_rows=1,
+        differences=tuple(Difference(n, Checksum(1), Checksum(2)) for n in range(1, many + 1)),
+    )
+
+    chunks = "; ".join(f"chunk {n}: 1 row against 2 rows" for n in range(1, 11))
+    assert f"count: a has 1 row, b has 1 row; {chunks}{more}" == str(found)
+    assert not found.equal
+
+
+def test_chunks_that_differ_are_named_in_order():
+    """Whichever side has them; what a side lacks has no rows there."""
+    ours = {n: Checksum(1) for n in (100, 2, 3)}
+    theirs = {n: Checksum(1) for n in (3, NO_CHUNK, 100)}
+
+    assert [
+        Difference(NO_CHUNK, Checksum(0), Checksum(1)),
+        Difference(2, Checksum(1), Checksum(0)),
+    ] == differences(ours, theirs)
 
 
 def test_a_comparison_is_a_value(tables, source, target):

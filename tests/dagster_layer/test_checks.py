@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from mapper_core import SettingsError
-from mapper_dagster import Mapping, build_mapping_checks
+from mapper_dagster import MapperResource, Mapping, build_mapping_checks
 
 from .conftest import EVENTS
 from .deployment import EVENTS as BY_MONTH
@@ -61,6 +61,41 @@ def test_source_and_target_are_compared_within_the_partition(
         january.metadata[f"mapper/{side}_rows"].value for side in ("source", "target")
     )
     assert "2024-01-01" in january.description
+
+
+@pytest.mark.usefixtures("events")
+def test_partitions_of_a_range_are_counted_together(run_mapping, check, source, target, run):
+    """The one that differs is named, with its own numbers."""
+    for month in ("2024-01-01", "2024-02-01"):
+        assert run_mapping(BY_MONTH, month).success
+    run(target, "delete from fact_events where id = (select min(id) from fact_events)")
+
+    found = check(BY_MONTH, "source_equals_target", "2024-01-01", until="2024-02-01")
+
+    (rows,) = run(source, "select count(*) from events where happened_on < '2024-03-01'")[0]
+    told = {name: found.metadata[f"mapper/{name}"].value for name in ("compared", "source_rows")}
+    assert {"compared": 2, "source_rows": rows} == told
+    assert rows - 1 == found.metadata["mapper/target_rows"].value
+    assert found.description.startswith("2024-01-01: count: the query of the source has ")
+    assert 1 == len(found.description.splitlines())
+
+
+@pytest.mark.usefixtures("events")
+def test_source_and_target_are_read_in_the_time_zone_of_the_partitions(run_mapping, check):
+    """In which a date has its day; and with the mapping's own values."""
+    months = dg.MonthlyPartitionsDefinition("2024-01-01", timezone="America/New_York")
+    mapping = replace(
+        BY_MONTH,
+        partitions_def=months,
+        source_sql=BY_MONTH.source_sql.replace("WHERE", "WHERE note <> :other AND"),
+        params={"other": "n1"},
+    )
+    assert run_mapping(mapping, "2024-02-01").success
+
+    found = check(mapping, "source_equals_target", "2024-02-01")
+
+    assert found.passed, found.description
+    assert found.metadata["mapper/source_rows"].value
 
 
 @pytest.mark.usefixtures("events")
@@ -144,6 +179,26 @@ def test_columns_are_compared_with_those_of_the_latest_load_of_a_range(
 
 
 @pytest.mark.usefixtures("events")
+def test_columns_are_those_of_a_partitions_own_query_and_of_the_ledger_it_is_in(
+    run_mapping, check, resources, target, run
+):
+    """The query has the partition's values; the ledger may be elsewhere."""
+    resources["mapper"] = MapperResource(max_workers=2, ledger_schema="books")
+    by_note = Mapping(
+        name="by_note",
+        source_sql="SELECT id, happened_on, note FROM events WHERE note = :partition_key",
+        target_table="fact_events",
+        load_mode="upsert",
+        primary_key="id",
+        partitions_def=dg.StaticPartitionsDefinition(["n1", "n2"]),
+    )
+    assert run_mapping(by_note, "n2").success
+
+    assert check(by_note, "columns_unchanged", "n2", compare=None).passed
+    assert [(1,)] == run(target, "select count(*) from books.load")
+
+
+@pytest.mark.usefixtures("events")
 def test_a_check_of_no_partition_says_what_to_do(run_mapping, check):
     """Dagster itself cannot record its result; it says so only when source and target are read."""
     assert run_mapping(BY_MONTH, "2024-01-01").success
@@ -157,6 +212,7 @@ def test_a_check_of_no_partition_says_what_to_do(run_mapping, check):
 def test_a_share_of_rejects_that_is_too_large_fails(run_mapping, shown, check, target, run):
     """By the numbers of the latest load, which show every row that was read."""
     run(target, "alter table fact_events add check (id > 20)")
+    share = {"compare": None, "max_reject_share": 0.0}
     mapping = Mapping(
         name="whole",
         source_sql="SELECT * FROM events",
@@ -165,6 +221,7 @@ def test_a_share_of_rejects_that_is_too_large_fails(run_mapping, shown, check, t
         reject_limit=None,
         single_step=True,
     )
+    assert check(mapping, "few_rows_rejected", **share).passed  # of nothing yet
     assert run_mapping(mapping).success
 
     seen = shown("whole")
@@ -209,6 +266,21 @@ def test_that_rows_were_refused_is_told_wherever_they_are_missed(
 
 
 @pytest.mark.usefixtures("events")
+def test_rejects_of_a_range_are_those_of_all_its_partitions(run_mapping, check, target, run):
+    """Not of the one that is looked at last."""
+    run(target, "alter table fact_events add check (id > 1)")
+    mapping = replace(BY_MONTH, reject_limit=5)
+    for month in ("2024-01-01", "2024-02-01"):
+        assert run_mapping(mapping, month).success
+
+    limit = {"compare": None, "max_reject_share": 0.0}
+    found = check(mapping, "few_rows_rejected", "2024-01-01", until="2024-02-01", **limit)
+
+    assert (False, 1) == (found.passed, found.metadata["mapper/rejected"].value)
+    assert found.description.startswith("1 of ")
+
+
+@pytest.mark.usefixtures("events")
 def test_partitions_that_are_not_loaded_in_time_are_named(run_mapping, check):
     """All of them, not only the latest."""
     assert run_mapping(BY_MONTH, "2024-03-01").success
@@ -217,6 +289,22 @@ def test_partitions_that_are_not_loaded_in_time_are_named(run_mapping, check):
 
     assert (False, 3) == (found.passed, found.metadata["mapper/partitions_missing"].value)
     assert "2024-01-01, 2024-02-01, 2024-04-01" in found.description
+    # Years on, those of 2024 will be due as well.
+    assert check(BY_MONTH, "partitions_on_time", due_within=timedelta(days=36_500)).passed
+
+
+@pytest.mark.usefixtures("events")
+def test_of_many_partitions_that_are_not_loaded_in_time_the_latest_are_named(check):
+    """How many there are besides is a number."""
+    days = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-01-13")
+
+    found = check(
+        replace(BY_MONTH, partitions_def=days), "partitions_on_time", due_within=timedelta(1)
+    )
+
+    latest = ", ".join(f"2024-01-{day:02}" for day in range(3, 13))
+    assert f"not loaded: {latest}" == found.description
+    assert 12 == found.metadata["mapper/partitions_missing"].value
 
 
 @pytest.mark.parametrize(
@@ -224,7 +312,10 @@ def test_partitions_that_are_not_loaded_in_time_are_named(run_mapping, check):
     [
         ({"load_mode": "append"}, {}, "cannot be compared"),
         ({"load_mode": "replace", "transformation_func": list}, {}, "pass through a function"),
+        ({"load_mode": "replace", "transform_batch": list}, {}, "pass through a function"),
+        ({"load_mode": "replace"}, {"compare": "sum"}, "compare 'sum' is none of 'count'"),
         ({"load_mode": "replace"}, {"max_reject_share": 5}, "no share"),
+        ({"load_mode": "replace"}, {"due_within": 24}, "due_within 24 is no timedelta"),
         ({"load_mode": "replace"}, {"due_within": timedelta(1)}, "by time"),
     ],
 )

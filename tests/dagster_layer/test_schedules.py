@@ -8,17 +8,22 @@ import dagster as dg
 import pytest
 
 from mapper_core import SettingsError
-from mapper_dagster import build_mapping_asset, build_mapping_schedule
+from mapper_dagster import MappingTranslator, build_mapping_asset, build_mapping_schedule
 
 from .deployment import EVENTS
 
-BERLIN = ZoneInfo("Europe/Berlin")
+BERLIN, UTC = ZoneInfo("Europe/Berlin"), ZoneInfo("UTC")
 
 
 def asked(schedule, mapping, at):
     """Return the partitions that a schedule asks for at a moment."""
+    return [request.partition_key for request in told(schedule, mapping, at).run_requests or ()]
+
+
+def told(schedule, mapping, at, translator=None):
+    """Return what a schedule says at a moment."""
     defs = dg.Definitions(
-        assets=[build_mapping_asset(mapping)],
+        assets=[build_mapping_asset(mapping, translator)],
         schedules=[schedule],
         resources=dict.fromkeys(
             ("source", "target", "mapper"), dg.ResourceDefinition.none_resource()
@@ -27,8 +32,7 @@ def asked(schedule, mapping, at):
     with dg.build_schedule_context(
         scheduled_execution_time=at, repository_def=defs.get_repository_def()
     ) as context:
-        told = schedule.evaluate_tick(context)
-    return [request.partition_key for request in told.run_requests or ()]
+        return schedule.evaluate_tick(context)
 
 
 def test_the_newest_partition_and_those_behind_it_are_loaded():
@@ -36,19 +40,72 @@ def test_the_newest_partition_and_those_behind_it_are_loaded():
     schedule = build_mapping_schedule(EVENTS, lookback=2)
 
     assert "0 0 1 * *" == schedule.cron_schedule
-    at = datetime(2024, 4, 1, tzinfo=ZoneInfo("UTC"))
+    at = datetime(2024, 4, 1, tzinfo=UTC)
     assert ["2024-01-01", "2024-02-01", "2024-03-01"] == asked(schedule, EVENTS, at)
-    assert [] == asked(schedule, EVENTS, datetime(2024, 1, 1, tzinfo=ZoneInfo("UTC")))
+    assert [] == asked(schedule, EVENTS, datetime(2024, 1, 1, tzinfo=UTC))
 
 
 def test_after_the_last_partition_only_late_rows_are_loaded():
     """And not the last partition each time for ever."""
     schedule = build_mapping_schedule(EVENTS, lookback=1)
-    months = [datetime(2024, month, 1, tzinfo=ZoneInfo("UTC")) for month in (5, 6, 7, 12)]
+    months = [datetime(2024, month, 1, tzinfo=UTC) for month in (5, 6, 7, 12)]
 
     assert [["2024-03-01", "2024-04-01"], ["2024-04-01"], [], []] == [
         asked(schedule, EVENTS, month) for month in months
     ]
+
+
+def test_late_rows_are_loaded_each_time_and_a_tick_that_is_repeated_loads_nothing():
+    """A run is known by its partition and the moment that it is for."""
+    schedule = build_mapping_schedule(EVENTS, lookback=1)
+    ticks = [told(schedule, EVENTS, datetime(2024, m, 1, tzinfo=UTC)) for m in (3, 3, 4)]
+    keys = [{request.run_key for request in tick.run_requests} for tick in ticks]
+
+    assert keys[0] == keys[1]
+    assert 4 == len(keys[0] | keys[2])
+
+
+def test_a_tick_without_a_partition_says_why():
+    """Before the first has ended, and long after the last."""
+    schedule = build_mapping_schedule(EVENTS)
+
+    for at in (datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC)):
+        assert "no partition has ended yet" in told(schedule, EVENTS, at).skip_message
+
+
+def test_partitions_that_are_left_out_and_ones_yet_to_end_are_those_of_the_mapping():
+    """The days that it excludes are none; one under way is, where the mapping counts it."""
+    definition = dg.TimeWindowPartitionsDefinition(
+        start="2024-01-01",
+        fmt="%Y-%m-%d",
+        cron_schedule="0 0 * * *",
+        exclusions=["0 0 * * 0"],
+        end_offset=1,
+    )
+    mapping = replace(EVENTS, partitions_def=definition)
+    schedule = build_mapping_schedule(mapping, lookback=1)
+
+    # 2024-01-07 is a Sunday.
+    at = datetime(2024, 1, 8, tzinfo=UTC)
+    assert ["2024-01-06", "2024-01-08"] == asked(schedule, mapping, at)
+
+
+def test_a_schedule_is_of_the_asset_that_the_translator_makes():
+    """By its key, which the schedule is named after; and as it was told to begin."""
+
+    class Ours(MappingTranslator):
+        def get_asset_spec(self, mapping):
+            spec = super().get_asset_spec(mapping)
+            return spec.replace_attributes(key=spec.key.with_prefix("lake"))
+
+    running = dg.DefaultScheduleStatus.RUNNING
+    schedule = build_mapping_schedule(EVENTS, default_status=running, translator=Ours())
+
+    assert ("lake__fact_events_schedule", running) == (schedule.name, schedule.default_status)
+    tick = told(schedule, EVENTS, datetime(2024, 2, 1, tzinfo=UTC), Ours())
+    (request,) = tick.run_requests
+    assert [dg.AssetKey(["lake", "fact_events"])] == request.asset_selection
+    assert running != build_mapping_schedule(EVENTS).default_status
 
 
 def test_days_begin_where_the_partitions_do():
@@ -61,7 +118,8 @@ def test_days_begin_where_the_partitions_do():
         schedule.cron_schedule,
         schedule.execution_timezone,
     )
-    for day in (25, 26):
+    # After the clock went back a day of UTC would end an hour too soon.
+    for day in (25, 26, 27):
         at = datetime(2026, 10, day, 2, 30, tzinfo=BERLIN)
         assert [f"2026-10-{day - 1}"] == asked(schedule, mapping, at)
 

@@ -179,15 +179,64 @@ def test_rows_of_a_partition_that_has_not_ended_are_not_forgotten(watermark, sou
 
 
 @pytest.mark.usefixtures("changing")
+def test_rows_are_not_forgotten_though_no_partition_had_ended(watermark):
+    """They were seen before there was a first partition to ask for."""
+    none_yet = dg.MonthlyPartitionsDefinition("2024-01-01", end_date="2024-01-15")
+    early = watermark(replace(BY_MONTH, partitions_def=none_yet))
+    assert [] == early.tick()
+
+    later = watermark()
+    later.cursor = early.cursor
+
+    assert MONTHS == partitions(later.tick())
+    assert [] == later.tick()
+
+
+@pytest.mark.usefixtures("changing")
+def test_partitions_that_were_cut_anew_are_all_asked_for(watermark):
+    """What the latest tick knew of the old ones says nothing of them."""
+    ticking = watermark()
+    ticking.tick()
+
+    weekly = dg.WeeklyPartitionsDefinition("2024-01-07", end_date="2024-04-28")
+    anew = watermark(replace(BY_MONTH, partitions_def=weekly))
+    anew.cursor = ticking.cursor
+
+    assert weekly.get_partition_keys() == partitions(anew.tick())
+    assert [] == anew.tick()
+
+
+@pytest.mark.usefixtures("changing")
+def test_rows_changed_after_those_seen_are_another_state_of_their_partition(watermark, source, run):
+    """Else the run asked for them would be one that Dagster knows already, and would not be run."""
+    ticking = watermark()
+    ticking.tick()
+    run(source, "insert into events values (9001, '2024-03-05', 'first', now())")
+    with closing(psycopg.connect(source)) as slow:
+        slow.execute("select 1")
+        run(source, "insert into events values (9002, '2024-03-06', 'second', now())")
+        (first,) = ticking.tick()
+    (second,) = ticking.tick()
+
+    assert ["2024-03-01"] * 2 == partitions([first, second])
+    assert first.run_key != second.run_key
+
+
+@pytest.mark.usefixtures("changing")
 def test_rows_before_the_first_partition(watermark, source, run):
     """Nobody's, or the first one's where it holds what came before."""
     ticking, holding = watermark(), watermark(replace(BY_MONTH, include_earlier=True))
-    for each in (ticking, holding):
-        each.tick()
+    _, (before, *_) = [each.tick() for each in (ticking, holding)]
     run(source, "insert into events values (9003, '2001-01-01', 'old', now())")
 
     assert [] == ticking.tick()
-    assert MONTHS[:1] == partitions(holding.tick())
+    run(source, "insert into events values (9004, '2001-01-01', 'old', now())")
+    run(source, "update events set changed_at = now() where happened_on = '2024-03-02'")
+    assert MONTHS[2:3] == partitions(ticking.tick())
+    run(source, "update events set changed_at = '2024-01-01' where happened_on = '2024-03-02'")
+    (after,) = holding.tick()
+    assert MONTHS[:1] == partitions([after])
+    assert before.run_key != after.run_key
 
 
 @pytest.mark.usefixtures("changing")
@@ -209,6 +258,28 @@ def test_a_failed_load_can_be_asked_for_again(watermark, instance, source, run, 
     assert [True, False, True, False] == [
         before.run_key != after.run_key for before, after in zip(first, again, strict=True)
     ]
+    assert instance.create_run_for_job(
+        dg.job(name="any")(lambda: None),
+        tags={"dagster/run_key": again[0].run_key},
+        status=dg.DagsterRunStatus.FAILURE,
+    )
+    ticking.cursor = None
+    assert ticking.tick()[0].run_key not in {first[0].run_key, again[0].run_key}
+
+
+@pytest.mark.usefixtures("changing")
+def test_changes_can_be_looked_for_by_a_query_of_their_own(watermark, source, run):
+    """It has the mapping's values, and may end as a statement does."""
+    ticking = watermark(
+        replace(BY_MONTH, params={"other": "n59"}),
+        changes_sql="select happened_on, changed_at from events where note <> :other;\n",
+    )
+    ticking.tick()
+
+    run(source, "update events set changed_at = now() where note = 'n59'")
+    assert [] == ticking.tick()
+    run(source, "update events set changed_at = now() where note = 'n60'")
+    assert ["2024-03-01"] == partitions(ticking.tick())
 
 
 @pytest.mark.usefixtures("changing")
@@ -481,13 +552,15 @@ def test_what_a_failed_run_has_published_is_not_loaded_again(instance, resources
     # Mappings with other partitions are looked after by the same sensor.
     resuming = build_resume_sensor([whole, strict, EVENTS])
     ticking = Ticking(resuming, whole, instance, resources, [strict, EVENTS])
-    assert [] == ticking.tick()
+    # Looks after a part of the run only, and leaves it alone.
+    partial = Ticking(build_resume_sensor([strict]), whole, instance, resources, [strict])
+    assert [] == ticking.tick() == partial.tick()
     job = ticking.defs.resolve_implicit_global_asset_job_def()
     both = [whole.key, strict.key]
-    assert not job.execute_in_process(
-        instance=instance, asset_selection=both, raise_on_error=False
-    ).success
+    failed = job.execute_in_process(instance=instance, asset_selection=both, raise_on_error=False)
+    assert not failed.success
 
+    assert [] == partial.tick()
     (request,) = ticking.tick()
 
     assert [strict.key] == request.asset_selection
@@ -496,10 +569,18 @@ def test_what_a_failed_run_has_published_is_not_loaded_again(instance, resources
         job,
         execution_plan=create_execution_plan(job.get_subset(asset_selection={strict.key})),
         asset_selection=set(both),
+        root_run_id=failed.run_id,
+        parent_run_id=failed.run_id,
         status=dg.DagsterRunStatus.STARTED,
     )
     instance.report_run_failed(again)
-    assert [[strict.key]] == [each.asset_selection for each in ticking.tick()]
+    (once_more,) = ticking.tick()
+    assert [strict.key] == once_more.asset_selection
+    # Its chunks are those of the first run's load.
+    assert failed.run_id == once_more.tags["mapper/resumes"]
+    # Who begins to look now leaves alone what failed before.
+    late = Ticking(build_resume_sensor([whole, strict]), whole, instance, resources, [strict])
+    assert [] == late.tick() == late.tick()
     run(target, "alter table strict_events drop constraint picky")
     assert job.execute_in_process(
         instance=instance, asset_selection=request.asset_selection, tags=request.tags
@@ -519,3 +600,9 @@ def test_a_watermark_without_windows_is_refused(change, words):
     """When it is built."""
     with pytest.raises(SettingsError, match=words):
         build_watermark_sensor(replace(BY_MONTH, **change), changed_at="changed_at")
+
+
+def test_a_watermark_that_would_ask_for_nothing_is_refused():
+    """When it is built."""
+    with pytest.raises(SettingsError, match="max_partitions is at least 1"):
+        build_watermark_sensor(BY_MONTH, changed_at="changed_at", max_partitions=0)
