@@ -67,6 +67,7 @@ def orders(source, target, run):
         "insert into orders select i, 'a' || i, 'b' || i, '2024-01-01'"
         f" from generate_series(1, {ROWS}) i",
         "create unique index on orders (id)",
+        "create view moody as select * from orders where random() < 2",
         "analyze orders",
     )
     run(target, table, "insert into orders values (0, 'old', 'old', '2024-01-01')")
@@ -137,6 +138,8 @@ def test_a_checksum_finds_what_was_changed_in_the_stage_and_names_its_chunk(
     assert "VerificationError" in result.error
     assert "; chunk 3: 100 rows (checksum " in result.error
     assert 1 == result.error.count("; chunk")
+    assert "Run the load again" in result.error
+    assert "it begins anew" in result.error
     assert OLD == run(target, HELD)
     assert 1 == len(run(target, STAGES))
 
@@ -303,7 +306,11 @@ def test_a_chunk_that_the_ledger_counts_wrongly_is_named(source, target, run):
     processor.load_lane(source, QUERY, "group", lane=0, lanes=1)
     run(target, "update mapper.claim set rows_read = 90 where chunk_id = 7")
 
-    with pytest.raises(VerificationError, match="; chunk 7: 100 rows against 90 rows"):
+    words = (
+        "the query has 1,000 rows, what was read of it has 990 rows; chunk 7: 100 rows against 90"
+        " rows. Its rows are in the target already: look at them"
+    )
+    with pytest.raises(VerificationError, match=words):
         processor.publish_load(source, QUERY, "group")
 
     finish(run, target, source)
@@ -333,6 +340,44 @@ def test_steps_of_several_processes_verify_at_the_read_point(source, target, run
 
     assert result.verified.startswith(f"{method}: 900 rows on both sides")
     assert result.verified == processor.publish_load(source, QUERY, "group").verified
+    finish(run, target, source)
+
+
+@pytest.mark.usefixtures("orders")
+def test_an_append_that_went_on_at_another_read_point_is_not_counted(source, target):
+    """There is no moment at which the source had all its rows."""
+    wrong = [True]
+
+    def picky(rows):
+        if wrong[0] and rows[0]["id"] == 901:
+            raise ValueError("not yet")
+        return rows
+
+    options = {"load_mode": "append", "window": None, "verify": "count", "load_id": "nightly"}
+    first = load(source, target, transformation_func=picky, **options)
+    wrong[0] = False
+    second = load(source, target, transformation_func=picky, **options)
+
+    assert ("partial", "succeeded") == (first.status, second.status)
+    assert "none: the chunks were read at several read points" == second.verified
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_stage_that_was_left_behind_ends_when_its_load_is_published_once_more(
+    source, target, run
+):
+    """Where dropping a table is no part of the transaction, a run may end in between."""
+    processor = ParallelProcessor(**PROCESSOR, **STAGED, target_conn=target)
+    processor.plan_load(source, QUERY, "group")
+    processor.load_lane(source, QUERY, "group", lane=0, lanes=1)
+    ((stage,),) = run(target, STAGES)
+    processor.publish_load(source, QUERY, "group")
+    assert [] == run(target, STAGES)
+    run(target, f"create table mapper.{stage} (id int)")
+
+    assert processor.publish_load(source, QUERY, "group").published
+
+    assert [] == run(target, STAGES)
     finish(run, target, source)
 
 
@@ -371,6 +416,7 @@ def test_a_transform_that_filters_is_no_difference(source, target, run):
 LEFT_OUT: dict[str, Any] = {
     "no snapshot": ({"snapshot": False}, QUERY, "the query cannot be run again"),
     "volatile": ({}, "select * from orders where random() < 2", "the query is not run twice"),
+    "volatile in a view": ({}, "select * from moody", "the query is not run twice"),
     "unsplittable": ({}, "select * from orders limit 10", "the query is not run twice"),
     "one pass": ({"max_workers": 1}, "select * from orders limit 10", "it has LIMIT"),
 }
@@ -397,6 +443,22 @@ def test_a_stream_that_can_be_run_again_is_counted(source, target):
     result = load(source, target, strategy="stream_once", chunk_size=70)
 
     assert ("stream_once", "count: 1,000 rows on both sides") == (result.strategy, result.verified)
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_stream_that_the_ledger_counts_wrongly_is_not_published(source, target, run):
+    """Of its pieces none can be counted at the source: there is no chunk to name."""
+    processor = ParallelProcessor(**PROCESSOR, **STAGED, target_conn=target, strategy="stream_once")
+    processor.plan_load(source, QUERY, "group")
+    processor.load_lane(source, QUERY, "group", lane=0, lanes=1)
+    run(target, "update mapper.claim set rows_read = 90 where chunk_id = 7")
+
+    words = "the query has 1,000 rows, the stage has 990 rows. Each chunk"
+    with pytest.raises(VerificationError, match=words):
+        processor.publish_load(source, QUERY, "group")
+
+    assert OLD == run(target, HELD)
+    finish(run, target, source)
 
 
 REFUSED: dict[str, Any] = {
@@ -778,6 +840,8 @@ def test_chunks_that_differ_are_named_in_order():
         Difference(NO_CHUNK, Checksum(0), Checksum(1)),
         Difference(2, Checksum(1), Checksum(0)),
     ] == differences(ours, theirs)
+    for empty in (Checksum(0), Checksum(0, 0)):
+        assert [] == differences({1: empty}, {}) == differences({}, {1: empty})
 
 
 def test_a_comparison_is_a_value(tables, source, target):

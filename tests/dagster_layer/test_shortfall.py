@@ -1,16 +1,20 @@
-"""What is recorded of a load that failed in part, by lanes that end at the same moment."""
+"""What is recorded of a load that failed in part, over all of its lanes."""
 
+from dataclasses import replace
 from typing import Any
 
+import dagster as dg
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapper_core import ChunkResult
+from mapper_core import Chunk, ChunkResult, execute_query_parallel, history
 from mapper_core.history import LoadChunks
 from mapper_core.results import ChunkStatus
 from mapper_dagster import metadata, shortfall
 from mapper_dagster.windows import Lane
 
+KEY = dg.AssetKey("part")
 LANES = range(3)
 ROWS = 100
 
@@ -72,3 +76,98 @@ def test_the_latest_numbers_are_the_whole_loads(failing, turns):
         latest[f"mapper/rows_{what}"] for what in ("in", "failed")
     ]
     assert len(load.recorded) <= len(LANES) ** 2
+
+
+def failures(lane, failed, lanes=3):
+    """Return what a lane tells of chunks that failed."""
+    return {
+        "lane": lane,
+        "lanes": lanes,
+        "chunks_failed": failed,
+        "rows_failed": 100 * failed,
+        "chunks_uncounted": 0,
+    }
+
+
+@pytest.fixture
+def tell(instance):
+    """Record observations of the asset in one run; return the run's id."""
+
+    def observe(*observed):
+        @dg.op
+        def tells(context):
+            for partition, shown in observed:
+                found = metadata.of_lane(shown) if shown else {}
+                context.log_event(dg.AssetObservation(KEY, partition=partition, metadata=found))
+
+        @dg.job
+        def telling():
+            tells()
+
+        return telling.execute_in_process(instance=instance).run_id
+
+    return observe
+
+
+def test_what_counts_is_what_each_lane_of_the_run_told_last(instance, tell):
+    """Of this partition, and of no other run."""
+    other = tell((None, failures(0, 9)), (None, failures(1, 9)))
+    run = tell(
+        (None, failures(0, 3)),
+        ("2024-01-01", failures(2, 7)),
+        (None, failures(1, 1)),
+        (None, failures(0, 2)),
+        (None, None),
+    )
+
+    told = shortfall.told_by_lanes(instance, KEY, "2024-01-01", run)
+    assert {2: failures(2, 7)} == told
+    by_run = {each: shortfall.told_by_lanes(instance, KEY, None, each) for each in (run, other)}
+    assert failures(0, 2) == by_run[run][0]
+    assert failures(1, 1) == by_run[run][1]
+    assert failures(1, 9) == by_run[other][1]
+
+
+@pytest.mark.usefixtures("events")
+def test_a_lane_that_ends_adds_up_all_of_them_and_its_own_earlier_word_is_past(source, target):
+    """Rows that could not be counted are none, and their chunks are named as such."""
+    result = execute_query_parallel(
+        source,
+        "select * from events order by id",
+        target_conn=target,
+        target_table="fact_events",
+        chunk_size=500,
+        min_rows_for_parallel=0,
+        enable_progress=False,
+    )
+    assert result.load_id
+    known = history.chunks(target, result.load_id)
+    kept, gone = known.finished[:3], known.finished[3:]
+    known = replace(known, finished=kept, missing=tuple(Chunk(chunk.chunk_id) for chunk in gone))
+    results = [
+        kept[0],
+        ChunkResult(chunk_id=4, status=ChunkStatus.FAILED, rows_read=500, error="no"),
+        ChunkResult(chunk_id=5, status=ChunkStatus.FAILED, rows_read=None, error="no"),
+    ]
+
+    told = {0: failures(0, 1), 1: failures(1, 3)}
+    ((_, found),) = shortfall.to_be_told(
+        Lane(0, 1, 3), results, told=lambda: told, ledger=lambda: known
+    )
+
+    own = failures(1, 2) | {"rows_failed": 500, "chunks_uncounted": 1}
+    assert own == metadata.lane_of(found)
+    assert {
+        metadata.LOAD_ID: result.load_id,
+        "mapper/chunks_in": 3,
+        "mapper/chunks_failed": 3,
+        "mapper/chunks_missing": 2,
+        "mapper/rows_in": 1_500,
+        "mapper/rows_failed": 600,
+        metadata.REJECTED: 0,
+        "mapper/chunks_uncounted": 1,
+    } == {
+        name: found[name] for name in found if name not in {metadata.LANE, "mapper/failed_chunks"}
+    }
+    rows = [record.data["rows"] for record in found["mapper/failed_chunks"].records]
+    assert ["500", "not counted"] == rows
