@@ -281,4 +281,4 @@ def _latest(
     if not records or (shown := records[0].asset_materialization) is None:
         return None, {}
     metadata_shown = {name: value.value for name, value in shown.metadata.items()}
-    return shown.partition if of else None, metadata_shown
+    return shown.partition, metadata_shown

@@ -84,7 +84,7 @@ def _request(
 ) -> dg.RunRequest | None:
     planned = _told(instance, run, _PLANNED)
     attempt = int(run.tags.get(_ATTEMPT, "0")) + 1
-    if not planned or not planned <= keys or attempt > most:
+    if not planned <= keys or attempt > most:
         return None
     if run.tags.get(WILL_RETRY) == "true":
         return None  # the daemon's to execute again; if that fails too, it comes by here

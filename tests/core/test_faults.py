@@ -461,7 +461,7 @@ def test_a_chunk_that_was_claimed_once_more_is_in_doubt_no_longer(orders, source
 
         result = load(source, connect, max_workers=2, transformation_func=disturb)
 
-    assert 17 == len(first_ids)
+    assert len({*first_ids}) < len(first_ids)
     assert ("partial", 0) == (result.status, result.chunks_in_doubt)
     assert all("is gone" in error["error"] for error in result.chunk_errors), result.chunk_errors
     assert [(result.total_rows_successful,)] == run(target, "select count(*) from orders")

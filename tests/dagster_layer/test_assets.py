@@ -156,6 +156,9 @@ def test_a_row_the_target_refuses_fails_the_run_and_publishes_nothing(
     assert not result.success
     failures = [e for e in result.all_events if e.is_step_failure]
     assert any("value too long" in str(e.step_failure_data.error_display_string) for e in failures)
+    assert any("1 of 4 chunks failed" in str(e.step_failure_data.error) for e in failures)
+    # Trying again would meet the same row.
+    assert not [e for e in result.all_events if e.is_step_up_for_retry]
     assert before == months(target, "fact_events")
 
 
@@ -233,6 +236,93 @@ def test_an_unpartitioned_mapping_appends_once(instance, source, target, run):
     assert EVENTS == event.materialization.metadata["mapper/rows_written"].value
     assert "dagster/row_count" not in event.materialization.metadata
     assert [(EVENTS,)] == run(target, "select count(*) from all_events")
+
+
+ALL = Mapping(
+    name="all_events",
+    source_sql="SELECT * FROM events ORDER BY id",
+    target_table="all_events",
+    min_rows_for_parallel=0,
+    chunk_size=500,
+    lanes=1,
+)
+
+
+@pytest.mark.usefixtures("events")
+def test_a_mapping_says_how_its_target_is_made_and_its_rows_are_read_and_compared(
+    run_mapping, shown, target, run
+):
+    """As the library's own options do."""
+    doubled = replace(
+        ALL,
+        create_target=True,
+        strategy="stream_once",
+        verify="count",
+        transform_batch=lambda batch: batch.slice(0, batch.num_rows - 1),
+    )
+
+    assert run_mapping(doubled).success
+
+    seen = shown("all_events")
+    assert "stream_once" == seen["mapper/strategy"]
+    assert f"count: {EVENTS:,} rows on both sides" == seen["mapper/verified"]
+    (there,) = run(target, "select count(*) from all_events")[0]
+    assert EVENTS - seen["mapper/chunks"] >= there == seen["mapper/rows_written"] > 0
+
+
+@pytest.mark.usefixtures("events")
+def test_a_mapping_says_whether_its_rows_appear_all_at_once(run_mapping, target, run):
+    """Those of an append that failed in part are in its stage then, and not in the target."""
+    run(target, f"create table all_events {TABLE}")
+    run(target, "alter table all_events alter note type varchar(4)")
+
+    assert not run_mapping(replace(ALL, publish="atomic")).success
+    assert [(0,)] == run(target, "select count(*) from all_events")
+    assert not run_mapping(ALL).success
+    assert [(500,)] == run(target, "select count(*) from all_events")
+
+
+def sign(rows):
+    """Say in each row's note which process saw it, among how many rows, and what of it."""
+    return [{"note": f"{os.getpid()} {len(rows)} {' '.join(row)}"} for row in rows]
+
+
+@pytest.mark.usefixtures("events")
+def test_a_mapping_says_where_its_function_runs_and_what_it_sees(run_mapping, target, run):
+    """A batch at a time, one column, in processes of its own."""
+    run(target, f"create table all_events {TABLE}")
+    mapping = replace(
+        ALL,
+        chunk_size=EVENTS,
+        transformation_func=sign,
+        transform_scope="batch",
+        transform_columns="note",
+        workers="processes",
+    )
+
+    assert run_mapping(mapping).success
+
+    notes = [note.split() for (note,) in run(target, "select note from all_events")]
+    assert EVENTS == len(notes)
+    assert {"note"} == {" ".join(columns) for _, _, *columns in notes}
+    assert str(os.getpid()) not in {process for process, *_ in notes}
+    assert max(int(rows) for _, rows, *_ in notes) < EVENTS
+
+
+@pytest.mark.usefixtures("events")
+def test_a_load_that_finds_its_own_pace_has_one_lane(
+    run_mapping, resources, target, months, monkeypatch
+):
+    """Its workers are found out in a step."""
+    monkeypatch.setenv("MAPPER_MAX_WORKERS", "auto")
+    resources["mapper"] = MapperResource()
+
+    result = run_mapping(replace(deployment.EVENTS, lanes=None), "2024-01-01")
+
+    assert result.success
+    steps = {event.step_key for event in result.all_events if event.is_step_success}
+    assert 2 == len(steps)  # one that plans and loads, one that publishes
+    assert 1 == len(months(target, "fact_events"))
 
 
 @pytest.mark.usefixtures("events")

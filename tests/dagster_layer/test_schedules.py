@@ -118,10 +118,11 @@ def test_days_begin_where_the_partitions_do():
         schedule.cron_schedule,
         schedule.execution_timezone,
     )
-    # After the clock went back a day of UTC would end an hour too soon.
     for day in (25, 26, 27):
         at = datetime(2026, 10, day, 2, 30, tzinfo=BERLIN)
         assert [f"2026-10-{day - 1}"] == asked(schedule, mapping, at)
+        at_once = build_mapping_schedule(mapping)
+        assert [f"2026-10-{day - 1}"] == asked(at_once, mapping, at.replace(hour=0, minute=0))
 
 
 @pytest.mark.parametrize(
