@@ -176,6 +176,17 @@ def test_rows_that_upsert_cannot_tell_apart_are_named(orders, source, target, ru
     assert [(10,)] == run(target, "select count(*) from orders")
 
 
+def test_a_null_in_any_column_of_a_key_is_told(orders, source, target, run):
+    """Not only where all of the key is NULL."""
+    run(source, "alter table orders alter at drop not null")
+    run(source, "update orders set at = null where id in (8, 9)")
+
+    result = load(source, target, load_mode="upsert", primary_key=["id", "at"])
+
+    assert "2 rows of the query have a NULL in the primary key (id, at)" in str(result.error)
+    assert [(10,)] == run(target, "select count(*) from orders")
+
+
 def test_of_many_keys_that_come_several_times_the_worst_are_named(orders, source, target, run):
     """Five of them, those with the most rows first; and how many there are."""
     run(source, "alter table orders drop constraint orders_pkey")

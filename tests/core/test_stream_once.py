@@ -197,6 +197,28 @@ def test_when_its_reader_dies_the_stream_is_read_again_from_its_beginning(
     )
 
 
+def test_a_stream_that_was_taken_over_does_not_begin_anew(orders, source, target, run):
+    """What another run has loaded by then is not forgotten."""
+    with gate(source):
+        running = Background(stream, source, target, PAUSED)
+        waiting = at_the_gate(source)
+        # As the other run does: under its own epoch.
+        run(
+            target,
+            "update mapper.load set epoch = epoch + 1",
+            "delete from mapper.claim",
+            "insert into mapper.claim (load_id, chunk_id, epoch, done)"
+            " select load_id, 1, epoch, 1 from mapper.load",
+        )
+        terminate(source, waiting)
+    result = running.result()
+
+    assert ("failed", False) == (result.status, result.published)
+    assert "was taken over by another run; this one stops" in str(result.chunk_errors)
+    others = "select l.epoch - c.epoch, chunk_id from mapper.claim c join mapper.load l"
+    assert [(0, 1)] == run(target, f"{others} using (load_id)")
+
+
 def test_without_reader_and_holder_nothing_is_published(orders, source, target, run):
     """Another read point would be another load: this one fails in words."""
     run(target, OLD)
