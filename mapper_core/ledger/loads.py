@@ -279,7 +279,7 @@ class Loads(Tables):
         Of the same query, window and target: those published since this one was planned, and the
         one published last before that.
         """
-        others = "query_hash = :query_hash and status = 'published' and load_id <> :load_id"
+        others = "query_hash = :query_hash and load_id <> :load_id"
         last = f"select max(published_at) from {self._load} where {others}"
         planned = f"select created_at from {self._load} where load_id = :load_id"
         found = transaction.execute(

@@ -271,6 +271,21 @@ def test_a_chunk_is_refused_while_the_run_that_took_over_is_still_loading(
     assert [(1,)] == run(target, "select count(*) from mapper.claim")
 
 
+@pytest.mark.parametrize("options", [{}, STAGED], ids=["append", "staged"])
+def test_a_run_that_was_taken_over_publishes_nothing(orders, source, target, run, options):
+    """Though all chunks are in: publishing is for the younger run."""
+
+    def take_over(snapshot):
+        if snapshot.completed_chunks == snapshot.total_chunks:
+            run(target, "update mapper.load set epoch = 1 where epoch = 0")
+
+    result = load(source, target, progress_callback=take_over, **options)
+
+    assert not result.published
+    assert "load nightly was taken over by another run; nothing was published" in str(result.error)
+    assert [("loading", 1)] == run(target, "select status, epoch from mapper.load")
+
+
 def test_a_load_is_taken_over_after_the_chunk_that_is_being_written(orders, source, target, run):
     """Until then nobody knows whether it will be there."""
     reached, go_on = threading.Event(), threading.Event()

@@ -12,6 +12,7 @@ from mapper_core import LoadWindow, execute_query_parallel, history
 
 from ..waiting import assert_nothing_left, wait_until, waiting_for_locks
 from .loading import result_of, start
+from .running import Background, at_the_gate, gate
 
 ROWS = 1_000
 LOADS = 4
@@ -145,6 +146,31 @@ def test_who_publishes_older_rows_over_newer_ones_is_told(
 
     assert "older than" not in again.verified
     assert [(2, ROWS)] == run(target, HELD)
+
+
+def test_rows_read_before_a_load_that_was_published_while_this_one_was_planned_are_older(
+    versions, source, target, run
+):
+    """That one was published before this one was in the ledger."""
+    run(
+        source,
+        # Immutable, so that planning calls it; not where the read point is taken.
+        "create function planned(i int) returns int language plpgsql immutable as $$ begin"
+        " if current_setting('application_name') like '%slow%'"
+        "   and current_query() like 'explain (%' then"
+        "   perform pg_advisory_xact_lock_shared(42); end if;"
+        " return i; end $$",
+    )
+    sql = "select * from ev where version > planned(0) order by id"
+    with gate(source):
+        slow = Background(load, source, target, "replace", source_sql=sql, load_id="slow")
+        at_the_gate(source)
+        versions()
+        quick = load(source, target, "replace", source_sql=sql)
+        assert [(1,)] == run(target, "select count(*) from mapper.load")
+
+    assert f"older than those of load {quick.load_id}, which" in slow.result().verified
+    assert [(1, ROWS)] == run(target, HELD)
 
 
 def test_older_rows_are_told_of_once_though_publishing_takes_two_attempts(
