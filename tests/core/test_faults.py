@@ -594,6 +594,32 @@ def test_a_chunk_that_may_be_in_is_not_called_failed(orders, source, target, run
     assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
 
 
+def test_a_publishing_that_came_to_nothing_is_not_in_doubt(orders, source, target, run):
+    """Its lost COMMIT did not commit, as the next attempt found; and that one was refused."""
+    refuse = "alter table orders add constraint no check (id < 0) not valid"
+    other = threading.Thread(target=run, args=(target, refuse))
+    publishing = "state = 'idle in transaction' and query like 'drop table %stage%'"
+
+    def lose(_):
+        if other.ident or not backends(target, extra=publishing):
+            return None
+        other.start()
+        waits = f"wait_event_type = 'Lock' and query = '{refuse}'"
+        wait_until(lambda: backends(target, "%", waits), "the table to be wanted")
+        return "request"
+
+    with Proxy(target, lose_commit=lose, every_commit=True) as proxy:
+        result = load(source, proxy.url, load_mode="replace")
+    other.join()
+
+    assert proxy.cuts
+    assert ("failed", False) == (result.status, result.published)
+    assert "it is not known" not in str(result.error)
+    assert 'violates check constraint "no"' in str(result.error)
+    assert "Nothing of it is published, the target is as it was" in str(result.error)
+    assert [(0,)] == run(target, "select count(*) from orders")
+
+
 @pytest.mark.parametrize("lost", ["reply", "request"])
 @pytest.mark.parametrize("seconds", [1.5, LIMIT_SECONDS])
 def test_a_stop_that_meets_a_lost_commit_asks_what_became_of_it(

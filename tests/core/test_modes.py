@@ -93,6 +93,45 @@ def test_a_replace_that_fails_leaves_the_old_rows(orders, source, target, run):
     assert run(source, SUM) == run(target, SUM)
 
 
+def test_rows_that_a_trigger_drops_at_publishing_are_an_error(orders, source, target, run):
+    """The stage had them all, and the target would not."""
+    run(
+        target,
+        "create function drop() returns trigger language plpgsql as 'begin return null; end'",
+        "create trigger drop before insert on orders for each row when (new.id = 7)"
+        " execute function drop()",
+    )
+
+    result = load(source, target)
+
+    assert ("failed", False) == (result.status, result.published)
+    words = f"{ROWS} rows were staged and orders took {ROWS - 1}: a trigger or rule"
+    assert words in str(result.error)
+    assert [(10,)] == run(target, "select count(*) from orders where note = 'old'")
+
+
+def test_an_append_that_cannot_be_called_complete_does_not_say_that_nothing_is_in(
+    orders, source, target, run
+):
+    """Its chunks are in the target already; what failed is the ledger's last word."""
+    load(source, target, load_mode="append", load_id="first").raise_for_failures()
+    run(
+        target,
+        "create function refuse() returns trigger language plpgsql as $$ begin"
+        " raise exception 'not today'; end $$",
+        "create trigger refuse before update on mapper.load for each row"
+        " when (new.status = 'published') execute function refuse()",
+    )
+
+    result = load(source, target, load_mode="append")
+
+    assert not result.published
+    assert "could not publish load" in str(result.error)
+    assert "not today" in str(result.error)
+    assert "the target is as it was" not in str(result.error)
+    assert [(2 * ROWS,)] == run(target, "select count(*) from orders where id > 0")
+
+
 def test_replacing_with_nothing_empties_the_target(orders, source, target, run):
     """An empty query is a query."""
     result = load(source, target, "select * from orders where id < 0")

@@ -15,6 +15,7 @@ from mapper_core import (
     RetryHandler,
     adapters,
     execute_query_parallel,
+    history,
 )
 from mapper_core import plan as plan_load
 from mapper_core.chunker import cuts_of_blocks, split
@@ -226,6 +227,9 @@ def test_the_last_chunks_are_split_and_every_row_comes_once(
     assert split > 0
     finished = run(target, "select chunk_id from mapper.claim where done = 1 order by 1")
     assert [(chunk.chunk_id,) for chunk in result.chunk_results] == finished
+    assert result.load_id
+    told = history.chunks(target, result.load_id)
+    assert (finished, ()) == ([(chunk.chunk_id,) for chunk in told.finished], told.missing)
     assert (seen[-1].completed_chunks, seen[-1].total_chunks) == (len(finished), len(finished))
     (summary,) = list_loads(target)
     assert summary.chunks_planned == summary.chunks_finished == len(finished)
