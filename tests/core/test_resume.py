@@ -17,9 +17,12 @@ from mapper_core import (
     LoadWindow,
     MapperError,
     ParallelProcessor,
+    adapters,
     execute_query_parallel,
 )
 from mapper_core import snapshot_holder as holders
+from mapper_core.connections import opener_of
+from mapper_core.ledger import Ledger
 
 from ..waiting import assert_nothing_left, backends, wait_until
 from . import loading
@@ -269,6 +272,18 @@ def test_a_chunk_is_refused_while_the_run_that_took_over_is_still_loading(
     assert "succeeded" != result.status
     assert "taken over" in str(result.chunk_errors or result.error)
     assert [(1,)] == run(target, "select count(*) from mapper.claim")
+
+
+def test_a_load_that_was_published_meanwhile_is_not_taken_over(orders, source, target, run):
+    """It is as it was published."""
+    load(source, target, **STAGED).raise_for_failures()
+    published = run(target, "select epoch, status, verified from mapper.load")
+    opened = adapters.database(opener_of(target, role="target"), application="", time_zone=None)
+
+    with opened.open_writer() as writer, writer.begin() as transaction:
+        assert Ledger(opened, "mapper").take_over(transaction, "nightly") is None
+
+    assert published == run(target, "select epoch, status, verified from mapper.load")
 
 
 @pytest.mark.parametrize("options", [{}, STAGED], ids=["append", "staged"])

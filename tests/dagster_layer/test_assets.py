@@ -163,6 +163,30 @@ def test_a_row_the_target_refuses_fails_the_run_and_publishes_nothing(
 
 
 @pytest.mark.usefixtures("events")
+def test_a_step_whose_chunks_failed_for_a_passing_reason_is_tried_again(
+    run_mapping, resources, target, run
+):
+    """Once the library's own attempts at them are used up."""
+    resources["mapper"] = MapperResource(max_workers=1, max_retries=1)
+    run(
+        target,
+        "create sequence tries",
+        "create function busy() returns trigger language plpgsql as $$ begin"
+        " if nextval('tries') <= 2 then"
+        "   raise exception 'busy' using errcode = 'serialization_failure'; end if;"
+        " return null; end $$",
+        f"create table all_events {TABLE}",
+        "create trigger busy after insert on all_events for each statement execute function busy()",
+    )
+
+    result = run_mapping(replace(ALL, chunk_size=EVENTS))
+
+    assert result.success
+    assert 1 == sum(event.is_step_up_for_retry for event in result.all_events)
+    assert [(EVENTS,)] == run(target, "select count(*) from all_events")
+
+
+@pytest.mark.usefixtures("events")
 def test_a_mistake_is_a_failure_in_words_without_a_url(materialize, target, run):
     """A missing table says so, once, and shows no connection string."""
     run(target, "drop table fact_events")
