@@ -1,10 +1,10 @@
 """From the keywords of a call to a load over opened databases; what cannot work is refused here."""
 
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as Dict
 from datetime import timedelta
 from importlib.util import find_spec
+from secrets import token_hex
 from threading import Event
 from typing import Any, TypedDict, TypeVar, cast
 
@@ -114,7 +114,7 @@ def open_load(
     if target_conn is None and load_id is not None:
         raise SettingsError("load_id needs a target: the ledger that knows it lives there")
     named = load_id is not None
-    load_id = load_id or uuid.uuid4().hex
+    load_id = load_id or token_hex(16)
 
     if mapping.verification is Verification.CHECKSUM and settings.reject_limit != 0:
         raise SettingsError(

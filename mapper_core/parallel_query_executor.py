@@ -4,7 +4,6 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from . import history
 from .model import Plan
 from .opening import LoadOptions
 from .processor import ParallelProcessor
@@ -118,4 +117,6 @@ def list_rejects(
         LedgerError: the ledger there has no load of that id.
         MapperError: the target cannot be opened.
     """
+    from . import history  # for people who ask, and no part of a load
+
     return list(history.rejects(target_conn, load_id, ledger_schema=ledger_schema))

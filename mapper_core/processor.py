@@ -13,7 +13,6 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from . import snapshot_holder
 from .connections import Keeper
 from .errors import InDoubtError, MapperError
 from .load import Load
@@ -174,6 +173,8 @@ class ParallelProcessor:
         source = load.source
         if not load.one_snapshot or source.snapshots_last or not source.shares_snapshots:
             return load.read_point()
+        from . import snapshot_holder  # only for loads of several processes
+
         given = merged(self._options, options)
         return snapshot_holder.started(
             snapshot_holder.Watch(

@@ -16,8 +16,8 @@ from tenacity import (
     Retrying,
     retry_if_exception,
     stop_after_attempt,
-    stop_after_delay,
     stop_any,
+    stop_before_delay,
     stop_when_event_set,
 )
 from tenacity.nap import sleep_using_event
@@ -136,7 +136,7 @@ class RetryHandler:
             wait=lambda state: self.calculate_delay(state.attempt_number),
             stop=stop_any(
                 stop_after_attempt(self.config.max_retries + 1),
-                stop_after_delay(self.config.max_elapsed),
+                stop_before_delay(self.config.max_elapsed),
                 stop_when_event_set(stop),
             ),
             sleep=sleep_using_event(stop),

@@ -94,7 +94,10 @@ _KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 def environment_in_force() -> dict[str, str]:
     """Return the variables of the working directory's `.env`, and the process's own over them."""
-    from dotenv import dotenv_values  # a good many modules, for whoever only imports the package
+    # False also where the directory may not be searched.
+    if not os.path.exists(".env"):  # noqa: PTH110 - its own `exists` would raise there
+        return dict(os.environ)
+    from dotenv import dotenv_values  # a good many modules, for the few who have such a file
 
     file = {k: v for k, v in dotenv_values(Path(".env")).items() if v is not None}
     return {**file, **os.environ}

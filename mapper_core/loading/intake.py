@@ -10,7 +10,7 @@ from ..errors import TransferError
 from ..fitting import match_columns, seen_by
 from ..model import Chunk, ChunkKind, Column, DataPath, LoadMode, TransformScope
 from ..protocols import Transaction
-from ..transform import Changed, RowStep, Step
+from ..transform import Changed, Step
 from .scheduling import giving_way
 from .work import Work
 
@@ -96,6 +96,8 @@ def _step(work: Work) -> Step:
 
         return BatchStep(mapping.transform_batch, columns)
     assert mapping.transform is not None  # noqa: S101 - for the type checker
+    from ..transform.rows import RowStep  # most loads have no function
+
     packer = None
     table: tuple[Column, ...] = ()
     if work.table is not None:

@@ -14,7 +14,6 @@ from ..target_side import TargetSide
 from ..tracker import ProgressTracker
 from . import recovery
 from .crew import run_chunks
-from .stream import Stream
 from .work import Work
 
 logger = logging.getLogger(__name__)
@@ -81,6 +80,8 @@ class Running:
             pieces = pieces_of(finished)
             self._expect(len(pieces), pieces)
             return work.plan, pieces
+        from .stream import Stream  # the rare way to load
+
         pieces_expected = -(-(stream.expected_rows or 0) // work.plan.chunk_size)
         running = Stream(
             work,

@@ -7,12 +7,12 @@ stream itself marked as finished; without that mark nothing can be published.
 """
 
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from secrets import token_hex
 from threading import Condition
 
 from ..batches import Piece
@@ -44,7 +44,7 @@ class Stream:
     on_reading: Callable[[], None]
     """Told before each reading: what was told of the pieces of an earlier one is void."""
     on_result: OnResult | None
-    reading: str = field(default_factory=lambda: uuid.uuid4().hex)
+    reading: str = field(default_factory=lambda: token_hex(16))
     attempts: int = 0
     in_use: InUse = field(default_factory=InUse)
     """The reader, and the workers that write."""
@@ -75,7 +75,7 @@ class Stream:
         plan = self.begin_anew(self.work.plan, self.reading)
         rejects = self.work.rejects and self.work.rejects.anew()
         self.work = work = replace(self.work, plan=plan, rejects=rejects)
-        self.reading = uuid.uuid4().hex
+        self.reading = token_hex(16)
         self.on_reading()
         number = rows = 0
         with (

@@ -20,7 +20,7 @@ from ..protocols import Transaction
 from ..results import ChunkResult, ChunkStatus
 from ..retry import first_line
 from ..row_values import left_out
-from . import doubt, intake, rejects, splitting
+from . import doubt, intake, splitting
 from .rows import Rows
 from .sessions import Opened, Sessions
 from .work import Work
@@ -209,7 +209,9 @@ class Worker:
                 with closing(rows.read()) as batches:
                     written = intake.write(work, meter.over(batches), chunk, transaction)
             else:
-                sieve = rejects.Sieve(work, chunk, transaction)
+                from .rejects import Sieve  # only where rows may be refused
+
+                sieve = Sieve(work, chunk, transaction)
                 try:
                     written = sieve.write(rows.read, rows.again, meter)
                 finally:

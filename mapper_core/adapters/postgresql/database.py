@@ -7,13 +7,13 @@ from datetime import datetime
 
 import psycopg
 
+from ...batches import Packer
 from ...connections import Opener
 from ...errors import SettingsError, SnapshotLostError
 from ...model import Column, DataPath, LoadWindow, Snapshot
 from ...protocols import LedgerDialect, Place, Source, Target
 from ...query import Query
 from . import caller, checksum, errors, in_server, session, sockets, types
-from .packer import TextPacker, packer_for
 from .source import READ_NOW, PostgreSQLReader
 from .statements import Statements
 from .target import PostgreSQLWriter
@@ -167,7 +167,9 @@ class PostgreSQL:
 
     def packer(
         self, columns: Sequence[Column], table: Sequence[Column], *, json_is_text: bool
-    ) -> TextPacker:
+    ) -> Packer:
+        from .packer import packer_for  # for rows of Python values alone
+
         return packer_for(table, columns, json_is_text=json_is_text)
 
     def insert_select_blocker(

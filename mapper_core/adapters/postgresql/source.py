@@ -17,7 +17,6 @@ from ...protocols import Checksum
 from ...query import Query
 from . import checksum, errors, session, unseen
 from .arrivals import Arrivals
-from .lines import TextLines
 from .statements import Statements, copy_format, key_columns
 from .survey import PostgreSQLSurvey
 
@@ -188,6 +187,8 @@ class PostgreSQLReader:
         """Return what makes a block of COPY a batch of the plan's data path; None if it is one."""
         zone = self._connection.info.parameter_status("TimeZone") or "UTC"
         if plan.data_path is DataPath.ROWS:
+            from .lines import TextLines  # with a good many modules, for whoever takes rows apart
+
             types = tuple(column.type_id or 0 for column in plan.columns)
             names = tuple(column.name for column in plan.columns)
             return lambda block: TextLines(block, names, types, zone)

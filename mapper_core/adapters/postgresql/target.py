@@ -11,8 +11,7 @@ from ...errors import TargetError, TransferError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
 from ...protocols import STAGE_CHUNK, Checksum, Merged, Place
 from ...query import Query
-from . import checksum, errors, merging, session, unseen
-from .packer import PACKED_ROWS, packer_for
+from . import checksum, errors, session, unseen
 from .statements import Statements, copy_format, key_columns
 from .survey import place
 
@@ -169,6 +168,8 @@ class PostgreSQLTransaction:
     def merge(
         self, table: Sequence[str], rows: str, columns: Sequence[str], key: Sequence[str]
     ) -> Merged:
+        from . import merging  # for upserts alone
+
         merge = merging.Merge(table, rows, columns, key)
         due = None
         if self.execute(merging.FILTERS, {"name": merge.name})[0][0]:
@@ -178,6 +179,8 @@ class PostgreSQLTransaction:
         return Merged(taken, due)
 
     def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> str | None:
+        from . import merging  # for upserts alone
+
         return merging.blocker(self._connection, table, key)
 
     @contextmanager
@@ -329,6 +332,8 @@ def _packed(
     *,
     json_is_text: bool,
 ) -> Iterator[bytes]:
+    from .packer import PACKED_ROWS, packer_for  # for rows of Python values alone
+
     packer = packer_for(table, json_is_text=json_is_text)
     for rows in map(rows_of, batches):
         for start in range(0, len(rows), PACKED_ROWS):
