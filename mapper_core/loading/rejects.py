@@ -22,11 +22,6 @@ from ..transform import only_errors
 from . import intake
 from .work import Work
 
-# Rows tried together once a row of the chunk was refused: few enough to be held in memory and
-# tried again, many enough that a chunk with one bad row costs little more than another.
-PIECE_ROWS = 2_000
-PIECE_BYTES = 8 * 1024 * 1024
-
 # The codes of rows that the target has not seen.
 _BY_TRANSFORM = "transform"
 _BY_SOURCE_VALUE = "source value"

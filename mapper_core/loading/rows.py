@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from ..batches import Batch, Piece
 from ..model import Chunk, Plan
 from ..protocols import Reader
-from .rejects import PIECE_BYTES, PIECE_ROWS
 from .work import Work
+
+# Rows tried together once a row of the chunk was refused: few enough to be held in memory and
+# tried again, many enough that a chunk with one bad row costs little more than another.
+_PIECE_ROWS = 2_000
+_PIECE_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Rows:
         if self.reader is None:
             assert self.piece is not None  # noqa: S101 - rows come from one or the other
             return [self.piece]
-        size = {"rows": PIECE_ROWS, "size": PIECE_BYTES}
+        size = {"rows": _PIECE_ROWS, "size": _PIECE_BYTES}
         return self.reader.pieces(self.work.query, plan, self.chunk, **size)
 
     @property
