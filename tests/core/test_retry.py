@@ -1,6 +1,7 @@
 """Trying again: how often, how long, after what."""
 
 import logging
+import time
 from threading import Event
 
 import pytest
@@ -64,6 +65,16 @@ def test_no_attempt_begins_after_the_time_is_up():
     with pytest.raises(ConnectionError):
         RetryHandler(RetryConfig(initial_delay=0, max_elapsed=0)).execute_with_retry(work)
     assert work.calls == 1
+
+
+def test_no_wait_begins_that_would_end_after_the_time_is_up():
+    """The next attempt would begin too late: its error is raised now, not then."""
+    work, begun = Flaky(9), time.monotonic()
+    config = RetryConfig(initial_delay=1e12, max_delay=1e12, max_elapsed=1)
+    with pytest.raises(ConnectionError):
+        RetryHandler(config).execute_with_retry(work)
+    assert work.calls == 1
+    assert time.monotonic() - begun < 10
 
 
 def test_a_stop_ends_trying():
