@@ -383,6 +383,26 @@ def test_an_append_that_was_published_and_never_recorded_is_not_loaded_twice(
 
 
 @pytest.mark.usefixtures("events")
+def test_a_replacement_that_was_published_and_never_recorded_is_loaded_anew(
+    run_mapping, resources, source, target, run
+):
+    """With the rows of now: they take the place of those."""
+    run(target, f"create table all_events {TABLE}")
+    mapping = replace(ALL, load_mode="replace")
+    load = ("killed:all_events", {"target_conn": target, "target_table": "all_events"})
+    options = {"chunk_size": 500, "min_rows_for_parallel": 0, "load_mode": "replace", **load[1]}
+    processor = resources["mapper"].processor()
+    processor.plan_load(source, mapping.source_sql, load[0], **options)
+    processor.load_lane(source, mapping.source_sql, load[0], lane=0, lanes=1, **options)
+    processor.publish_load(source, mapping.source_sql, load[0], **options)
+    run(source, "delete from events where id > 3000")
+
+    assert run_mapping(mapping, tags={"mapper/resumes": "killed"}).success
+
+    assert [(3_000,)] == run(target, "select count(*) from all_events")
+
+
+@pytest.mark.usefixtures("events")
 def test_a_load_whose_query_changed_is_told_to_begin_in_a_new_run(run_mapping, source, target, run):
     """Executed again, a run goes on with its load; nobody gives a load's id in Dagster."""
     run(target, "alter table fact_events add constraint picky check (id <> 121)")

@@ -140,12 +140,16 @@ def test_the_first_partition_can_hold_what_came_before(
     ("how", "steps"),
     [({"single_step": True, "lanes": None}, 1), ({"lanes": 1}, 2), ({"lanes": 3}, 5)],
 )
-def test_a_load_takes_as_many_steps_as_it_is_worth(run_mapping, source, target, months, how, steps):
+def test_a_load_takes_as_many_steps_as_it_is_worth(
+    run_mapping, instance, source, target, months, how, steps
+):
     """One step, or one to plan and one to publish, or lanes in between: the rows are the same."""
     result = run_mapping(replace(BY_MONTH, **how), "2024-03-01")
 
     assert result.success
     assert steps == len({e.step_key for e in result.all_events if e.is_step_success})
+    # Of a load that went well there is nothing to tell but what it is.
+    assert not instance.fetch_observations(BY_MONTH.key, limit=1).records
     assert [months(source, "events")[2]] == months(target, "fact_events")
 
 
@@ -388,7 +392,7 @@ def test_of_a_load_of_which_nothing_was_in_nobody_is_told_that_it_is_gone_on_wit
 
 @pytest.mark.usefixtures("events")
 def test_of_many_failed_chunks_the_first_are_listed_and_the_others_counted(
-    run_mapping, target, run
+    run_mapping, instance, target, run
 ):
     """A load of thousands of chunks does not fill Dagster's event log with one reason."""
     run(target, "alter table fact_events add check (id < 0)")
@@ -408,6 +412,8 @@ def test_of_many_failed_chunks_the_first_are_listed_and_the_others_counted(
     listed = len(shown["mapper/failed_chunks"].records)
     assert 1 < listed < EVENTS // 100
     assert EVENTS // 100 == listed + shown["mapper/failed_chunks_not_shown"].value
+    # Nothing is in, so the failure says it all.
+    assert not instance.fetch_observations(mapping.key, limit=1).records
 
 
 def test_a_translator_says_how_assets_appear():
