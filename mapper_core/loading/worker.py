@@ -42,6 +42,8 @@ class Worker:
         self._work = work
         self._number = number
         self._sessions = Sessions(work)
+        self._begun = 0.0
+        self._started_at: datetime | None = None
         self._attempts = 0
         self._rows_read: int | None = None
         self._rejected = 0
@@ -84,7 +86,8 @@ class Worker:
             SnapshotLostError: this worker cannot read at the load's snapshot any more.
             StaleLoadError: another run has taken the load over.
         """
-        work, begun, started_at = self._work, time.monotonic(), datetime.now(timezone.utc)
+        work = self._work
+        self._begun, self._started_at = time.monotonic(), datetime.now(timezone.utc)
         self._attempts, self._last_error, self.commit_seconds = 0, None, None
         self.in_doubt = in_doubt
         self._upcoming = upcoming
@@ -94,7 +97,7 @@ class Worker:
             self._rows_read = None
             self._rejected = 0
             try:
-                return self._attempt(chunk, piece, begun, started_at)
+                return self._attempt(chunk, piece)
             except Exception as error:
                 self._last_error = words = work.words(error)
                 if may_yield and work.is_crowded(error) and may_yield():
@@ -110,32 +113,34 @@ class Worker:
             )
         except CrowdedOutError:
             raise
-        except Exception as error:
-            if self.in_doubt and (found := self._committed_after_all(chunk)):
-                return self._signed(found, begun, started_at)
-            if isinstance(error, SnapshotLostError | StaleLoadError):
-                raise
-            if work.stop.is_set() and not self.in_doubt:
-                # Its statement was ended, and what it had done is rolled back.
-                unstarted = ChunkResult(chunk_id=chunk.id, status=ChunkStatus.UNSTARTED)
-                return self._signed(unstarted, begun, started_at)
-            words = work.words(error)
-            rows = piece.rows if piece else self._rows_read
-            if rows is None and not self.in_doubt:
-                rows = self._count(chunk)
-            # A piece without its stream's mark is of no account, whether it is in or not.
-            in_doubt = self.in_doubt and not (piece and piece.rows)
-            failed = work.failed(chunk, words, rows, in_doubt=in_doubt)
-            what = "is in doubt" if failed.in_doubt else "failed"
-            logger.error(  # noqa: TRY400 - traceback below
-                "load %s: chunk %d %s: %s",
-                work.plan.load_id,
-                chunk.id,
-                what,
-                left_out(failed.error or words),
-            )
-            logger.debug("the error in full: %s", in_full(error))
-            return self._signed(failed, begun, started_at)
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is the chunk's result
+            return self._signed(self._not_loaded(chunk, piece, error))
+
+    def _not_loaded(self, chunk: Chunk, piece: Piece | None, error: Exception) -> ChunkResult:
+        """Return what a chunk came to whose last attempt met an error.
+
+        Raises the error when this worker cannot load any other chunk either.
+        """
+        work = self._work
+        if self.in_doubt and (found := self._committed_after_all(chunk)):
+            return found
+        if isinstance(error, SnapshotLostError | StaleLoadError):
+            raise error
+        if work.stop.is_set() and not self.in_doubt:
+            # Its statement was ended, and what it had done is rolled back.
+            return ChunkResult(chunk_id=chunk.id, status=ChunkStatus.UNSTARTED)
+        words = work.words(error)
+        rows = piece.rows if piece else self._rows_read
+        if rows is None and not self.in_doubt:
+            rows = self._count(chunk)
+        # A piece without its stream's mark is of no account, whether it is in or not.
+        in_doubt = self.in_doubt and not (piece and piece.rows)
+        failed = work.failed(chunk, words, rows, in_doubt=in_doubt)
+        what = "is in doubt" if failed.in_doubt else "failed"
+        said = left_out(failed.error or words)
+        logger.error("load %s: chunk %d %s: %s", work.plan.load_id, chunk.id, what, said)
+        logger.debug("the error in full: %s", in_full(error))
+        return failed
 
     def settle(self, chunk: Chunk, given_up: Exception | None) -> ChunkResult:
         """Return the result of a chunk in doubt that nobody will load any more.
@@ -150,19 +155,16 @@ class Worker:
         words = "the load was stopped" if given_up is None else first_line(given_up)
         return self._work.failed(chunk, words, in_doubt=self.in_doubt)
 
-    def _attempt(
-        self, chunk: Chunk, piece: Piece | None, begun: float, started_at: datetime
-    ) -> ChunkResult:
+    def _attempt(self, chunk: Chunk, piece: Piece | None) -> ChunkResult:
         try:
             opened = self._sessions.open()
             if opened.writer is None:
-                return self._signed(self._read_only(chunk, opened), begun, started_at)
+                return self._signed(self._read_only(chunk, opened))
             # Inside one database the transaction that writes reads as well.
             snapshot = self._work.plan.snapshot if self._work.in_server else None
             try:
                 with opened.writer.begin(snapshot) as transaction:
-                    result = self._load(chunk, piece, opened, transaction)
-                    result = self._signed(result, begun, started_at)
+                    result = self._signed(self._load(chunk, piece, opened, transaction))
                     self._work.writes_to.ledger.finish(
                         transaction, self._work.plan, result, waits=not self._another_follows()
                     )
@@ -281,12 +283,13 @@ class Worker:
             logger.warning("chunk %d could not be counted either: %s", chunk.id, left_out(words))
             return None
 
-    def _signed(self, result: ChunkResult, begun: float, started_at: datetime) -> ChunkResult:
+    def _signed(self, result: ChunkResult) -> ChunkResult:
+        """Return a result with what is known of the attempts that led to it."""
         return replace(
             result,
             attempts=self._attempts,
-            duration=time.monotonic() - begun,
-            started_at=started_at,
+            duration=time.monotonic() - self._begun,
+            started_at=self._started_at,
             worker=self._number,
             last_error=self._last_error,
         )

@@ -645,7 +645,14 @@ def test_a_stop_that_meets_a_lost_commit_asks_what_became_of_it(
             holding.execute(holds)
             held.set()
             # Statements of a load that stops are ended every fifth of a second.
-            cancelled.wait(seconds)
+            if cancelled.wait(seconds):
+                # It is not answered before its end has reached the server.
+                waiting = "wait_event_type = 'Lock'"
+                wait_until(lambda: not backends(target, "%", waiting), "the question's end")
+
+    def hear_of_the_end():
+        if held.is_set():  # before that, it is that of the COMMIT
+            cancelled.set()
 
     holding = threading.Thread(target=hold_the_question_up)
 
@@ -661,7 +668,7 @@ def test_a_stop_that_meets_a_lost_commit_asks_what_became_of_it(
         )
         return lost
 
-    with Proxy(target, lose_commit=lose, before_cancel=cancelled.set) as proxy:
+    with Proxy(target, lose_commit=lose, before_cancel=hear_of_the_end) as proxy:
         result = processor.process_mapper_job(
             source, "select * from orders order by version, id", target_conn=proxy.url
         )
