@@ -18,6 +18,9 @@ from .resources import DatabaseResource, MapperResource, resource_of
 from .translator import MappingTranslator
 from .windows import PartitionLoad, time_zone_of, window_of
 
+# Missing partitions that a check names.
+_LISTED = 10
+
 
 def build_mapping_checks(
     mapping: Mapping,
@@ -261,11 +264,19 @@ def _due(case: _Case, within: timedelta) -> dg.AssetChecksDefinition:
         ]
         return dg.AssetCheckResult(
             passed=not missing,
-            description=f"not loaded: {', '.join(missing[-10:])}" if missing else "all are loaded",
+            description=_missing(missing) if missing else "all are loaded",
             metadata={"mapper/partitions_missing": len(missing)},
         )
 
     return partitions_on_time
+
+
+def _missing(partitions: Sequence[str]) -> str:
+    """Return which partitions are missing, in words: the last ones of many."""
+    listed = ", ".join(partitions[-_LISTED:])
+    if len(partitions) <= _LISTED:
+        return f"not loaded: {listed}"
+    return f"{len(partitions)} are not loaded, the last of them {listed}"
 
 
 def _latest(

@@ -311,6 +311,17 @@ def test_of_many_partitions_that_are_not_loaded_in_time_the_latest_are_named(che
     assert 12 == found.metadata["mapper/partitions_missing"].value
 
 
+def test_of_many_partitions_that_are_not_loaded_the_last_are_named(check):
+    """And how many there are, so that nobody takes those named for all."""
+    days = dg.DailyPartitionsDefinition(start_date="2024-01-01", end_date="2024-05-01")
+
+    mapping = replace(BY_MONTH, partitions_def=days)
+    found = check(mapping, "partitions_on_time", due_within=timedelta(days=1))
+
+    assert found.description.startswith("121 are not loaded, the last of them 2024-04-21, ")
+    assert found.description.endswith(", 2024-04-30")
+
+
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
