@@ -69,6 +69,25 @@ def test_a_key_without_an_order_is_named(source, target, run, strategy, key, wor
         load(source, target, strategy=strategy, chunk_key=key, chunk_size=10)
 
 
+def test_a_column_that_a_key_names_twice_is_in_it_once(source, run):
+    """Whichever way it is spelled."""
+    run(
+        source,
+        "create table t (id int, k int)",
+        "insert into t select i, 1 from generate_series(1, 90) i",
+    )
+
+    decided = plan(
+        source,
+        "select * from t",
+        chunk_key=["k", "id", "ID"],
+        chunk_size=30,
+        min_rows_for_parallel=0,
+    )
+
+    assert (("k", "id"), 3) == (decided.chunk_key, len(decided.chunks))
+
+
 def test_columns_of_a_key_may_have_any_names(source, target, run):
     """Also those that our own statements could have for their own."""
     for url in (source, target):

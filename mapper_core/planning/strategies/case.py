@@ -135,7 +135,7 @@ class Case:
         """The key to cut by and where it comes from; no key when there is none."""
         names = {column.name for column in self.columns}
         if given := spelled(self.mapping.chunk_key or (), names):
-            return given, "the chunk_key given"
+            return tuple(dict.fromkeys(given)), "the chunk_key given"
         ordered: list[str] = []
         for name in spelled(self.query.order_key, names):
             if name not in names:
