@@ -176,6 +176,13 @@ class TargetSide:
             msg = f"direct_path cannot serve: {words}"
             raise TargetError(msg)
 
+    def check_direct(self) -> None:
+        """Raise TargetError when rows cannot be written to the target itself, chunk by chunk."""
+        with self.transaction() as transaction:
+            if why := transaction.write_blocker(self.table):
+                msg = f"{self.mapping.target_name} may not be written: {why}"
+                raise TargetError(msg)
+
     def insert_select_blocker(
         self,
         query: Query,

@@ -108,6 +108,9 @@ class Transaction(Protocol):
     def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> str | None:
         """Return why rows cannot be merged into the table by this key, where that can be known."""
 
+    def write_blocker(self, table: Sequence[str]) -> str | None:
+        """Return why `write` cannot serve the table, though another statement could, or None."""
+
     def insert_select(
         self,
         query: Query,

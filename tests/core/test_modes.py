@@ -387,6 +387,18 @@ def test_what_takes_no_rows_is_told_before_they_move(
         load(source, target, target_table="odd", load_mode=mode, **key)
 
 
+def test_a_view_that_takes_no_copy_is_told_before_rows_move(orders, source, target, run):
+    """With the mode that it takes, and then loads in."""
+    run(target, "create view few as select * from orders", "truncate orders")
+
+    with pytest.raises(TargetError, match=r"few may not be written: COPY .*publish='atomic'"):
+        load(source, target, target_table="few", load_mode="append")
+    result = load(source, target, target_table="few", load_mode="append", publish="atomic")
+
+    assert "succeeded" == result.status
+    assert run(target, "select count(*) from orders") == [(ROWS,)]
+
+
 def test_a_view_that_takes_rows_by_a_trigger_is_a_target(orders, source, target, run):
     """It need not be one that PostgreSQL could write to by itself."""
     run(

@@ -167,6 +167,9 @@ class GenericTransaction:
     def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> None:
         """Return None: what would stand against it cannot be asked for beforehand."""
 
+    def write_blocker(self, table: Sequence[str]) -> None:
+        """Return None: rows are written by INSERT."""
+
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         self.execute("savepoint mapper_rows")

@@ -256,6 +256,9 @@ class OracleTransaction:
     def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> None:
         """Return None: what would stand against it cannot be asked for beforehand."""
 
+    def write_blocker(self, table: Sequence[str]) -> None:
+        """Return None: rows are written by INSERT."""
+
     def insert_select(
         self,
         query: Query,

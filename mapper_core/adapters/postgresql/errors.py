@@ -40,6 +40,9 @@ _REFUSED_FOR_GOOD = (
 # What libpq is told when no connection is left; it keeps the SQLSTATE (53300) to itself here too.
 _CROWDED = ("too many clients", "too many connections", "connection slots are reserved")
 
+# What to do then.
+_PLACES = "A load needs three connections in all, and two more for each further worker"
+
 # Classes and codes of errors that one row's values cause.
 _OF_A_ROW = (
     "22",  # data exceptions
@@ -132,7 +135,8 @@ def words(error: psycopg.Error) -> str:
     diagnosis = error.diag
     message, detail = diagnosis.message_primary, diagnosis.message_detail
     if not message:
-        return str(error).strip()
+        said = str(error).strip()
+        return f"{said}. {_PLACES}" if is_crowded(error) else said
     code = error.sqlstate or ""
     if code.startswith("22"):
         if code not in _OF_ENCODINGS:

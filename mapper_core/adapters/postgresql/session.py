@@ -253,7 +253,7 @@ def join(connection: Connection, snapshot: Snapshot) -> None:
     except _SNAPSHOT_GONE as error:
         msg = (
             f"{snapshot.description} is gone ({errors.words(error)}): the session that held it has"
-            f" ended. {_READ_ANEW}"
+            f" ended. {_on_standby(connection)}{_READ_ANEW}"
         )
         raise SnapshotLostError(msg) from error
     (server,) = run(connection, f"select {SERVER}").fetchone()
@@ -266,6 +266,17 @@ def join(connection: Connection, snapshot: Snapshot) -> None:
             f" {_READ_ANEW}"
         )
         raise SnapshotLostError(msg)
+
+
+def _on_standby(connection: Connection) -> str:
+    """Return what to do about it, where recovery may have ended that session."""
+    if connection.info.parameter_status("in_hot_standby") != "on":
+        return ""
+    return (
+        "The source is a standby, whose recovery ends sessions that read what the primary cleans"
+        " up, drops or locks: set hot_standby_feedback there, or raise its"
+        " max_standby_streaming_delay. "
+    )
 
 
 def run(connection: Connection, statement: str, values: Mapping[str, Any] | None = None) -> Any:

@@ -76,6 +76,12 @@ and 0 <> all(c.conkey)
 _TAKEN = "select pg_relation_is_updatable(to_regclass(:name), true)"
 _EVENTS = {"update": 1 << 2, "insert": 1 << 3, "delete": 1 << 4}
 
+# A view without what COPY asks for. Bits of tgtype: for each row 1, insert 4, instead 64.
+_TAKES_NO_COPY = """
+select 1 from pg_class c where c.oid = to_regclass(:name) and c.relkind = 'v'
+and not exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgtype & 69 = 69)
+"""
+
 
 class PostgreSQLTransaction:
     """One open transaction."""
@@ -182,6 +188,14 @@ class PostgreSQLTransaction:
         from . import merging  # for upserts alone
 
         return merging.blocker(self._connection, table, key)
+
+    def write_blocker(self, table: Sequence[str]) -> str | None:
+        if not self.execute(_TAKES_NO_COPY, {"name": session.identifier(*table)}):
+            return None
+        return (
+            "COPY writes to a view by an INSTEAD OF trigger for each row only: give it one, or pass"
+            " publish='atomic', which inserts all rows in one statement"
+        )
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
