@@ -231,7 +231,7 @@ def test_a_share_of_rejects_that_is_too_large_fails(run_mapping, shown, check, t
     seen = shown("whole")
     names = ("mapper/rows_read", "mapper/rejected", "mapper/rows_written", "dagster/row_count")
     assert [EVENTS, 20, EVENTS - 20, EVENTS - 20] == [seen[name] for name in names]
-    assert 20 == sum(record.data["count"] for record in seen["mapper/rejects"].records)
+    assert 20 == sum(record.data["rows"] for record in seen["mapper/rejects"].records)
     few = {"compare": None, "max_reject_share": 20 / EVENTS}
     assert check(mapping, "few_rows_rejected", **few).passed
     found = check(mapping, "few_rows_rejected", compare=None, max_reject_share=0.001)

@@ -29,13 +29,12 @@ def empty(user):
 
 def load(source, target, sql=ITEMS, **options):
     """Load between Oracle's users, or any URLs, with small chunks and two workers."""
-    options = {"chunk_size": 500, "max_workers": 2, "min_rows_for_parallel": 0, **options}
+    small = {"chunk_size": 500, "max_workers": 2, "min_rows_for_parallel": 0}
+    options = {**small, "enable_progress": False, **options}
     place = {"target_conn": getattr(target, "url", target), "target_table": "item"}
     if str(target).startswith("postgresql"):
         place["target_schema"] = "public"
-    return execute_query_parallel(
-        getattr(source, "url", source), sql, enable_progress=False, **{**place, **options}
-    )
+    return execute_query_parallel(getattr(source, "url", source), sql, **{**place, **options})
 
 
 def counted(user):
