@@ -2,39 +2,35 @@
 
 import pytest
 
-from mapper_core import LedgerError
+from mapper_core import LedgerError, ParallelProcessor
 
 from ..waiting import assert_nothing_left
 from .running import PAUSE, Background, at_the_gate, gate, load
 
-ROWS = 2_000
+EARLY = [(0, 2_000)]
+BOTH = [(0, 2_000), (1, 2_000)]
 
-PARTED = (
-    "create table parted (id int, note text) partition by list (note)",
-    "create table early partition of parted for values in ('early')",
-    "create table late (id int, note text)",
-    f"insert into parted select i * 2, 'early' from generate_series(1, {ROWS}) i",
-    f"insert into late select i * 2 + 1, 'late' from generate_series(1, {ROWS}) i",
-    PAUSE,
-    "analyze parted, late",
+TABLES = (
+    "create table orders (id int not null, parity int, note text) partition by list (parity)",
+    "create table even partition of orders for values in (0)",
+    "create table odd (id int not null, parity int, note text)",
+    "insert into even select 2 * i, 0, repeat('x', 200) from generate_series(1, 2000) i",
+    "insert into odd select 2 * i + 1, 1, repeat('y', 200) from generate_series(1, 2000) i",
+    "create index on even (id)",
+    "analyze",
 )
-ATTACH = "alter table parted attach partition late for values in ('late')"
-EVERY_WAY = [
-    ("physical", {}),
-    ("key", {"chunk_key": "id"}),
-    ("same_database", {"chunk_key": "id"}),
-]
+ATTACH = "alter table orders attach partition odd for values in (1)"
+# Not PARTITION OF, which waits until nobody reads the table.
+MAKE = (
+    "create table other (id int not null, parity int, note text)",
+    "insert into other values (9, 2, 'late')",
+    "alter table orders attach partition other for values in (2)",
+)
+ARRIVED = "create table arrived (id int, parity int, note text)"
+COUNTED = "select parity, count(*) from arrived group by 1 order by 1"
 
-
-def changed_in_mid_load(source, target, run, query, meanwhile, options):
-    """Load; while the rows around 2,000 are on their way, do something. Return the result."""
-    with gate(source):
-        loading = Background(
-            load, source, query, target, "arrived", load_id="nightly", max_workers=1, **options
-        )
-        at_the_gate(source)
-        run(source, *meanwhile)
-    return loading.result()
+QUERY = "select * from orders"
+ROWS = 2_000
 
 
 @pytest.fixture(autouse=True)
@@ -43,42 +39,140 @@ def _nothing_left(source, target):
     assert_nothing_left(source, target)
 
 
-@pytest.mark.parametrize(("strategy", "options"), EVERY_WAY)
-def test_rows_attached_in_mid_load_are_all_in_or_all_out(source, target, run, strategy, options):
-    """An old snapshot shows them from the moment their table is attached: some chunks had none."""
-    target = source if strategy == "same_database" else target
-    run(source, *PARTED)
-    run(target, "create table arrived (id int, note text)")
-    options = {"strategy": strategy, **options}
-    query = "select id, left(note, 9 + pause(id, 2000) * 0) as note from parted"
+def after_a_chunk(run, url, *statements):
+    """Return what runs statements when the first chunk is in."""
+    done: list[bool] = []
 
-    first = changed_in_mid_load(source, target, run, query, [ATTACH], options)
+    def hear(_):
+        if not done:
+            done.append(True)
+            run(url, *statements)
 
-    assert "succeeded" != first.status
-    assert any(
-        "SnapshotLostError: late has become a part of another table since snapshot" in e["error"]
-        for e in first.chunk_errors
-    ), first.chunk_errors
-    assert [] == run(target, "select * from arrived where note = 'late'")
-    if strategy == "physical":
-        with pytest.raises(LedgerError, match="has other partitions"):
-            load(source, query, target, "arrived", load_id="nightly", **options)
+    return hear
 
 
-def test_a_new_partition_whose_rows_are_new_too_is_no_matter(source, target, run):
-    """Filled and attached, as every month: no row of it is the read point's."""
-    run(source, *PARTED)
-    run(target, "create table arrived (id int, note text)")
-    query = "select id, left(note, 9 + pause(id, 2000) * 0) as note from parted"
-    meanwhile = [
-        "create table new (id int, note text)",
-        f"insert into new select i, 'new' from generate_series(1, {ROWS}) i",
-        "alter table parted attach partition new for values in ('new')",
-    ]
+@pytest.mark.parametrize(
+    ("strategy", "query", "options"),
+    [
+        ("physical", QUERY, {}),
+        ("key", f"{QUERY} order by id", {}),
+        ("key", f"{QUERY} order by id", {"transformation_func": list}),
+        ("physical", QUERY, {"reject_limit": 5}),
+        ("same_database", QUERY, {}),
+        ("offset", f"{QUERY} order by id", {}),
+    ],
+    ids=["physical", "key", "dicts", "rejects", "same_database", "offset"],
+)
+def test_no_chunk_has_rows_of_a_partition_attached_meanwhile(
+    source, target, run, strategy, query, options
+):
+    """Those before it would not have them: the load ends in words, with what was in the table."""
+    run(source, *TABLES)
+    if strategy == "same_database":
+        target = source
+    run(target, ARRIVED)
 
-    result = changed_in_mid_load(source, target, run, query, meanwhile, {"chunk_key": "id"})
+    result = load(
+        source,
+        query,
+        target,
+        "arrived",
+        strategy=strategy,
+        max_workers=1,
+        progress_callback=after_a_chunk(run, source, ATTACH),
+        **options,
+    )
 
-    assert ("succeeded", ROWS) == (result.status, result.total_rows_successful)
+    assert "partial" == result.status
+    ((parity, rows),) = run(target, COUNTED)
+    assert (0, result.total_rows_successful) == (parity, rows)
+    assert rows < 2_000
+    assert {True} == {
+        "SnapshotLostError: odd has become a part of another table" in error["error"]
+        for error in result.chunk_errors
+    }
+
+
+def test_a_load_begins_anew_after_a_partition_was_attached(source, target, run):
+    """Under its id, at a read point that has the partition; nothing was published before."""
+    run(source, *TABLES)
+    run(target, ARRIVED)
+    keywords = {"load_mode": "replace", "load_id": "orders", "max_workers": 1}
+
+    hear = after_a_chunk(run, source, ATTACH)
+    first = load(source, QUERY, target, "arrived", progress_callback=hear, **keywords)
+    assert ("failed", []) == (first.status, run(target, COUNTED))
+
+    second = load(source, QUERY, target, "arrived", **keywords)
+    assert ("succeeded", 4_000) == (second.status, second.total_rows_successful)
+    assert BOTH == run(target, COUNTED)
+
+
+def test_an_append_by_blocks_does_not_begin_anew(source, target, run):
+    """Its blocks are no longer those of the table; what is in stays."""
+    run(source, *TABLES)
+    run(target, ARRIVED)
+    keywords = {"strategy": "physical", "load_id": "orders", "max_workers": 1}
+    hear = after_a_chunk(run, source, ATTACH)
+    first = load(source, QUERY, target, "arrived", progress_callback=hear, **keywords)
+
+    with pytest.raises(LedgerError, match="has other partitions"):
+        load(source, QUERY, target, "arrived", **keywords)
+
+    assert [(0, first.total_rows_successful)] == run(target, COUNTED)
+
+
+def test_steps_planned_anew_do_not_join_a_read_point_before_the_partition(source, target, run):
+    """Its holder is alive yet; another one is taken."""
+    run(source, *TABLES)
+    run(target, ARRIVED)
+    processor = ParallelProcessor(
+        target_conn=target,
+        target_table="arrived",
+        load_mode="replace",
+        chunk_size=500,
+        min_rows_for_parallel=0,
+        enable_progress=False,
+    )
+    step = (source, QUERY, "orders")
+
+    before = processor.plan_load(*step)
+    run(source, ATTACH)
+    stale = processor.load_lane(*step, lane=0, lanes=1)
+    assert {"failed"} == {result.status for result in stale}
+
+    assert before.snapshot != processor.plan_load(*step).snapshot
+    processor.load_lane(*step, lane=0, lanes=1)
+    assert 4_000 == processor.publish_load(*step).total_rows_successful
+    assert BOTH == run(target, COUNTED)
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        (QUERY, {}),
+        (f"{QUERY} order by id", {}),
+        (QUERY, {"strategy": "one_pass"}),
+        (QUERY, {"strategy": "stream_once"}),
+    ],
+    ids=["physical", "key", "one_pass", "stream_once"],
+)
+def test_a_partition_made_meanwhile_disturbs_nobody(source, target, run, query, options):
+    """What is in it is younger than the read point."""
+    run(source, *TABLES)
+    run(target, ARRIVED)
+    result = load(
+        source,
+        query,
+        target,
+        "arrived",
+        max_workers=1,
+        progress_callback=after_a_chunk(run, source, *MAKE),
+        **options,
+    )
+
+    assert "succeeded" == result.status, result.chunk_errors
+    assert EARLY == run(target, COUNTED)
 
 
 @pytest.mark.parametrize("strategy", ["physical", "key", "stream_once"])
@@ -98,14 +192,14 @@ def test_a_table_that_a_function_reads_is_not_emptied_in_mid_load(source, target
     run(target, "create table arrived (id int, note text)")
     query = "select id, left(rated(id), 9 + pause(id, 1400) * 0) as note from t"
 
-    result = changed_in_mid_load(
-        source,
-        target,
-        run,
-        query,
-        ["truncate rate"],
-        {"strategy": strategy, "chunk_key": "id" if strategy == "key" else None},
-    )
+    key = "id" if strategy == "key" else None
+    options = {"strategy": strategy, "chunk_key": key, "max_workers": 1}
+
+    with gate(source):
+        loading = Background(load, source, query, target, "arrived", **options)
+        at_the_gate(source)
+        run(source, "truncate rate")
+    result = loading.result()
 
     assert "succeeded" != result.status
     assert any(
