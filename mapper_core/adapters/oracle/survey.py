@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 import oracledb
 
 from ...errors import QueryError
 from ...model import Chunk, Estimate, Plan, Refused
+from ...once import once
 from ...protocols import BlockCuts, Blocker, KeyCuts, Place
 from ...query import Query
 from . import catalog, rowids, session, types
@@ -175,7 +175,7 @@ class OracleSurvey:
         if differs:
             session.run(self._connection, f"alter session set nls_sort = '{theirs}'")
 
-    @cached_property
+    @once
     def _table(self) -> tuple[str, str] | None:
         """Return owner and name of the one table that the query reads."""
         if self._query.table is None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -13,6 +12,7 @@ from psycopg.pq.abc import PGresult
 from ...batches import Batch, Piece
 from ...errors import TransferError
 from ...model import Chunk, Column, DataPath, Plan, Snapshot
+from ...once import once
 from ...protocols import Checksum
 from ...query import Query
 from . import checksum, errors, session, unseen
@@ -159,7 +159,7 @@ class PostgreSQLReader:
             self._connection.pgconn.send_query(statement.encode())
             self._ahead = statement
 
-    @cached_property
+    @once
     def _may_wait(self) -> bool:
         """Whether the server lets a statement wait for its reader for as long as that takes."""
         return bool(self._run("show statement_timeout").fetchone() == ("0",))

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from ...fitting import spelled
 from ...model import Chunk, ChunkKind, Column, Estimate, Mapping, Refused, StrategyName
+from ...once import once
 from ...protocols import Survey
 from ...query import Query
 from .. import sizing
@@ -72,19 +72,19 @@ class Case:
         """Whether the strategy was asked for by its name, so that no other comes into question."""
         return self.mapping.strategy is not None
 
-    @cached_property
+    @once
     def estimate(self) -> Estimate:
         """What the database expects of the query."""
         return self.survey.estimate()
 
-    @cached_property
+    @once
     def size(self) -> tuple[int, str]:
         """Rows of a chunk, and why so many where nobody said."""
         if self.given_size is not None:
             return self.given_size, ""
         return sizing.auto_chunk_size(self.estimate)
 
-    @cached_property
+    @once
     def range_size(self) -> tuple[int, str]:
         """The same of a range of blocks."""
         # The rows that a function is to see may have to be in memory together.
@@ -97,7 +97,7 @@ class Case:
         """Rows of a chunk."""
         return self.size[0]
 
-    @cached_property
+    @once
     def unsplittable(self) -> str | None:
         """Why reading the query in ranges would not give its own rows."""
         if self.query.blocker:
@@ -105,12 +105,12 @@ class Case:
         found = self.survey.blocker()
         return f"the query cannot be split: {found.reason}" if found else None
 
-    @cached_property
+    @once
     def whole(self) -> str | None:
         """Why the query must be read by one statement, or is better read so."""
         return self.sequential or self.one_reader or self.unsplittable or self.small
 
-    @cached_property
+    @once
     def small(self) -> str | None:
         """Why the query is too small to divide, in words; None for one that is not."""
         threshold, expected = self.threshold, self.estimate.rows
@@ -130,7 +130,7 @@ class Case:
             rows = f"{counted:,}"
         return f"the query has {rows} rows, fewer than the {threshold:,} that pay"
 
-    @cached_property
+    @once
     def key(self) -> tuple[tuple[str, ...], str]:
         """The key to cut by and where it comes from; no key when there is none."""
         names = {column.name for column in self.columns}
@@ -149,7 +149,7 @@ class Case:
                 return unique, "a key of the table"
         return (), ""
 
-    @cached_property
+    @once
     def costly_key(self) -> str | None:
         """Why cutting by the key would cost more than it saves, or None."""
         key, _ = self.key
