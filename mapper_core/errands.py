@@ -32,12 +32,13 @@ class Errands:
 
         Raises DatabaseError in a database's words, when that is where it failed.
         """
-        with in_words(f"{purpose} load {self.load_id}", self.databases):
+        errand = f"{purpose} load {self.load_id}"
+        with in_words(errand, self.databases):
             return self.retry.execute_with_retry(
                 work,
                 is_transient=lambda error: any(d.is_transient(error) for d in self.databases),
                 stop=stop,
-                name=f"{purpose} load {self.load_id}",
+                name=errand,
             )
 
     def do_unless_stopped(
