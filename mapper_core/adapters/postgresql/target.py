@@ -11,76 +11,12 @@ from ...errors import TargetError, TransferError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
 from ...protocols import STAGE_CHUNK, Checksum, Merged, Place
 from ...query import Query
-from . import checksum, errors, session, unseen
+from . import catalog, checksum, errors, session, unseen
 from .statements import Statements, copy_format, key_columns
 from .survey import place
 
 # The setting that tells a stage's column default which chunk is being written.
 _CHUNK_SETTING = "mapper.chunk"
-
-_COLUMNS = """
-with recursive kind as (
-    select a.attnum, a.atttypid as type, a.atttypmod as modifier,
-           a.attnotnull as required, a.atthasdef or a.attidentity <> '' as has_default
-    from pg_attribute a
-    where a.attrelid = to_regclass(:name) and a.attnum > 0 and not a.attisdropped
-    union all
-    -- A domain's values travel as those of the type below it; the domain checks them, except that
-    -- COPY leaves a column out without asking whether it may be NULL.
-    select kind.attnum, t.typbasetype, t.typtypmod,
-           kind.required or t.typnotnull, kind.has_default or t.typdefault is not null
-    from kind join pg_type t on t.oid = kind.type
-    where t.typtype = 'd'
-)
-select a.attname,
-       format_type(kind.type, kind.modifier),
-       kind.type,
-       kind.required and not kind.has_default,
-       a.attgenerated <> '' or a.attidentity = 'a',
-       (select typreceive <> 0 from pg_type own where own.oid = a.atttypid)
-from kind
-join pg_type t on t.oid = kind.type and t.typtype <> 'd'
-join pg_attribute a on a.attrelid = to_regclass(:name) and a.attnum = kind.attnum
-order by a.attnum
-"""
-
-_DEFAULTS = """
-select a.attname, pg_get_expr(d.adbin, d.adrelid)
-from pg_attribute a
-join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-where a.attrelid = to_regclass(:name) and a.attgenerated = ''
-union all
-select a.attname, format('nextval(%L::regclass)', pg_get_serial_sequence(:name, a.attname))
-from pg_attribute a
-where a.attrelid = to_regclass(:name) and a.attidentity = 'd'
-"""
-
-
-# What the target asks of a row by itself: columns, whether they are NOT NULL, a CHECK as SQL. One
-# of whole rows (its key has the number 0) is of the target's own row type, which a stage has not.
-_CHECKS = """
-select array[a.attname::text], true, null::text
-from pg_attribute a
-where a.attrelid = to_regclass(:name) and a.attnum > 0 and a.attnotnull and not a.attisdropped
-union all
-select (select array_agg(a.attname::text) from pg_attribute a
-        where a.attrelid = c.conrelid and a.attnum = any(c.conkey)),
-       false, format('constraint %I ', c.conname) || pg_get_constraintdef(c.oid)
-from pg_constraint c
-where c.conrelid = to_regclass(:name) and c.contype = 'c' and c.conkey <> '{}'
-and 0 <> all(c.conkey)
-"""
-
-# What a relation takes, by itself or by a trigger or rule; a sequence or a materialized view takes
-# nothing. Source: PostgreSQL source, rewriteHandler.c, relation_is_updatable(); nodes.h, CmdType.
-_TAKEN = "select pg_relation_is_updatable(to_regclass(:name), true)"
-_EVENTS = {"update": 1 << 2, "insert": 1 << 3, "delete": 1 << 4}
-
-# A view without what COPY asks for. Bits of tgtype: for each row 1, insert 4, instead 64.
-_TAKES_NO_COPY = """
-select 1 from pg_class c where c.oid = to_regclass(:name) and c.relkind = 'v'
-and not exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgtype & 69 = 69)
-"""
 
 
 class PostgreSQLTransaction:
@@ -128,7 +64,7 @@ class PostgreSQLTransaction:
 
     def columns(self, table: Sequence[str]) -> tuple[Column, ...]:
         name = {"name": session.identifier(*table)}
-        found = self.execute(_COLUMNS, name)
+        found = self.execute(catalog.COLUMNS, name)
         if not found and self.execute("select 1 where to_regclass(:name) is not null", name):
             msg = f"{'.'.join(table)} has no column to load into: add those of the query to it"
             raise TargetError(msg)
@@ -139,9 +75,9 @@ class PostgreSQLTransaction:
 
     def refusal(self, table: Sequence[str], privileges: Sequence[str]) -> str | None:
         name = session.identifier(*table)
-        taken = self.execute(_TAKEN, {"name": name})[0][0]
+        taken = self.execute(catalog.TAKEN, {"name": name})[0][0]
         for privilege in privileges:
-            if privilege in _EVENTS and not taken & _EVENTS[privilege]:
+            if privilege in catalog.EVENTS and not taken & catalog.EVENTS[privilege]:
                 return f"it takes no {privilege.upper()}: load into a table, or a view that does"
             # All but DELETE can be granted for some columns.
             may, user = self.execute(
@@ -190,7 +126,7 @@ class PostgreSQLTransaction:
         return merging.blocker(self._connection, table, key)
 
     def write_blocker(self, table: Sequence[str]) -> str | None:
-        if not self.execute(_TAKES_NO_COPY, {"name": session.identifier(*table)}):
+        if not self.execute(catalog.TAKES_NO_COPY, {"name": session.identifier(*table)}):
             return None
         return (
             "COPY writes to a view by an INSTEAD OF trigger for each row only: give it one, or pass"
@@ -236,7 +172,9 @@ class PostgreSQLTransaction:
             raise TargetError(msg) from error
         # Rows come as COPY blocks that nobody takes apart, so the chunk's id is a default.
         defaults = [(STAGE_CHUNK, f"current_setting('{_CHUNK_SETTING}')::integer")]
-        for column, default in self.execute(_DEFAULTS, {"name": session.identifier(*target)}):
+        for column, default in self.execute(
+            catalog.DEFAULTS, {"name": session.identifier(*target)}
+        ):
             if column in columns:
                 # From the target's own catalog, already as SQL.
                 defaults.append((column, default))
@@ -247,7 +185,7 @@ class PostgreSQLTransaction:
             self._copy_checks(name, session.identifier(*target), columns)
 
     def _copy_checks(self, stage: str, target: str, columns: Sequence[str]) -> None:
-        for column, required, check in self.execute(_CHECKS, {"name": target}):
+        for column, required, check in self.execute(catalog.CHECKS, {"name": target}):
             if required and column[0] in columns:
                 quoted = session.identifier(column[0])
                 self.execute(f"alter table {stage} alter column {quoted} set not null")
