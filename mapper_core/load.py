@@ -207,7 +207,9 @@ class Load:
 
     def find(self) -> LoadRecord:
         """Return what the ledger has of this load. Raises LedgerError when it has nothing."""
-        record = self._errands.do("read the ledger of", self._find)
+        return self._there(self._errands.do("read the ledger of", self._find))
+
+    def _there(self, record: LoadRecord | None) -> LoadRecord:
         if record is None:
             msg = f"the ledger has no load {self.load_id}: plan it first"
             raise LedgerError(msg)
@@ -291,8 +293,11 @@ class Load:
 
         Nothing for a load that is published already, or that lacks chunks and will be refused.
         """
-        plan, record = verifying.plan, self.find()
-        finished = self._finished_by_now()
+        plan = verifying.plan
+        found, finished = self._errands.do(
+            "read the ledger of", lambda: target.so_far(self.load_id)
+        )
+        record = self._there(found)
         if record.published or any(chunk.id not in finished for chunk in plan.chunks):
             return None, record.verified
 

@@ -243,6 +243,12 @@ class TargetSide:
             self.ledger.prepare(transaction)
             return self.ledger.find(transaction, load_id)
 
+    def so_far(self, load_id: str) -> tuple[LoadRecord | None, dict[int, ChunkResult]]:
+        """Return what a ledger that is there has of a load, and its finished chunks by their id."""
+        with self.transaction() as transaction:
+            record = self.ledger.find(transaction, load_id)
+            return record, self.ledger.finished(transaction, load_id)
+
     def rows_rejected(self, load_id: str) -> int:
         """Return how many rows of a load have been refused so far."""
         with self.transaction() as transaction:

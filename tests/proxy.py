@@ -24,7 +24,8 @@ class Proxy:
         stall: seconds that the server's word of a COPY's end is held back, its rows all sent.
         before_cancel: called before a request to cancel a statement is passed on.
 
-    While `away` is set, nobody gets a new connection.
+    While `away` is set, nobody gets a new connection. `answers` counts how often a client had to wait
+    for the server's word that it is ready.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Proxy:
         self.before_cancel = before_cancel or (lambda: None)
         self.away = threading.Event()
         self._lock = threading.Lock()
-        self.commits = self.copies = self.cuts = 0
+        self.commits = self.copies = self.cuts = self.answers = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         port = self._listener.getsockname()[1]
         self.url = (
@@ -94,6 +95,10 @@ class Proxy:
             self.commits += 1
             return self._note(self._lose_commit(self.commits))
 
+    def next_answer(self):
+        with self._lock:
+            self.answers += 1
+
     def next_copy(self):
         with self._lock:
             self.copies += 1
@@ -127,9 +132,10 @@ class _Link:
                 kind, message = _message(self._client)
                 if kind in b"QP" and b'"claim" (load_id' in message:
                     self._claimed = True
-                if kind == b"Q" and message[5:] == b"rollback\0":
+                said = _statement(kind, message)
+                if said == b"rollback":
                     self._claimed = False
-                if kind == b"Q" and message[5:] == b"commit\0" and self._counts():
+                if said == b"commit" and self._counts():
                     self._claimed = False
                     lost = self._proxy.next_commit()
                     if lost == "request":
@@ -151,6 +157,8 @@ class _Link:
                     if kind == b"Z":  # ready for the next query: it has committed
                         break
                     continue
+                if kind == b"Z":
+                    self._proxy.next_answer()
                 if kind == b"H":
                     left = self._proxy.next_copy()
                 if left is not None:
@@ -181,6 +189,12 @@ def _take(end, size):
             raise EOFError
         parts += part
     return bytes(parts)
+
+
+def _statement(kind, message):
+    """Return what a message asks to run: a Query, or a Parse, which begins with a name."""
+    said = message[5:].split(b"\0")
+    return {b"Q": said[0], b"P": said[1] if len(said) > 1 else b""}.get(kind)
 
 
 def _message(end):

@@ -72,7 +72,8 @@ class Claims(Tables):
         """
         if self._facts.looks_again:
             _check_current(plan, *self._hold(transaction, plan.load_id, self._facts.update_lock))
-        transaction.execute(
+        # Nothing is to be done between this and the commit, which goes in the same message.
+        transaction.execute_later(
             f"update {self._claim} set done = 1, rows_read = :rows_read, bytes = :bytes,"
             " rows_written = :rows_written, rows_rejected = :rows_rejected, attempts = :attempts,"
             " seconds = :seconds, worker = :worker, started_at = :started_at,"
@@ -94,7 +95,7 @@ class Claims(Tables):
             },
         )
         if not waits and self.commits_asynchronously:
-            transaction.execute(self._facts.asynchronous_commit)
+            transaction.execute_later(self._facts.asynchronous_commit)
 
     def touch(self, transaction: Transaction, load_id: str, chunk_id: int) -> None:
         """Write the claim of a finished chunk as it is; nothing where it is gone.
@@ -149,7 +150,7 @@ class Claims(Tables):
 
     def reject(self, transaction: Transaction, rejected: Reject) -> None:
         """Keep a refused row, in the transaction that leaves it out of its chunk."""
-        transaction.execute(
+        transaction.execute_later(
             f"insert into {self._reject} (load_id, chunk_id, source_row, error, code, rejected_at)"
             f" values (:load_id, :chunk_id, :source_row, :error, :code, {self._facts.now})",
             {
@@ -206,17 +207,19 @@ class Claims(Tables):
         self, transaction: Transaction, plan: Plan, checksums: Dict[int, int]
     ) -> None:
         """Keep the source's checksum with each chunk that was finished under the plan's epoch."""
-        for chunk_id, checksum in checksums.items():
-            transaction.execute(
-                f"update {self._claim} set checksum = :checksum"
-                " where load_id = :load_id and chunk_id = :chunk_id and epoch = :epoch",
+        transaction.execute_many(
+            f"update {self._claim} set checksum = :checksum"
+            " where load_id = :load_id and chunk_id = :chunk_id and epoch = :epoch",
+            [
                 {
                     "load_id": plan.load_id,
                     "chunk_id": chunk_id,
                     "epoch": plan.epoch,
                     "checksum": str(checksum),
-                },
-            )
+                }
+                for chunk_id, checksum in checksums.items()
+            ],
+        )
 
 
 def _check_current(plan: Plan, epoch: int, status: str) -> None:

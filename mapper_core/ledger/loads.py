@@ -114,7 +114,7 @@ class Loads(Tables):
         load_group: str | None,
     ) -> None:
         """Store a new load and its plan, in one transaction."""
-        transaction.execute(
+        transaction.execute_later(
             f"insert into {self._load} (load_id, load_group, generation, epoch, status, target,"
             " query_hash, plan, created_at) values (:load_id, :load_group,"
             f" (select count(*) from {self._load} where load_group = :counted_group),"
@@ -140,12 +140,14 @@ class Loads(Tables):
     def _store_chunks(
         self, transaction: Transaction, load_id: str, chunks: Sequence[Chunk]
     ) -> None:
-        for chunk in chunks:
-            transaction.execute(
-                f"insert into {self._chunk} (load_id, chunk_id, bounds)"
-                " values (:load_id, :chunk_id, :bounds)",
-                {"load_id": load_id, "chunk_id": chunk.id, "bounds": chunk_text(chunk)},
-            )
+        transaction.execute_many(
+            f"insert into {self._chunk} (load_id, chunk_id, bounds)"
+            " values (:load_id, :chunk_id, :bounds)",
+            [
+                {"load_id": load_id, "chunk_id": chunk.id, "bounds": chunk_text(chunk)}
+                for chunk in chunks
+            ],
+        )
 
     def _last_chunk(self, transaction: Transaction, load_id: str) -> int:
         found = transaction.execute(
@@ -220,7 +222,7 @@ class Loads(Tables):
         self, transaction: Transaction, plan: Plan, words: str, *, published: bool
     ) -> None:
         """Note what was compared: when publishing the load, or when it could not be published."""
-        transaction.execute(
+        transaction.execute_later(
             f"update {self._load} set verified = :words"
             " where load_id = :load_id and epoch = :epoch",
             {
@@ -264,7 +266,7 @@ class Loads(Tables):
                 " load id (in Dagster: re-execute all steps); finished chunks are kept"
             )
             raise IncompleteLoadError(msg)
-        transaction.execute(
+        transaction.execute_later(
             f"update {self._load} set epoch = epoch + 1, status = 'published',"
             f" published_at = {self._facts.now} where load_id = :load_id",
             {"load_id": plan.load_id},

@@ -33,6 +33,15 @@ class Transaction(Protocol):
     def execute(self, sql: str, values: Mapping[str, Any] | None = None) -> list[Row]:
         """Run a statement whose `:name`s are bound; return its rows, or none."""
 
+    def execute_later(self, sql: str, values: Mapping[str, Any] | None = None) -> None:
+        """Run a statement whose answer nobody waits for, before the next one or the commit.
+
+        Its error is raised there.
+        """
+
+    def execute_many(self, sql: str, values: Sequence[Mapping[str, Any]]) -> None:
+        """As `execute_later`, once for each of the values."""
+
     def columns(self, table: Sequence[str]) -> tuple[Column, ...]:
         """Describe a table's columns, as this transaction sees it; empty without such a table."""
 
@@ -52,13 +61,16 @@ class Transaction(Protocol):
         """Take back what the block did when it raises; constraints are checked at its end."""
 
     def lock(self, name: str) -> None:
-        """Wait for a lock of that name and hold it to the transaction's end."""
+        """Wait for a lock of that name and hold it to the transaction's end.
+
+        Held when the next statement of the transaction runs; the waiting may be left to that.
+        """
 
     def try_lock(self, name: str) -> bool:
         """As `lock`, but without waiting; False when others hold it."""
 
     def lock_shared(self, name: str) -> None:
-        """As `lock`, but any number may hold it so at once."""
+        """As `lock`, but any number may hold it so at once; held when this returns."""
 
     def lock_table(self, table: Sequence[str]) -> None:
         """As `lock`, by the table itself: two names of one table are one lock."""

@@ -16,8 +16,8 @@ ROWS, CHUNK = 1_000, 100
 MANY, LARGE = 90_000, 30_000
 QUERY = "select * from orders order by id"
 
-# What a session of the source was asked last, when that is the second chunk.
-SECOND = rf"query like 'copy%(''{CHUNK + 1}''%'"
+# What a session of the source was asked last, when that is the second chunk: where that ends.
+SECOND = rf"query like 'copy%(''{2 * CHUNK + 1}''%'"
 
 
 @pytest.fixture

@@ -74,6 +74,14 @@ class GenericTransaction:
         with self._run(sql, values) as result:
             return [tuple(row) for row in result] if result.returns_rows else []
 
+    def execute_later(self, sql: str, values: Mapping[str, Any] | None = None) -> None:
+        # At once: SQLAlchemy sends no two statements in one message.
+        self.execute(sql, values)
+
+    def execute_many(self, sql: str, values: Sequence[Mapping[str, Any]]) -> None:
+        if rows := [self._bound(each) for each in values]:
+            self._connection.execute(sa.text(sql), rows)
+
     def refusal(self, table: Sequence[str], privileges: Sequence[str]) -> str | None:
         del privileges  # no word for them that all databases share
         if not self._sqlite:
@@ -281,8 +289,10 @@ class GenericTransaction:
         return int(self.execute(f"select count(*) from {rows}")[0][0])
 
     def _run(self, sql: str, values: Mapping[str, Any] | None) -> sa.CursorResult[Any]:
-        plain = {name: self._plain(value) for name, value in (values or {}).items()}
-        return self._connection.execute(sa.text(sql), plain)
+        return self._connection.execute(sa.text(sql), self._bound(values or {}))
+
+    def _bound(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self._plain(value) for name, value in values.items()}
 
     def _plain(self, value: Any) -> Any:
         return sqlite.plain(value) if self._sqlite else value

@@ -1,7 +1,7 @@
 """Sessions: borrowed, named, given back as they came; statements run in them."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -86,6 +86,15 @@ def run(
         cursor.setinputsizes(**types)
     cursor.execute(sql, {n: _without_zone(v) for n, v in plain.items()})
     return cursor
+
+
+def run_many(
+    connection: oracledb.Connection, sql: str, values: Sequence[Mapping[str, Any]]
+) -> None:
+    """Run a statement once for each of the values, all of them in one message."""
+    if values:
+        with connection.cursor() as cursor:
+            cursor.executemany(sql, [{n: bindable(v) for n, v in row.items()} for row in values])
 
 
 def described(

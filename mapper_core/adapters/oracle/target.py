@@ -60,6 +60,13 @@ class OracleTransaction:
         with session.run(self._connection, sql, values) as cursor:
             return list(cursor.fetchall()) if cursor.description else []
 
+    def execute_later(self, sql: str, values: Mapping[str, Any] | None = None) -> None:
+        # At once: the driver sends no two statements in one message.
+        self.execute(sql, values)
+
+    def execute_many(self, sql: str, values: Sequence[Mapping[str, Any]]) -> None:
+        session.run_many(self._connection, sql, values)
+
     def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
         with session.run(self._connection, sql, values) as cursor:
             return int(cursor.rowcount)

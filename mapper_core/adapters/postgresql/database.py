@@ -103,9 +103,10 @@ class PostgreSQL:
         self, query: Query, on_lost: Callable[[str], None] | None = None
     ) -> Iterator[Snapshot]:
         with session.borrowed(self._opener) as connection:
-            session.begin(connection, READ_NOW)
+            begin, _ = session.beginning(connection, READ_NOW)
             # Idle for as long as the load lasts: the server's own time-out must not end it.
-            session.run(connection, session.setting(connection, self._settings | {_IDLE: "0"}))
+            setting = session.setting(connection, self._settings | {_IDLE: "0"})
+            session.run_together(connection, begin, setting)
             session.hold_tables(connection, self.written_out(query))
             try:
                 asked = (

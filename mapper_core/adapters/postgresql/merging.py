@@ -93,9 +93,8 @@ def blocker(connection: session.Connection, table: Sequence[str], key: Sequence[
             " when not matched then do nothing"
         )
     try:
-        with session.undone_on_error(connection):
-            for statement in asked:
-                session.run(connection, statement)
+        for statement in asked:
+            session.tried(connection, statement)
     except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
         return errors.words(error)
     return None

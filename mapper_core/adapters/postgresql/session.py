@@ -6,13 +6,13 @@ import selectors
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import capabilities, sql
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
@@ -25,6 +25,9 @@ from .arrivals import Arrivals
 logger = logging.getLogger(__name__)
 
 Connection = psycopg.Connection[Any]
+
+Statement = tuple[str, Mapping[str, Any] | None]
+"""One of our statements, and the values of its `:name`s."""
 
 # Long enough for a neighbour's chunk to commit, short enough to notice a forgotten lock.
 LOCK_TIMEOUT = "60s"
@@ -147,24 +150,26 @@ def hold_tables(connection: Connection, query: str) -> None:
     VACUUM FULL moves rows to other blocks. A query that is wrong is left to whoever runs it.
     """
     try:
-        with undone_on_error(connection):
-            connection.execute(f"explain {query}".encode())
+        tried(connection, f"explain {query}")
     except psycopg.Error as error:
         if errors.is_transient(error):
             raise
 
 
-@contextmanager
-def undone_on_error(connection: Connection) -> Iterator[None]:
-    """Run statements after whose failure the transaction can go on."""
-    connection.execute(f"savepoint {SAVEPOINT}".encode())
+def tried(connection: Connection, statement: str) -> Any:
+    """Run a statement after whose failure the transaction can go on; return the cursor."""
     try:
-        yield
+        _, cursor, _ = run_together(
+            connection,
+            (f"savepoint {SAVEPOINT}", None),
+            (statement, None),
+            (f"release savepoint {SAVEPOINT}", None),
+        )
     except psycopg.Error as error:
         if not errors.is_transient(error):
             connection.execute(BACK_TO_SAVEPOINT.encode())
         raise
-    connection.execute(f"release savepoint {SAVEPOINT}".encode())
+    return cursor
 
 
 @contextmanager
@@ -195,21 +200,20 @@ def watched(connection: Connection, on_lost: Callable[[], None]) -> Iterator[Non
         stopped.close()
 
 
-def begin(connection: Connection, how: str, *, then: str | None = None) -> str:
-    """Begin a transaction, or a savepoint where the caller's own transaction is open.
+def beginning(connection: Connection, how: str) -> tuple[Statement, str]:
+    """Return what begins a transaction, and what takes it back.
 
-    With what it is to run first: one message less of every chunk. Return what takes it back.
+    That is a savepoint where the caller's own transaction is open.
     """
-    inside = connection.info.transaction_status == TransactionStatus.INTRANS
-    how = f"savepoint {SAVEPOINT}" if inside else f"begin {how}"
-    connection.execute((how if then is None else f"{how}; {then}").encode())
-    return BACK_TO_SAVEPOINT if inside else "rollback"
+    if connection.info.transaction_status == TransactionStatus.INTRANS:
+        return (f"savepoint {SAVEPOINT}", None), BACK_TO_SAVEPOINT
+    return (f"begin {how}", None), "rollback"
 
 
-def setting(connection: Connection, settings: Mapping[str, str]) -> str:
+def setting(connection: Connection, settings: Mapping[str, str]) -> Statement:
     """Return the statement that sets settings until the transaction's end.
 
-    Apart from `begin`, because a transaction joins a snapshot before its first query.
+    Apart from `beginning`, because a transaction joins a snapshot before its first query.
     """
     values = {**_FORMATS, **settings}
     if connection.info.server_version >= _TRANSACTION_TIMEOUT:
@@ -218,23 +222,27 @@ def setting(connection: Connection, settings: Mapping[str, str]) -> str:
     calls = sql.SQL(", ").join(
         sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in values.items()
     )
-    return sql.SQL("select {}").format(calls).as_string(connection)
+    return sql.SQL("select {}").format(calls).as_string(connection), None
 
 
-def commit(connection: Connection) -> str | None:
-    """Commit; return what the server answered. What it warns of is in the log.
+def commit(connection: Connection, before: Sequence[Statement] = ()) -> str | None:
+    """Commit, after some last statements; return what the server answered.
+
+    What it warns of is in the log.
 
     A cancelled COMMIT that waits for a standby is answered as any other: it is only not known
     whether the standby has it.
     """
 
-    def warn(said: psycopg.errors.Diagnostic) -> None:
-        if said.severity_nonlocalized == "WARNING":
-            logger.warning("COMMIT: %s. %s", said.message_primary, said.message_detail or "")
+    def warn(notice: psycopg.errors.Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            logger.warning("COMMIT: %s. %s", notice.message_primary, notice.message_detail or "")
 
     connection.add_notice_handler(warn)
     try:
-        return connection.execute("commit").statusmessage
+        *_, ended = run_together(connection, *before, ("commit", None))
+        said: str | None = ended.statusmessage
+        return said
     finally:
         connection.remove_notice_handler(warn)
 
@@ -242,23 +250,37 @@ def commit(connection: Connection) -> str | None:
 _READ_ANEW = f"{RUN_AGAIN}; it takes a new snapshot"
 
 
-def join(connection: Connection, snapshot: Snapshot) -> None:
-    """Read at a snapshot from the transaction's first statement on.
+def join(
+    connection: Connection, snapshot: Snapshot, begin: Statement, *then: Statement
+) -> list[Any]:
+    """Begin a transaction that reads at a snapshot from its first statement on.
 
-    Raises SnapshotLostError when it is gone.
+    Runs what is to be run `then`, and returns those cursors.
+
+    Raises SnapshotLostError when the snapshot is gone.
     """
     quoted = literal(connection, snapshot.id)[1:-1]
+    told: list[Any] = []
     try:
-        connection.execute(f"set transaction snapshot {quoted}".encode())
+        with _in_one_message(connection):
+            for statement in (
+                begin,
+                (f"set transaction snapshot {quoted}", None),
+                (f"select {SERVER}", None),
+                *then,
+            ):
+                told.append(run(connection, *statement))
     except _SNAPSHOT_GONE as error:
+        if sum(cursor.pgresult is not None for cursor in told) != 1:
+            raise  # it has been joined: this is an error of what came then
         msg = (
             f"{snapshot.description} is gone ({errors.words(error)}): the session that held it has"
             f" ended. {_on_standby(connection)}{_READ_ANEW}"
         )
         raise SnapshotLostError(msg) from error
-    (server,) = run(connection, f"select {SERVER}").fetchone()
+    (server,) = told[2].fetchone()
     if isinstance(server, bytes):
-        # Our settings come later, and psycopg reads no text of the encoding SQL_ASCII.
+        # psycopg reads no text of the encoding SQL_ASCII, which was in force before our settings.
         server = server.decode()
     if server != snapshot.server:
         msg = (
@@ -266,6 +288,7 @@ def join(connection: Connection, snapshot: Snapshot) -> None:
             f" {_READ_ANEW}"
         )
         raise SnapshotLostError(msg)
+    return told[3:]
 
 
 def _on_standby(connection: Connection) -> str:
@@ -285,6 +308,31 @@ def run(connection: Connection, statement: str, values: Mapping[str, Any] | None
     if not values:
         return cursor.execute(statement.encode())
     return cursor.execute(_with_psycopg_marks(statement).encode(), values)
+
+
+def run_together(connection: Connection, *statements: Statement) -> list[Any]:
+    """Run statements in one message, and wait once for all of their answers; return the cursors.
+
+    What goes back and forth is most of what a short statement costs, over a network above all. An
+    error is that of the first one that failed; those after it have not been run.
+    """
+    if len(statements) == 1:
+        return [run(connection, *statements[0])]
+    with _in_one_message(connection):
+        return [run(connection, *statement) for statement in statements]
+
+
+@contextmanager
+def _in_one_message(connection: Connection) -> Iterator[None]:
+    """Send what the block runs together; its answers are there when it ends.
+
+    With a libpq before version 14 each statement goes by itself.
+    """
+    if capabilities.has_pipeline():
+        with connection.pipeline():
+            yield
+    else:
+        yield
 
 
 _MARKS = re.compile(r"""("(?:[^"]|"")*"|'(?:[^']|'')*')|(?<![:\w]):([a-z_]\w*)|(%)""")

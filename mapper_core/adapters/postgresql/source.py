@@ -12,7 +12,6 @@ from psycopg.pq.abc import PGresult
 from ...batches import Batch, Piece
 from ...errors import TransferError
 from ...model import Chunk, Column, DataPath, Plan, Snapshot
-from ...once import once
 from ...protocols import Checksum
 from ...query import Query
 from . import checksum, errors, session, unseen
@@ -55,6 +54,8 @@ class PostgreSQLReader:
         self._setting = session.setting(connection, settings)
         self._statements = Statements(connection, snapshot)
         self._joined = snapshot is not None and snapshot.id is not None
+        self._may_wait = False
+        """Whether the server lets a statement wait for its reader for as long as that takes."""
         self._take_back = self._begin()
         self._ahead: str | None = None
         """The COPY that the server has begun with already."""
@@ -62,10 +63,14 @@ class PostgreSQLReader:
 
     def _begin(self) -> str:
         """Begin to read at the snapshot; return what takes that back."""
-        take_back = session.begin(self._connection, READ if self._joined else READ_NOW)
+        how = READ if self._joined else READ_NOW
+        begin, take_back = session.beginning(self._connection, how)
+        then: list[session.Statement] = [self._setting, ("show statement_timeout", None)]
         if self._snapshot is not None and self._joined:
-            session.join(self._connection, self._snapshot)
-        session.run(self._connection, self._setting)
+            *_, asked = session.join(self._connection, self._snapshot, begin, *then)
+        else:
+            *_, asked = session.run_together(self._connection, begin, *then)
+        self._may_wait = asked.fetchone() == ("0",)
         return take_back
 
     def _make_ready(self) -> None:
@@ -78,16 +83,21 @@ class PostgreSQLReader:
             self._take_back = self._begin()
 
     def columns(self, query: Query) -> tuple[Column, ...]:
+        self._make_ready()
+        text = self._statements.query(query)
+        asked: list[session.Statement] = [(f"select * from (\n{text}\n) q limit 0", None)]
+        if self._joined:
+            asked.append((unseen.CHANGED, None))
         try:
-            described = self._run(f"select * from (\n{self._statements.query(query)}\n) q limit 0")
+            described, *changed = session.run_together(self._connection, *asked)
         except (
             psycopg.ProgrammingError,
             psycopg.DataError,
             psycopg.NotSupportedError,
         ) as error:
             raise query.refused(errors.words(error)) from error
-        if self._joined and self._snapshot is not None:
-            unseen.check(self._connection, self._snapshot)
+        if changed and self._snapshot is not None:
+            unseen.refuse(changed[0].fetchall(), self._snapshot)
         fields = described.description or []
         types = self._run(
             "select format_type(o, m) from unnest(%s::oid[], %s::int[]) with ordinality t(o, m, n)"
@@ -158,11 +168,6 @@ class PostgreSQLReader:
             statement = self._copy(query, plan, chunk)
             self._connection.pgconn.send_query(statement.encode())
             self._ahead = statement
-
-    @once
-    def _may_wait(self) -> bool:
-        """Whether the server lets a statement wait for its reader for as long as that takes."""
-        return bool(self._run("show statement_timeout").fetchone() == ("0",))
 
     def pieces(
         self, query: Query, plan: Plan, chunk: Chunk, *, rows: int, size: int

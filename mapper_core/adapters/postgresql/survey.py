@@ -71,6 +71,15 @@ and r.ev_action::text like '%:hasDistinctOn true%'
 order by 1 limit 1
 """
 
+# What a row takes up, values kept out of line included. A table that has no partitions is in no
+# partition tree either, not even its own.
+_BYTES_ON_DISK = """
+select coalesce(sum(pg_table_size(c.oid)) / nullif(sum(c.reltuples), 0), 0)::bigint
+from (select to_regclass(:table)
+      union select relid from pg_partition_tree(to_regclass(:table)) where isleaf) t(oid)
+join pg_class c on c.oid = t.oid where c.relkind <> 'p' and c.reltuples > 0
+"""
+
 # The planner's cost of about a quarter of a million narrow rows. Reading less than that once more
 # for every chunk costs too little to look for a better way.
 _CHEAP = 5_000
@@ -87,10 +96,12 @@ class PostgreSQLSurvey:
         self._query = query
 
     def estimate(self) -> Estimate:
-        planned = self._explain(self._text)
-        width = int(planned["Plan Width"])
+        asked = [_explaining(self._text)]
         if self._query.table is not None:
-            width = max(width, self._bytes_on_disk())
+            asked.append((_BYTES_ON_DISK, {"table": session.identifier(*self._query.table)}))
+        explained, *sizes = self._together(*asked)
+        planned = _planned(explained)
+        width = max([int(planned["Plan Width"]), *(int(rows[0][0]) for rows in sizes)])
         return Estimate(int(planned["Plan Rows"]), width)
 
     def count(self) -> int:
@@ -118,13 +129,16 @@ class PostgreSQLSurvey:
         return tuple(tuple(names) for (names,) in found)
 
     def blocker(self) -> Blocker | None:
-        plan = self._explain(self._text, "verbose, ")
+        explained, picking = self._together(
+            _explaining(self._text, "verbose, "), (_PICKING_VIEW, None)
+        )
+        plan = _planned(explained)
         if words := what_makes_whole(plan, one_moment=self._statements.at_one_moment):
             return Blocker(f"it has {words}")
         said = list(_texts(plan))
         if self._statements.at_one_moment and (asking := self._asks_for_the_moment(said)):
             return Blocker(f"{asking} asks for the present moment")
-        if picking := self._run(_PICKING_VIEW):
+        if picking:
             return Blocker(f"the view {picking[0][0]} has DISTINCT ON")
         # A plan does not show what a list of VALUES calls.
         found = self._run(_WHOLE_CALLS, (sorted(_called([*said, self._text])),))
@@ -225,27 +239,17 @@ class PostgreSQLSurvey:
         found = self._run("select relkind::text from pg_class where oid = to_regclass(%s)", (name,))
         return bool(found) and found[0][0] in {"r", "m", "p"}
 
-    def _bytes_on_disk(self) -> int:
-        """Return what a row of the one table takes up, values kept out of line included."""
-        assert self._query.table is not None  # noqa: S101 - for the type checker
-        found = self._run(
-            "select coalesce(sum(pg_table_size(c.oid)) / nullif(sum(c.reltuples), 0), 0)::bigint"
-            # A table that has no partitions is in no partition tree either, not even its own.
-            " from (select to_regclass(%s) union select relid"
-            " from pg_partition_tree(to_regclass(%s)) where isleaf) t(oid)"
-            " join pg_class c on c.oid = t.oid where c.relkind <> 'p' and c.reltuples > 0",
-            (session.identifier(*self._query.table),) * 2,
-        )
-        return int(found[0][0])
-
-    def _explain(self, statement: str, how: str = "") -> dict[str, Any]:
-        found = self._run(f"explain ({how}format json) {statement}")
-        planned: dict[str, Any] = found[0][0][0]["Plan"]
-        return planned
+    def _explain(self, statement: str) -> dict[str, Any]:
+        return _planned(self._together(_explaining(statement))[0])
 
     def _tried(self, statement: str) -> dict[str, Any]:
-        with session.undone_on_error(self._connection):
-            return self._explain(statement)
+        explaining, _ = _explaining(statement)
+        return _planned(session.tried(self._connection, explaining).fetchall())
+
+    def _together(self, *statements: session.Statement) -> list[list[tuple[Any, ...]]]:
+        """Return the rows of several statements, in one message."""
+        cursors = session.run_together(self._connection, *statements)
+        return [cursor.fetchall() for cursor in cursors]
 
     def _run(self, statement: str, values: tuple[Any, ...] | None = None) -> list[tuple[Any, ...]]:
         cursor = psycopg.Cursor(self._connection, row_factory=tuple_row)
@@ -267,6 +271,16 @@ select extract(epoch from pg_postmaster_start_time())::text || ' ' || current_se
        array_to_string(current_schemas(true), ', '),
        current_setting('TimeZone')
 """
+
+
+def _explaining(statement: str, how: str = "") -> session.Statement:
+    return f"explain ({how}format json) {statement}", None
+
+
+def _planned(explained: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    """Return the plan that EXPLAIN told."""
+    planned: dict[str, Any] = explained[0][0][0]["Plan"]
+    return planned
 
 
 def what_makes_whole(plan: dict[str, Any], *, one_moment: bool) -> str | None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from ...batches import Batch, rows_of
 from ...errors import TargetError, TransferError
@@ -19,18 +20,79 @@ from .survey import place
 _CHUNK_SETTING = "mapper.chunk"
 
 
-class PostgreSQLTransaction:
-    """One open transaction."""
+# Statements that wait for the next one; more would only be memory.
+_WAITING = 100
 
-    def __init__(self, connection: session.Connection) -> None:
-        self._connection = connection
+
+class PostgreSQLTransaction:
+    """One open transaction, which begins with its first statement.
+
+    Args:
+        idle: the connection; not used before what waits has been sent.
+        opening: what begins the transaction, where nothing has yet.
+    """
+
+    def __init__(self, idle: session.Connection, opening: Sequence[session.Statement] = ()) -> None:
+        self._idle = idle
+        self._opening = opening
+        self._waiting: list[session.Statement] = []
+
+    @property
+    def _connection(self) -> session.Connection:
+        """The connection, on which nothing is left to be sent."""
+        if waiting := self._taken():
+            session.run_together(self._idle, *waiting)
+        return self._idle
+
+    def _taken(self) -> list[session.Statement]:
+        """Take what waits to be sent."""
+        waiting = [*self._opening, *self._waiting]
+        self._opening, self._waiting = (), []
+        return waiting
+
+    def _run(self, *statements: session.Statement) -> list[Any]:
+        """Run statements, those that wait before them; return their cursors."""
+        cursors = session.run_together(self._idle, *self._taken(), *statements)
+        return cursors[-len(statements) :]
+
+    def _together(self, *statements: session.Statement) -> list[list[Row]]:
+        """Return the rows of several statements, in one message."""
+        return [list(cursor.fetchall()) for cursor in self._run(*statements)]
 
     def execute(self, sql: str, values: Mapping[str, Any] | None = None) -> list[Row]:
-        cursor = session.run(self._connection, sql, values)
+        (cursor,) = self._run((sql, values))
         return list(cursor.fetchall()) if cursor.description else []
 
+    def execute_later(self, sql: str, values: Mapping[str, Any] | None = None) -> None:
+        self._waiting.append((sql, values))
+        if len(self._waiting) == _WAITING:
+            session.run_together(self._idle, *self._taken())
+
+    def execute_many(self, sql: str, values: Sequence[Mapping[str, Any]]) -> None:
+        for each in values:
+            self.execute_later(sql, each)
+
     def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
-        return int(session.run(self._connection, sql, values).rowcount)
+        (cursor,) = self._run((sql, values))
+        return int(cursor.rowcount)
+
+    def commit(self) -> None:
+        """End the transaction. Raises TransferError when the server has rolled it back."""
+        if self._opening and not self._waiting:
+            return  # it has not begun
+        ended = session.commit(self._idle, self._taken())
+        if ended != "COMMIT":
+            # A transaction that failed unnoticed is rolled back by COMMIT, without an error.
+            msg = f"the target answered {ended} to COMMIT; nothing was committed"
+            raise TransferError(msg)
+
+    def roll_back(self) -> None:
+        """Take back what was done. A connection that is lost has nothing to take back."""
+        self._taken()
+        with suppress(psycopg.Error):
+            session.end_statement(self._idle)
+            if self._idle.info.transaction_status != TransactionStatus.IDLE:
+                self._idle.execute("rollback")
 
     def create_schema(self, name: str) -> None:
         # Looked for first: "if not exists" asks for the privilege to create all the same.
@@ -38,7 +100,10 @@ class PostgreSQLTransaction:
             self.execute(f"create schema if not exists {session.identifier(name)}")
 
     def lock(self, name: str) -> None:
-        self.execute("select pg_advisory_xact_lock(hashtextextended(:name, 0))", {"name": name})
+        # Before whatever comes next in this transaction, as is all that it is for.
+        self.execute_later(
+            "select pg_advisory_xact_lock(hashtextextended(:name, 0))", {"name": name}
+        )
 
     def try_lock(self, name: str) -> bool:
         statement = "select pg_try_advisory_xact_lock(hashtextextended(:name, 0))"
@@ -49,8 +114,11 @@ class PostgreSQLTransaction:
         self.execute(statement, {"name": name})
 
     def lock_table(self, table: Sequence[str]) -> None:
-        oid = "select to_regclass(:name)::oid::text"
-        self.lock(f"table {self.execute(oid, {'name': session.identifier(*table)})[0][0]}")
+        self.execute_later(
+            "select pg_advisory_xact_lock(hashtextextended("
+            "'table ' || to_regclass(:name)::oid::text, 0))",
+            {"name": session.identifier(*table)},
+        )
 
     def place(self) -> Place:
         """Return where the transaction's session is."""
@@ -75,16 +143,19 @@ class PostgreSQLTransaction:
 
     def refusal(self, table: Sequence[str], privileges: Sequence[str]) -> str | None:
         name = session.identifier(*table)
-        taken = self.execute(catalog.TAKEN, {"name": name})[0][0]
-        for privilege in privileges:
-            if privilege in catalog.EVENTS and not taken & catalog.EVENTS[privilege]:
-                return f"it takes no {privilege.upper()}: load into a table, or a view that does"
-            # All but DELETE can be granted for some columns.
-            may, user = self.execute(
+        # All but DELETE can be granted for some columns.
+        asked = [
+            (
                 f"select has_{'table' if privilege == 'delete' else 'any_column'}_privilege"
                 "(:name, :privilege), current_user",
                 {"name": name, "privilege": privilege},
-            )[0]
+            )
+            for privilege in privileges
+        ]
+        taken, *granted = self._together((catalog.TAKEN, {"name": name}), *asked)
+        for privilege, ((may, user),) in zip(privileges, granted, strict=True):
+            if privilege in catalog.EVENTS and not taken[0][0] & catalog.EVENTS[privilege]:
+                return f"it takes no {privilege.upper()}: load into a table, or a view that does"
             if not may:
                 return f"{user} lacks the privilege: grant {privilege} on {name} to {user}"
         return None
@@ -139,14 +210,15 @@ class PostgreSQLTransaction:
         try:
             yield
             # What is checked at the end of a transaction could no longer be laid to one row.
-            self.execute("set constraints all immediate")
+            self.execute_later("set constraints all immediate")
+            self.execute("release savepoint mapper_rows")
         except BaseException:
+            self._taken()
             # A connection that is lost has nothing to take back.
             with suppress(psycopg.Error):
-                session.end_statement(self._connection)
+                session.end_statement(self._idle)
                 self.execute("rollback to savepoint mapper_rows")
             raise
-        self.execute("release savepoint mapper_rows")
 
     def create_stage(
         self,
@@ -235,12 +307,12 @@ class PostgreSQLTransaction:
         statement = (
             f"copy {session.identifier(*table)} ({_listed(columns)}) from stdin (format {form})"
         )
-        cursor = psycopg.Cursor(self._connection)
         blocks = batches
         if path is DataPath.ROWS:
             blocks = _packed(batches, columns, self.columns(table), json_is_text=json_is_text)
         elif path is DataPath.ARROW:
             blocks = _written(batches, columns, self.columns(table))
+        cursor = psycopg.Cursor(self._connection)
         with cursor.copy(statement.encode()) as copy:
             for block in blocks:
                 copy.write(block)  # type: ignore[arg-type]  # a copy path carries bytes
@@ -271,7 +343,7 @@ class PostgreSQLTransaction:
 
     def _tell_chunk(self, staged_chunk: int | None) -> None:
         if staged_chunk is not None:
-            self.execute(
+            self.execute_later(
                 f"select set_config('{_CHUNK_SETTING}', :chunk, true)",
                 {"chunk": str(staged_chunk)},
             )
@@ -315,27 +387,21 @@ class PostgreSQLWriter:
 
     @contextmanager
     def begin(self, snapshot: Snapshot | None = None) -> Iterator[PostgreSQLTransaction]:
+        joins = snapshot is not None and snapshot.id is not None
+        # Whatever the server's default: a claim must see the claims of others.
+        level = "repeatable read" if joins else "read committed"
+        begin, _ = session.beginning(self._connection, f"isolation level {level}")
+        opening = (begin, self._setting)
+        transaction = PostgreSQLTransaction(self._connection, () if joins else opening)
         try:
-            if snapshot is None or snapshot.id is None:
-                # Whatever the server's default: a claim must see the claims of others.
-                how = "isolation level read committed"
-                session.begin(self._connection, how, then=self._setting)
-            else:
-                session.begin(self._connection, "isolation level repeatable read")
-                session.join(self._connection, snapshot)
-                session.run(self._connection, self._setting)
-            yield PostgreSQLTransaction(self._connection)
+            if snapshot is not None and joins:
+                session.join(self._connection, snapshot, *opening)
+            yield transaction
+            transaction.commit()
         except BaseException:
-            # The first error is the one to report; a dead connection rolls back by itself.
-            with suppress(psycopg.Error):
-                session.end_statement(self._connection)
-                self._connection.execute("rollback")
+            # The first error is the one to report.
+            transaction.roll_back()
             raise
-        ended = session.commit(self._connection)
-        if ended != "COMMIT":
-            # A transaction that failed unnoticed is rolled back by COMMIT, without an error.
-            msg = f"the target answered {ended} to COMMIT; nothing was committed"
-            raise TransferError(msg)
 
 
 def _listed(columns: Sequence[str]) -> str:

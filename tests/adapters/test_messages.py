@@ -1,0 +1,117 @@
+"""What goes back and forth between a load and PostgreSQL: each answer costs a network's delay."""
+
+from dataclasses import replace
+
+import psycopg
+import pytest
+from psycopg import capabilities
+
+from mapper_core import ChunkStatus, SnapshotLostError, execute_query_parallel
+from mapper_core.adapters.postgresql import session
+from mapper_core.model import Snapshot
+
+from ..proxy import Proxy
+
+CHUNK = 100
+
+
+@pytest.fixture
+def tables(source, target, run):
+    run(
+        source,
+        "create table item (id int primary key, name text)",
+        "insert into item select i, 'n' || i from generate_series(1, 3000) i",
+        "vacuum analyze item",
+    )
+    run(target, "create table item (id int, name text)")
+
+
+def load(source, target, chunks, **options):
+    return execute_query_parallel(
+        source,
+        f"select * from item where id <= {chunks * CHUNK} order by id",
+        target_conn=target,
+        target_table="item",
+        max_workers=1,
+        chunk_size=CHUNK,
+        min_rows_for_parallel=0,
+        strategy="key",
+        enable_progress=False,
+        **options,
+    )
+
+
+def answers(source, target, chunks, **options):
+    """Return how many answers a load of so many chunks waits for, of the source and the target."""
+    with Proxy(source) as here, Proxy(target) as there:
+        result = load(here.url, there.url, chunks, **options)
+        result.raise_for_failures()
+        assert (chunks, chunks * CHUNK) == (result.chunks_total, result.total_rows_successful)
+    return here.answers, there.answers
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [({}, 3), ({"publish": "atomic"}, 4), ({"transformation_func": list}, 4)],
+    ids=["append", "staged", "rows"],
+)
+def test_a_chunk_waits_for_few_answers(tables, source, target, options, most):
+    """One of the source; of the target that it is claimed, that its rows are in, that it is done.
+
+    And that a stage was told the chunk's number, or what its columns are.
+    """
+    load(source, target, 1).raise_for_failures()  # makes the ledger
+    few, many = (answers(source, target, chunks, **options) for chunks in (5, 25))
+
+    of_source, of_target = ((more - less) / 20 for more, less in zip(many, few, strict=True))
+
+    assert of_source == 1
+    assert of_target <= most
+
+
+def test_an_error_of_what_was_sent_with_the_commit_is_the_chunks(tables, source, target, run):
+    """It is known that nothing came of it, and why."""
+    load(source, target, 1).raise_for_failures()
+    run(
+        target,
+        "create function refuse() returns trigger language plpgsql as $$"
+        " begin raise exception 'not this one'; end $$",
+        "create trigger refuse before update on mapper.claim for each row"
+        " when (new.chunk_id = 2) execute function refuse()",
+    )
+
+    result = load(source, target, 3)
+
+    found = {chunk.chunk_id: chunk for chunk in result.chunk_results}
+    assert {1: ChunkStatus.SUCCEEDED, 2: ChunkStatus.FAILED, 3: ChunkStatus.SUCCEEDED} == {
+        number: chunk.status for number, chunk in found.items()
+    }
+    assert "not this one" in found[2].error
+    assert not found[2].in_doubt
+    assert [(CHUNK + 2 * CHUNK,)] == run(target, "select count(*) from item")
+
+
+def test_a_libpq_that_sends_each_statement_by_itself_will_do(
+    tables, source, target, run, monkeypatch
+):
+    """Older than version 14, which psycopg in pure Python may find on the system."""
+    monkeypatch.setattr(capabilities, "has_pipeline", lambda: False)
+
+    load(source, target, 5, load_mode="replace").raise_for_failures()
+
+    assert [(5 * CHUNK,)] == run(target, "select count(*) from item")
+
+
+def test_a_setting_that_is_refused_is_no_lost_snapshot(source):
+    """Both are invalid values to the server, and come in one message."""
+    begin = ("begin isolation level repeatable read read only", None)
+    asked = f"select pg_export_snapshot(), {session.SERVER}"
+    with psycopg.connect(source) as holder, psycopg.connect(source, autocommit=True) as reader:
+        name, server = holder.execute(asked).fetchone()
+        snapshot = Snapshot(name, "the snapshot", server=server)
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="No/Such_Zone"):
+            session.join(reader, snapshot, begin, ("set timezone = 'No/Such_Zone'", None))
+        reader.execute("rollback")
+        gone = replace(snapshot, id="00000000-00000000-1")
+        with pytest.raises(SnapshotLostError):
+            session.join(reader, gone, begin, ("set timezone = 'UTC'", None))
