@@ -24,8 +24,8 @@ class Proxy:
         stall: seconds that the server's word of a COPY's end is held back, its rows all sent.
         before_cancel: called before a request to cancel a statement is passed on.
 
-    While `away` is set, nobody gets a new connection. `answers` counts how often a client had to wait
-    for the server's word that it is ready.
+    While `away` is set, nobody gets a new connection. `answers` counts how often the server said
+    that it is ready for more.
     """
 
     def __init__(

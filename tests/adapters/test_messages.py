@@ -107,7 +107,7 @@ def test_a_setting_that_is_refused_is_no_lost_snapshot(source):
     begin = ("begin isolation level repeatable read read only", None)
     asked = f"select pg_export_snapshot(), {session.SERVER}"
     with psycopg.connect(source) as holder, psycopg.connect(source, autocommit=True) as reader:
-        name, server = holder.execute(asked).fetchone()
+        ((name, server),) = holder.execute(asked).fetchall()
         snapshot = Snapshot(name, "the snapshot", server=server)
         with pytest.raises(psycopg.errors.InvalidParameterValue, match="No/Such_Zone"):
             session.join(reader, snapshot, begin, ("set timezone = 'No/Such_Zone'", None))

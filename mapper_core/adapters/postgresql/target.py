@@ -2,17 +2,16 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
 
 from ...batches import Batch, rows_of
-from ...errors import TargetError, TransferError
-from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
+from ...errors import TargetError
+from ...model import Chunk, Column, DataPath, Plan, Snapshot
 from ...protocols import STAGE_CHUNK, Checksum, Merged, Place
 from ...query import Query
 from . import catalog, checksum, errors, session, unseen
+from .messages import Messages
 from .statements import Statements, copy_format, key_columns
 from .survey import place
 
@@ -20,79 +19,8 @@ from .survey import place
 _CHUNK_SETTING = "mapper.chunk"
 
 
-# Statements that wait for the next one; more would only be memory.
-_WAITING = 100
-
-
-class PostgreSQLTransaction:
-    """One open transaction, which begins with its first statement.
-
-    Args:
-        idle: the connection; not used before what waits has been sent.
-        opening: what begins the transaction, where nothing has yet.
-    """
-
-    def __init__(self, idle: session.Connection, opening: Sequence[session.Statement] = ()) -> None:
-        self._idle = idle
-        self._opening = opening
-        self._waiting: list[session.Statement] = []
-
-    @property
-    def _connection(self) -> session.Connection:
-        """The connection, on which nothing is left to be sent."""
-        if waiting := self._taken():
-            session.run_together(self._idle, *waiting)
-        return self._idle
-
-    def _taken(self) -> list[session.Statement]:
-        """Take what waits to be sent."""
-        waiting = [*self._opening, *self._waiting]
-        self._opening, self._waiting = (), []
-        return waiting
-
-    def _run(self, *statements: session.Statement) -> list[Any]:
-        """Run statements, those that wait before them; return their cursors."""
-        cursors = session.run_together(self._idle, *self._taken(), *statements)
-        return cursors[-len(statements) :]
-
-    def _together(self, *statements: session.Statement) -> list[list[Row]]:
-        """Return the rows of several statements, in one message."""
-        return [list(cursor.fetchall()) for cursor in self._run(*statements)]
-
-    def execute(self, sql: str, values: Mapping[str, Any] | None = None) -> list[Row]:
-        (cursor,) = self._run((sql, values))
-        return list(cursor.fetchall()) if cursor.description else []
-
-    def execute_later(self, sql: str, values: Mapping[str, Any] | None = None) -> None:
-        self._waiting.append((sql, values))
-        if len(self._waiting) == _WAITING:
-            session.run_together(self._idle, *self._taken())
-
-    def execute_many(self, sql: str, values: Sequence[Mapping[str, Any]]) -> None:
-        for each in values:
-            self.execute_later(sql, each)
-
-    def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
-        (cursor,) = self._run((sql, values))
-        return int(cursor.rowcount)
-
-    def commit(self) -> None:
-        """End the transaction. Raises TransferError when the server has rolled it back."""
-        if self._opening and not self._waiting:
-            return  # it has not begun
-        ended = session.commit(self._idle, self._taken())
-        if ended != "COMMIT":
-            # A transaction that failed unnoticed is rolled back by COMMIT, without an error.
-            msg = f"the target answered {ended} to COMMIT; nothing was committed"
-            raise TransferError(msg)
-
-    def roll_back(self) -> None:
-        """Take back what was done. A connection that is lost has nothing to take back."""
-        self._taken()
-        with suppress(psycopg.Error):
-            session.end_statement(self._idle)
-            if self._idle.info.transaction_status != TransactionStatus.IDLE:
-                self._idle.execute("rollback")
+class PostgreSQLTransaction(Messages):
+    """One open transaction, which begins with its first statement."""
 
     def create_schema(self, name: str) -> None:
         # Looked for first: "if not exists" asks for the privilege to create all the same.
@@ -216,7 +144,7 @@ class PostgreSQLTransaction:
             self._taken()
             # A connection that is lost has nothing to take back.
             with suppress(psycopg.Error):
-                session.end_statement(self._idle)
+                session.end_statement(self._raw)
                 self.execute("rollback to savepoint mapper_rows")
             raise
 

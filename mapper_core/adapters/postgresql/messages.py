@@ -1,0 +1,91 @@
+"""What a transaction says to the server: what needs no answer of its own waits for the next message.
+
+Each answer that is waited for costs the delay of the network, or of two processes taking turns.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from ...errors import TransferError
+from ...model import Row
+from . import session
+
+# More would only be memory.
+_MOST_WAITING = 100
+
+
+class Messages:
+    """One transaction's statements; the first one begins it.
+
+    Args:
+        connection: of the target.
+        opening: what begins the transaction, where nothing has yet.
+    """
+
+    def __init__(
+        self, connection: session.Connection, opening: Sequence[session.Statement] = ()
+    ) -> None:
+        self._raw = connection
+        self._opening = opening
+        self._waiting: list[session.Statement] = []
+
+    @property
+    def _connection(self) -> session.Connection:
+        """The connection, on which nothing is left to be sent."""
+        if waiting := self._taken():
+            session.run_together(self._raw, *waiting)
+        return self._raw
+
+    def _taken(self) -> list[session.Statement]:
+        """Take what waits to be sent."""
+        waiting = [*self._opening, *self._waiting]
+        self._opening, self._waiting = (), []
+        return waiting
+
+    def _run(self, *statements: session.Statement) -> list[Any]:
+        """Run statements, those that wait before them; return their cursors."""
+        cursors = session.run_together(self._raw, *self._taken(), *statements)
+        return cursors[-len(statements) :]
+
+    def _together(self, *statements: session.Statement) -> list[list[Row]]:
+        """Return the rows of several statements, in one message."""
+        return [list(cursor.fetchall()) for cursor in self._run(*statements)]
+
+    def execute(self, sql: str, values: Mapping[str, Any] | None = None) -> list[Row]:
+        (cursor,) = self._run((sql, values))
+        return list(cursor.fetchall()) if cursor.description else []
+
+    def execute_later(self, sql: str, values: Mapping[str, Any] | None = None) -> None:
+        self._waiting.append((sql, values))
+        if len(self._waiting) == _MOST_WAITING:
+            session.run_together(self._raw, *self._taken())
+
+    def execute_many(self, sql: str, values: Sequence[Mapping[str, Any]]) -> None:
+        for each in values:
+            self.execute_later(sql, each)
+
+    def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
+        (cursor,) = self._run((sql, values))
+        return int(cursor.rowcount)
+
+    def commit(self) -> None:
+        """End the transaction. Raises TransferError when the server has rolled it back."""
+        if self._opening and not self._waiting:
+            return  # it has not begun
+        ended = session.commit(self._raw, self._taken())
+        if ended != "COMMIT":
+            # A transaction that failed unnoticed is rolled back by COMMIT, without an error.
+            msg = f"the target answered {ended} to COMMIT; nothing was committed"
+            raise TransferError(msg)
+
+    def roll_back(self) -> None:
+        """Take back what was done. A connection that is lost has nothing to take back."""
+        self._taken()
+        with suppress(psycopg.Error):
+            session.end_statement(self._raw)
+            if self._raw.info.transaction_status != TransactionStatus.IDLE:
+                self._raw.execute("rollback")
