@@ -1,4 +1,4 @@
-"""What a transaction says to the server: what needs no answer of its own waits for the next message.
+"""What a transaction says to the server: what needs no answer of its own goes with the next one.
 
 Each answer that is waited for costs the delay of the network, or of two processes taking turns.
 """
