@@ -150,7 +150,8 @@ class Claims(Tables):
 
     def reject(self, transaction: Transaction, rejected: Reject) -> None:
         """Keep a refused row, in the transaction that leaves it out of its chunk."""
-        transaction.execute_later(
+        # Not later: an error of its own would be laid to the rows that are written next.
+        transaction.execute(
             f"insert into {self._reject} (load_id, chunk_id, source_row, error, code, rejected_at)"
             f" values (:load_id, :chunk_id, :source_row, :error, :code, {self._facts.now})",
             {
