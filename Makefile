@@ -24,7 +24,8 @@ test: $(INSTALLED)  ## Run the tests; PYTEST_ARGS=... are handed on
 	@.ci/compiler
 	@.ci/browser
 	@.ci/oracle
-	@$(PY) -m pytest --numprocesses auto --dist loadscope $(PYTEST_ARGS)
+	@$(PY) -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder \
+		$(PYTEST_ARGS)
 
 check: $(INSTALLED)  ## Lint, format, types, layers
 	$(PY) -m ruff check .

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -23,23 +24,33 @@ PATIENT = RetryHandler(
 ENDINGS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 
-def start_server(folder):
-    """Start the wheel's PostgreSQL in `folder`.
+def initialized(folder):
+    """Make a server's data folder, for servers to be started from copies of it.
 
     One process at a time: run by root, the wheel first makes a system user, and
     of two processes that make it on a new machine one fails.
     """
     with Path(__file__).open() as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        return get_server(folder, cleanup_mode="delete")
+        get_server(folder, start=False).ensure_pgdata_inited()
+    return folder
+
+
+def start_server(data, folder, **settings):
+    """Start the wheel's PostgreSQL in `folder`, on a copy of the data, with settings of its own."""
+    # Owners too: run by root, PostgreSQL is another user.
+    subprocess.run(["cp", "-a", data, folder], check=True)
+    with (folder / "postgresql.conf").open("a") as configuration:
+        configuration.writelines(f"{name} = {value}\n" for name, value in settings.items())
+    return get_server(folder, cleanup_mode="delete")
 
 
 class Server:
     """A PostgreSQL of the test's own, to be ended and started again."""
 
-    def __init__(self, folder):
+    def __init__(self, data, folder):
         self._folder = folder
-        self._started = start_server(folder)
+        self._started = start_server(data, folder)
         socket = psycopg.conninfo.conninfo_to_dict(self._started.get_uri())["host"]
         self.url = f"postgresql://postgres@/postgres?host={quote(str(socket), safe='')}"
 

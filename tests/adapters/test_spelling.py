@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import psycopg
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from mapper_core import execute_query_parallel
 from mapper_core.adapters.postgresql import spelling
+
+from ..databases import making_databases
 
 # Type -> values whose spelling is Python's, or Arrow's, only by chance.
 TYPES = {
@@ -56,31 +59,51 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def loaded(server):
+    """Load a type's values into text, with or without a function; return the texts."""
+    with making_databases(server) as make:
+        source, target = make("source"), make("target")
+        with psycopg.connect(source, autocommit=True) as live:
+            for kind, values in TYPES.items():
+                live.execute(f'create table "{kind}" (id int, v {kind})')
+                # The first one is there to be touched.
+                for number, value in enumerate([values[0], *values]):
+                    live.execute(f'insert into "{kind}" values (%s, %s::{kind})', (number, value))
+
+        def load(kind, zone, **options):
+            with psycopg.connect(target, autocommit=True) as live:
+                live.execute("drop table if exists item")
+                live.execute("create table item (id int, v text)")
+                execute_query_parallel(
+                    source,
+                    f'select * from "{kind}" order by id',
+                    target_conn=target,
+                    target_table="item",
+                    time_zone=zone,
+                    enable_progress=False,
+                    **options,
+                ).raise_for_failures()
+                return live.execute("select id, v from item where id > 0 order by id").fetchall()
+
+        yield load
+
+
+@pytest.fixture(scope="module")
+def plain(loaded):
+    """The texts of a type's values without a function."""
+    return cache(loaded)
+
+
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Amsterdam"])
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("kind", TYPES)
-def test_a_text_is_what_it_is_without_a_function(source, target, run, kind, function, zone):
+def test_a_text_is_what_it_is_without_a_function(loaded, plain, kind, function, zone):
     """Nor does it depend on what a function does to the rows beside it."""
-    run(source, f"create table item (id int, v {kind})")
-    with psycopg.connect(source) as live:
-        # The first one is there to be touched.
-        for number, value in enumerate([TYPES[kind][0], *TYPES[kind]]):
-            live.execute(f"insert into item values (%s, %s::{kind})", (number, value))
-    run(target, "create table plain (id int, v text)", "create table item (id int, v text)")
+    texts = plain(kind, zone)
 
-    for table, options in (("plain", {}), ("item", FUNCTIONS[function])):
-        execute_query_parallel(
-            source,
-            "select * from item order by id",
-            target_conn=target,
-            target_table=table,
-            time_zone=zone,
-            enable_progress=False,
-            **options,
-        ).raise_for_failures()
-
-    asked = "select id, v from {} where id > 0 order by id"
-    assert run(target, asked.format("plain")) == run(target, asked.format("item"))
+    assert len(TYPES[kind]) == len(texts)
+    assert texts == loaded(kind, zone, **FUNCTIONS[function])
 
 
 # Within what Python and PostgreSQL have both.

@@ -6,7 +6,6 @@ from collections import Counter
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
-from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -14,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mapper_core import execute_query_parallel
+
+from ..databases import making_databases
 
 # Chunks this small make every boundary case likely in a table of a few dozen rows.
 _SETTINGS = settings(
@@ -57,16 +58,8 @@ _KEYS = {
 @pytest.fixture(scope="module")
 def pair(server):
     """URLs of one pair of databases for the module's many examples."""
-    admin = f"postgresql://postgres@/postgres?host={quote(server, safe='')}"
-    names = [f"chunks_{side}_{uuid.uuid4().hex[:8]}" for side in ("source", "target")]
-    with psycopg.connect(admin, autocommit=True) as connection:
-        for name in names:
-            connection.execute(f"create database {name} template template0 encoding 'UTF8'")
-    urls = [admin.replace("/postgres?", f"/{name}?") for name in names]
-    yield urls
-    with psycopg.connect(admin, autocommit=True) as connection:
-        for name in names:
-            connection.execute(f"drop database {name} with (force)")
+    with making_databases(server) as make:
+        yield make("source"), make("target")
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Any query over any table: every row exactly once, or a refusal in words, by every strategy."""
 
 import re
-import uuid
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mapper_core import QueryError, execute_query_parallel
+
+from ..databases import making_databases
 
 # As in test_chunks: chunks this small make every boundary case likely.
 _SETTINGS = settings(
@@ -171,15 +172,8 @@ _TABLES = st.builds(
 @pytest.fixture(scope="module")
 def pair(server):
     """URLs of one pair of databases for the module's many examples."""
-    admin = f"postgresql://postgres@/postgres?host={quote(server, safe='')}"
-    names = [f"generated_{side}_{uuid.uuid4().hex[:8]}" for side in ("source", "target")]
-    with psycopg.connect(admin, autocommit=True) as connection:
-        for name in names:
-            connection.execute(f"create database {name} template template0 encoding 'UTF8'")
-    yield [admin.replace("/postgres?", f"/{name}?") for name in names]
-    with psycopg.connect(admin, autocommit=True) as connection:
-        for name in names:
-            connection.execute(f"drop database {name} with (force)")
+    with making_databases(server) as make:
+        yield make("source"), make("target")
 
 
 @contextmanager
