@@ -42,8 +42,15 @@ def cluster():
 
 
 @pytest.fixture(scope="session")
-def server(cluster):
-    """The socket folder of a PostgreSQL that lives as long as the test run."""
+def server(request):
+    """The socket folder of a PostgreSQL that lives as long as the test run.
+
+    Of one that is there already if `POSTGRES_TEST_HOST` names its folder or its host.
+    """
+    if found := os.environ.get("POSTGRES_TEST_HOST"):
+        yield found
+        return
+    cluster = request.getfixturevalue("cluster")
     # Short: the path of a Unix socket holds about a hundred bytes.
     with tempfile.TemporaryDirectory(prefix="mp-") as folder:
         started = start_server(cluster, Path(folder) / "pg", **HASTY)

@@ -130,6 +130,8 @@ def test_rows_of_any_key_arrive_once(pair, kind, indexed):
             connection.execute("drop table if exists t cascade")
             if "icu" in kind or "caseless" in kind:
                 _create_caseless(connection)
+            if "pg_c_utf8" in kind and connection.info.server_version < 170_000:
+                pytest.skip("the collation pg_c_utf8 came with version 17")
             connection.execute(f"create table t (n int, k {kind})")
         if indexed:
             connections[0].execute("create index on t (k)")
