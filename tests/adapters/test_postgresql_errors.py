@@ -60,6 +60,8 @@ def test_an_error_is_laid_to_a_row_only_if_its_values_cause_it(code, of_a_row):
         "FATAL:  sorry, too many clients already",
         'FATAL:  too many connections for role "loader"',
         "FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute",
+        "FATAL:  no more connections allowed (max_client_conn)",
+        "FATAL:  query_wait_timeout",
     ],
 )
 def test_a_refused_connection_for_want_of_places_is_known(words):
@@ -69,6 +71,16 @@ def test_a_refused_connection_for_want_of_places_is_known(words):
     assert errors.is_crowded(refused)
     assert errors.is_transient(refused)
     assert not errors.is_crowded(psycopg.OperationalError("password authentication failed"))
+
+
+def test_what_a_pooler_says_of_itself_has_one_code_for_all():
+    """Want of places is told by the words; other breaches of the protocol are none."""
+    in_vain = psycopg.errors.ProtocolViolation("query_wait_timeout")
+
+    assert errors.is_crowded(in_vain)
+    assert errors.is_transient(in_vain)
+    assert "pool_size" in errors.words(in_vain)
+    assert not errors.is_crowded(psycopg.errors.ProtocolViolation("broken packet"))
 
 
 def test_who_waits_in_vain_for_a_lock_is_told_what_may_hold_it(source, run):

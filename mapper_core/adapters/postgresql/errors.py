@@ -35,13 +35,29 @@ _REFUSED_FOR_GOOD = (
     "permission denied",
     "not permitted to log in",
     "certificate",
+    "unsupported startup parameter",  # a pooler's: of what the URL asks for
 )
 
+# What PgBouncer says then: of its own connections to the server, for which a session has waited two
+# minutes unless it is set otherwise; and of those that it takes.
+# Source: PgBouncer documentation, "query_wait_timeout" and "max_client_conn".
+_POOLER_CROWDED = ("query_wait_timeout", "no more connections allowed")
+_POOLER_CODE = "08P01"  # protocol_violation, as all that it says by itself
+
 # What libpq is told when no connection is left; it keeps the SQLSTATE (53300) to itself here too.
-_CROWDED = ("too many clients", "too many connections", "connection slots are reserved")
+_CROWDED = (
+    "too many clients",
+    "too many connections",
+    "connection slots are reserved",
+    *_POOLER_CROWDED,
+)
 
 # What to do then.
 _PLACES = "A load needs three connections in all, and two more for each further worker"
+_POOLER_PLACES = (
+    f"{_PLACES}: the pooler before the server has none left; raise its pool_size or"
+    " max_client_conn, or pass fewer max_workers"
+)
 
 # Classes and codes of errors that one row's values cause.
 _OF_A_ROW = (
@@ -99,7 +115,7 @@ def is_crowded(error: BaseException) -> bool:
     """Whether the server has no connection left for us."""
     if not isinstance(error, psycopg.Error):
         return False
-    if error.sqlstate:
+    if error.sqlstate and error.sqlstate != _POOLER_CODE:
         return error.sqlstate == "53300"
     return any(words in str(error) for words in _CROWDED)
 
@@ -135,8 +151,8 @@ def words(error: psycopg.Error) -> str:
     diagnosis = error.diag
     message, detail = diagnosis.message_primary, diagnosis.message_detail
     if not message:
-        said = str(error).strip()
-        return f"{said}. {_PLACES}" if is_crowded(error) else said
+        said, cure = str(error).strip(), _cure(error)
+        return f"{said}. {cure}" if cure else said
     code = error.sqlstate or ""
     if code.startswith("22"):
         if code not in _OF_ENCODINGS:
@@ -150,7 +166,10 @@ def words(error: psycopg.Error) -> str:
 
 
 def _cure(error: psycopg.Error) -> str | None:
-    message = error.diag.message_primary or ""
+    message = error.diag.message_primary or str(error)
+    if is_crowded(error):
+        pooled = any(words in message for words in _POOLER_CROWDED)
+        return _POOLER_PLACES if pooled else _PLACES
     for (code, said), cure in _CURES.items():
         if error.sqlstate == code and said in message:
             return cure
