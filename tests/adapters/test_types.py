@@ -260,7 +260,9 @@ def _skip_on_older(url):
     with psycopg.connect(url) as live:
         if live.info.server_version < 170_000:
             pytest.skip("infinite intervals came with version 17")
-        if not live.execute("select from pg_available_extensions where name = 'vector'").fetchall():
+        if not live.execute(
+            "select 1 from pg_available_extensions where name = 'vector'"
+        ).fetchall():
             pytest.skip("the server has no extension vector")
 
 

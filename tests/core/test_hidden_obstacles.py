@@ -209,7 +209,7 @@ def test_a_large_view_is_cut_without_a_sample(source):
 def test_a_foreign_table_is_read_by_one_statement():
     """Each chunk would read it as it is then; without one read point that is what was asked for.
 
-    The tests' server has no wrapper that such a table could be read through, so this is a plan's.
+    Without a wrapper for such a table, as the tests' server is, this is a plan's.
     """
     scan = {"Node Type": "Foreign Scan", "Operation": "Select"}
     joined = {"Node Type": "Hash Join", "Plans": [{"Node Type": "Seq Scan"}, scan]}

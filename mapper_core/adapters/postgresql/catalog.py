@@ -57,6 +57,19 @@ and 0 <> all(c.conkey)
 TAKEN = "select pg_relation_is_updatable(to_regclass(:name), true)"
 EVENTS = {"update": 1 << 2, "insert": 1 << 3, "delete": 1 << 4}
 
+# A foreign table among those that rows may go to, or be deleted from. What is done there commits on
+# its own server, before the transaction that has the claim does.
+# Source: PostgreSQL documentation, "postgres_fdw", "Transaction Management".
+FOREIGN = """
+with recursive tree as (
+    select to_regclass(:name)::oid as oid
+    union
+    select i.inhrelid from tree join pg_inherits i on i.inhparent = tree.oid
+)
+select c.oid::regclass::text from tree join pg_class c on c.oid = tree.oid and c.relkind = 'f'
+order by 1 limit 1
+"""
+
 # A view without what COPY asks for. Bits of tgtype: for each row 1, insert 4, instead 64.
 TAKES_NO_COPY = """
 select 1 from pg_class c where c.oid = to_regclass(:name) and c.relkind = 'v'

@@ -80,7 +80,14 @@ class PostgreSQLTransaction(Messages):
             )
             for privilege in privileges
         ]
-        taken, *granted = self._together((catalog.TAKEN, {"name": name}), *asked)
+        foreign, taken, *granted = self._together(
+            (catalog.FOREIGN, {"name": name}), (catalog.TAKEN, {"name": name}), *asked
+        )
+        if foreign:
+            return (
+                f"the rows of {foreign[0][0]}, a foreign table, would commit on their own server, and"
+                " not with the ledger's: load into the table there, or into tables kept here alone"
+            )
         for privilege, ((may, user),) in zip(privileges, granted, strict=True):
             if privilege in catalog.EVENTS and not taken[0][0] & catalog.EVENTS[privilege]:
                 return f"it takes no {privilege.upper()}: load into a table, or a view that does"
