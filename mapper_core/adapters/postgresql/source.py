@@ -16,6 +16,7 @@ from ...protocols import Checksum
 from ...query import Query
 from . import checksum, errors, session, unseen
 from .arrivals import Arrivals
+from .ending import Ending
 from .statements import Statements, copy_format, key_columns
 from .survey import PostgreSQLSurvey
 
@@ -50,6 +51,7 @@ class PostgreSQLReader:
         settings: Mapping[str, str],
     ) -> None:
         self._connection = connection
+        self._ending = Ending(connection)
         self._snapshot = snapshot
         self._setting = session.setting(connection, settings)
         self._statements = Statements(connection, snapshot)
@@ -113,7 +115,7 @@ class PostgreSQLReader:
         )
 
     def cancel(self) -> None:
-        session.cancel(self._connection)
+        self._ending.ask()
 
     def survey(self, query: Query) -> PostgreSQLSurvey:
         return PostgreSQLSurvey(self._connection, self._statements, query)

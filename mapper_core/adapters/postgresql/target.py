@@ -11,6 +11,7 @@ from ...model import Chunk, Column, DataPath, Plan, Snapshot
 from ...protocols import STAGE_CHUNK, Checksum, Merged, Place
 from ...query import Query
 from . import catalog, checksum, errors, session, unseen
+from .ending import Ending
 from .messages import Messages
 from .statements import Statements, copy_format, key_columns
 from .survey import place
@@ -315,10 +316,11 @@ class PostgreSQLWriter:
 
     def __init__(self, connection: session.Connection, settings: Mapping[str, str]) -> None:
         self._connection = connection
+        self._ending = Ending(connection)
         self._setting = session.setting(connection, settings)
 
     def cancel(self) -> None:
-        session.cancel(self._connection)
+        self._ending.ask()
 
     @contextmanager
     def begin(self, snapshot: Snapshot | None = None) -> Iterator[PostgreSQLTransaction]:
