@@ -8,17 +8,10 @@ from typing import Any, TypeVar
 import dagster as dg
 from pydantic import Field
 
-from mapper_core import (
-    Column,
-    DatabaseError,
-    DatabaseUnavailableError,
-    MapperError,
-    ParallelProcessor,
-    SettingsError,
-    adapters,
-)
+from mapper_core import Column, DatabaseError, ParallelProcessor, SettingsError, adapters
 from mapper_core.connections import opener_of
-from mapper_core.protocols import Transaction
+from mapper_core.in_words import in_words
+from mapper_core.protocols import Database, Transaction
 from mapper_core.query import read_query
 from mapper_core.row_values import left_out
 
@@ -39,7 +32,7 @@ class DatabaseResource(dg.ConfigurableResource[Any]):
         Raises DatabaseError, as `transaction` does, when it cannot be opened.
         """
         opener = opener_of(self.url, role="the resource's url")
-        with _in_its_words(self._database()):
+        with _without_values("connect to the database", self._database()):
             live = opener.open()
         try:
             yield live
@@ -55,7 +48,7 @@ class DatabaseResource(dg.ConfigurableResource[Any]):
         """
         database = self._database(time_zone)
         with (
-            _in_its_words(database),
+            _without_values("ask the database", database),
             database.open_writer() as writer,
             writer.begin() as transaction,
         ):
@@ -65,7 +58,10 @@ class DatabaseResource(dg.ConfigurableResource[Any]):
         """Return a query's columns; reads no rows. Raises as `transaction` does, and QueryError."""
         database = self._database()
         query = read_query(sql, values, dialect=database.dialect)
-        with _in_its_words(database), database.open_reader(None) as reader:
+        with (
+            _without_values("ask for the query's columns", database),
+            database.open_reader(None) as reader,
+        ):
             found: tuple[Column, ...] = reader.columns(query)
             return found
 
@@ -99,17 +95,15 @@ def resource_of(context: Any, key: str, kind: type[ResourceT]) -> ResourceT:
 
 
 @contextmanager
-def _in_its_words(database: Any) -> Iterator[None]:
+def _without_values(purpose: str, database: Database) -> Iterator[None]:
+    """Raise errors as the core does; what they quote of rows is left out: Dagster records them."""
     try:
-        yield
-    except MapperError:
-        raise
-    except Exception as error:
-        if (words := database.explain(error)) is None:
+        with in_words(purpose, [database]):
+            yield
+    except DatabaseError as error:
+        if (told := left_out(str(error))) == str(error):
             raise
-        kind = DatabaseUnavailableError if database.is_transient(error) else DatabaseError
-        told = left_out(words)
-        raise kind(told) from (error if told == words else None)
+        raise type(error)(told) from None
 
 
 class MapperResource(dg.ConfigurableResource[Any]):
