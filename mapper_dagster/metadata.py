@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping as Dict
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import dagster as dg
@@ -36,8 +37,10 @@ REJECTED = "mapper/rejected"
 CHUNKS_MISSING = "mapper/chunks_missing"
 LIST_REJECTS = "mapper/list_rejects"
 
-LANE = "mapper/lane"
-"""Of an observation: a row of what one lane of a load has to tell, for those that end after it."""
+FAILED_CHUNKS = "mapper/failed_chunks"
+
+LANES = "mapper/lanes"
+"""Of an observation: what each lane of a load has told of its failures, the one that ends first."""
 
 # Causes of rejects, and failed chunks, that are listed; how many more there are is told.
 SHOWN_REJECTS = 50
@@ -112,15 +115,61 @@ def of_part(
     }
 
 
-def of_lane(told: Dict[str, int]) -> Dict[str, Any]:
-    """Return what one lane has to tell; see `lane_of`."""
-    return {LANE: dg.MetadataValue.table([dg.TableRecord(dict(told))])}
+@dataclass(frozen=True, slots=True)
+class LaneFailures:
+    """What one lane of a load has to tell of its failures, for those that end after it."""
+
+    lane: int
+    lanes: int
+    chunks_failed: int
+    rows_failed: int
+    chunks_uncounted: int
+    listed: tuple[Dict[str, Any], ...] = ()
+    """Its failed chunks, as they are shown: the first ones."""
 
 
-def lane_of(shown: Dict[str, dg.MetadataValue[Any]]) -> dict[str, Any]:
-    """Return what one lane has told with an observation; the inverse of `of_lane`."""
-    (record,) = shown[LANE].records  # type: ignore[attr-defined]  # it is a table
-    return dict(record.data)
+def failures_of(lane: int, lanes: int, failed: Sequence[ChunkResult]) -> LaneFailures:
+    """Return what a lane has to tell of its chunks that failed."""
+    return LaneFailures(
+        lane=lane,
+        lanes=lanes,
+        chunks_failed=len(failed),
+        rows_failed=sum(chunk.rows_read or 0 for chunk in failed),
+        chunks_uncounted=sum(chunk.rows_read is None for chunk in failed),
+        listed=tuple(
+            {
+                "lane": lane,
+                "chunk": chunk.chunk_id,
+                "attempts": chunk.attempts,
+                "rows": "not counted" if chunk.rows_read is None else str(chunk.rows_read),
+                "error": left_out(chunk.error or ""),
+            }
+            for chunk in failed[:SHOWN_FAILED]
+        ),
+    )
+
+
+def of_lanes(own: LaneFailures, others: Sequence[LaneFailures]) -> Dict[str, Any]:
+    """Return what all lanes have told, the one that ends first, and the chunks that failed."""
+    records = []
+    for told in (own, *others):
+        row = asdict(told)
+        del row["listed"]
+        records.append(dg.TableRecord(row))
+    return {LANES: dg.MetadataValue.table(records), **of_failed_chunks(own, others)}
+
+
+def lane_of(shown: Dict[str, dg.MetadataValue[Any]]) -> LaneFailures:
+    """Return what a lane has told with an observation as it ended; the inverse of `of_lanes`."""
+    own = _records(shown, LANES)[0]
+    listed = (row for row in _records(shown, FAILED_CHUNKS) if row["lane"] == own["lane"])
+    return LaneFailures(**own, listed=tuple(listed))
+
+
+def _records(shown: Dict[str, dg.MetadataValue[Any]], name: str) -> list[dict[str, Any]]:
+    if name not in shown:
+        return []
+    return [dict(record.data) for record in shown[name].records]  # type: ignore[attr-defined]  # it is a table
 
 
 def of_resumed(
@@ -199,24 +248,21 @@ def of_rejects(load_id: str, rejects: Sequence[Reject]) -> Dict[str, Any]:
     }
 
 
-def of_failed_chunks(chunks: Sequence[ChunkResult]) -> Dict[str, dg.MetadataValue[Any]]:
-    """Return a table of a lane's failed chunks: the first ones, and how many others there are."""
-    records = [
-        dg.TableRecord(
-            {
-                "chunk": chunk.chunk_id,
-                "attempts": chunk.attempts,
-                "rows": "not counted" if chunk.rows_read is None else str(chunk.rows_read),
-                "error": left_out(chunk.error or ""),
-            }
-        )
-        for chunk in chunks[:SHOWN_FAILED]
-    ]
-    if not records:
+def of_failed_chunks(
+    own: LaneFailures, others: Sequence[LaneFailures] = ()
+) -> Dict[str, dg.MetadataValue[Any]]:
+    """Return a table of failed chunks, a lane's own before others', and how many more there are.
+
+    Of its own none is missing that it would list alone, so `lane_of` finds them again.
+    """
+    all_lanes = (own, *others)
+    rows = [row for told in all_lanes for row in told.listed][:SHOWN_FAILED]
+    if not rows:
         return {}
+    failed = sum(told.chunks_failed for told in all_lanes)
     return {
-        "mapper/failed_chunks": dg.MetadataValue.table(records),
-        **_not_shown("mapper/failed_chunks_not_shown", len(chunks) - len(records)),
+        FAILED_CHUNKS: dg.MetadataValue.table([dg.TableRecord(row) for row in rows]),
+        **_not_shown("mapper/failed_chunks_not_shown", failed - len(rows)),
     }
 
 

@@ -4,7 +4,7 @@ What is in, the ledger tells. What failed it does not keep: each lane records it
 the run, and whoever comes after adds them up.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -13,26 +13,25 @@ from mapper_core import ChunkResult
 from mapper_core.history import LoadChunks
 
 from . import metadata
+from .metadata import LaneFailures
 from .windows import Lane
 
 # Observations of a partition among which a run's own are looked for, latest first.
 OBSERVATIONS = 1_000
 
-_Failed = dict[str, int]
-
 
 def told_by_lanes(
     instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None, run_id: str
-) -> dict[int, _Failed]:
+) -> dict[int, LaneFailures]:
     """Return what each lane of a run's load last told of its failures."""
     only = dg.AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition])
-    found: dict[int, _Failed] = {}
+    found: dict[int, LaneFailures] = {}
     for record in instance.fetch_observations(only, limit=OBSERVATIONS).records:
         shown = record.asset_observation
-        if record.run_id != run_id or shown is None or metadata.LANE not in shown.metadata:
+        if record.run_id != run_id or shown is None or metadata.LANES not in shown.metadata:
             continue
         told = metadata.lane_of(shown.metadata)
-        found.setdefault(told["lane"], told)
+        found.setdefault(told.lane, told)
     return found
 
 
@@ -40,7 +39,7 @@ def to_be_told(
     lane: Lane,
     results: Sequence[ChunkResult],
     *,
-    told: Callable[[], dict[int, _Failed]],
+    told: Callable[[], dict[int, LaneFailures]],
     ledger: Callable[[], LoadChunks | None],
 ) -> Iterator[tuple[LoadChunks, dict[str, Any]]]:
     """Yield what the ledger has of a load, and its numbers, as often as they are to be recorded.
@@ -56,7 +55,7 @@ def to_be_told(
         ledger: returns what the ledger has of the load, if there is anything to be told of it.
     """
 
-    def of_others() -> dict[int, _Failed]:
+    def of_others() -> dict[int, LaneFailures]:
         # What this lane told itself was of an earlier attempt.
         return {number: of for number, of in told().items() if number != lane.lane}
 
@@ -65,14 +64,14 @@ def to_be_told(
         return
     if (known := ledger()) is None:
         return
-    shown = _of_load(known, lane, results, others.values())
+    shown = _of_load(known, lane, results, others)
     yield known, shown
     while lane.lanes > 1:
         heard, before = others, shown
         others = of_others()
         if (known := ledger()) is None:
             return
-        shown = _of_load(known, lane, results, others.values())
+        shown = _of_load(known, lane, results, others)
         whole = before[metadata.CHUNKS_MISSING] and not shown[metadata.CHUNKS_MISSING]
         if others == heard and not whole:
             return
@@ -80,29 +79,22 @@ def to_be_told(
 
 
 def _of_load(
-    known: LoadChunks, lane: Lane, results: Sequence[ChunkResult], others: Iterable[_Failed]
+    known: LoadChunks,
+    lane: Lane,
+    results: Sequence[ChunkResult],
+    others: dict[int, LaneFailures],
 ) -> dict[str, Any]:
     """Return the numbers of a whole load, as one of its lanes ends and after what others told."""
     failed = [chunk for chunk in results if not chunk.rows_are_in]
-    own = {
-        "lane": lane.lane,
-        "lanes": lane.lanes,
-        "chunks_failed": len(failed),
-        "rows_failed": sum(chunk.rows_read or 0 for chunk in failed),
-        "chunks_uncounted": sum(chunk.rows_read is None for chunk in failed),
-    }
-    all_lanes = [own, *others]
-
-    def total(what: str) -> int:
-        return sum(told[what] for told in all_lanes)
-
+    own = metadata.failures_of(lane.lane, lane.lanes, failed)
+    by_number = [others[number] for number in sorted(others)]
+    all_lanes = [own, *by_number]
     return {
         **metadata.of_part(
             known,
-            chunks_failed=total("chunks_failed"),
-            rows_failed=total("rows_failed"),
-            chunks_uncounted=total("chunks_uncounted"),
+            chunks_failed=sum(told.chunks_failed for told in all_lanes),
+            rows_failed=sum(told.rows_failed for told in all_lanes),
+            chunks_uncounted=sum(told.chunks_uncounted for told in all_lanes),
         ),
-        **metadata.of_lane(own),
-        **metadata.of_failed_chunks(failed),
+        **metadata.of_lanes(own, by_number),
     }

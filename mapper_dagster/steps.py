@@ -179,7 +179,9 @@ class Step:
                 f" were mended, launch a new one): {first}",
                 # A chunk that failed at its first attempt, or was given up, failed for good.
                 passing=any(chunk.attempts > 1 or chunk.in_doubt for chunk in failed),
-                metadata=metadata.of_failed_chunks(failed),
+                metadata=metadata.of_failed_chunks(
+                    metadata.failures_of(lane.lane, lane.lanes, failed)
+                ),
             )
 
     def publish_each(self, loads: Iterable[PartitionLoad]) -> None:
@@ -277,7 +279,7 @@ class Step:
         """Record how far a load has come of which this lane, or an earlier one, failed in part."""
         key, run_id = self.context.asset_key, self.context.run.run_id
 
-        def told() -> dict[int, dict[str, int]]:
+        def told() -> dict[int, metadata.LaneFailures]:
             return shortfall.told_by_lanes(self.context.instance, key, load.partition_key, run_id)
 
         def ledger() -> LoadChunks | None:

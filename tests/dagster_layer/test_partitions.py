@@ -311,8 +311,11 @@ def test_what_is_observed_of_a_load_that_failed_in_part_is_all_of_it(
     assert "is in the target" in words
     assert (rows, 100 * failed) == (said["mapper/rows_in"], said["mapper/rows_failed"])
     assert rows + 100 * failed == EVENTS
-    (lane,) = said["mapper/lane"].records
-    assert {"lane", "lanes", "chunks_failed", "rows_failed", "chunks_uncounted"} == {*lane.data}
+    lanes = [record.data for record in said["mapper/lanes"].records]
+    assert all(3 == told["lanes"] for told in lanes)
+    assert failed == sum(told["chunks_failed"] for told in lanes)
+    chunks = [record.data for record in said["mapper/failed_chunks"].records]
+    assert failed == len({told["chunk"] for told in chunks}) == len(chunks)
     assert (EVENTS // 100 - failed, failed, 0) == tuple(
         said[f"mapper/chunks_{what}"] for what in ("in", "failed", "missing")
     )

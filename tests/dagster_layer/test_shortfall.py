@@ -46,7 +46,7 @@ class Load:
 
     def _told(self):
         shown = [metadata.lane_of(each) for each in self.recorded]
-        return {told["lane"]: told for told in shown}
+        return {told.lane: told for told in shown}
 
     def _ledger(self):
         record: Any = self
@@ -80,13 +80,11 @@ def test_the_latest_numbers_are_the_whole_loads(failing, turns):
 
 def failures(lane, failed, lanes=3):
     """Return what a lane tells of chunks that failed."""
-    return {
-        "lane": lane,
-        "lanes": lanes,
-        "chunks_failed": failed,
-        "rows_failed": 100 * failed,
-        "chunks_uncounted": 0,
-    }
+    chunks = [
+        ChunkResult(chunk_id=lane + 1 + lanes * number, status=ChunkStatus.FAILED, rows_read=ROWS)
+        for number in range(failed)
+    ]
+    return metadata.failures_of(lane, lanes, chunks)
 
 
 @pytest.fixture
@@ -97,7 +95,7 @@ def tell(instance):
         @dg.op
         def tells(context):
             for partition, shown in observed:
-                found = metadata.of_lane(shown) if shown else {}
+                found = metadata.of_lanes(shown, ()) if shown else {}
                 context.log_event(dg.AssetObservation(KEY, partition=partition, metadata=found))
 
         @dg.job
@@ -155,8 +153,8 @@ def test_a_lane_that_ends_adds_up_all_of_them_and_its_own_earlier_word_is_past(s
         Lane(0, 1, 3), results, told=lambda: told, ledger=lambda: known
     )
 
-    own = failures(1, 2) | {"rows_failed": 500, "chunks_uncounted": 1}
-    assert own == metadata.lane_of(found)
+    own = metadata.lane_of(found)
+    assert (2, 500, 1) == (own.chunks_failed, own.rows_failed, own.chunks_uncounted)
     assert {
         metadata.LOAD_ID: result.load_id,
         "mapper/chunks_in": 3,
@@ -167,7 +165,26 @@ def test_a_lane_that_ends_adds_up_all_of_them_and_its_own_earlier_word_is_past(s
         metadata.REJECTED: 0,
         "mapper/chunks_uncounted": 1,
     } == {
-        name: found[name] for name in found if name not in {metadata.LANE, "mapper/failed_chunks"}
+        name: found[name] for name in found if name not in {metadata.LANES, metadata.FAILED_CHUNKS}
     }
-    rows = [record.data["rows"] for record in found["mapper/failed_chunks"].records]
-    assert ["500", "not counted"] == rows
+    rows = [
+        (record.data["lane"], record.data["rows"])
+        for record in found[metadata.FAILED_CHUNKS].records
+    ]
+    assert [(1, "500"), (1, "not counted"), (0, "100")] == rows
+
+
+@given(counts=st.lists(st.integers(0, 2 * metadata.SHOWN_FAILED), min_size=1, max_size=4))
+def test_failed_chunks_are_listed_over_all_lanes_and_those_of_the_one_that_ends_first(counts):
+    """As many as are shown; how many more there are is told, and each lane finds its own again."""
+    own, *others = (failures(lane, count, len(counts)) for lane, count in enumerate(counts))
+
+    shown = metadata.of_lanes(own, others)
+
+    rows = shown[metadata.FAILED_CHUNKS].records if sum(counts) else ()
+    more = shown.get("mapper/failed_chunks_not_shown")
+    assert sum(counts) == len(rows) + (more.value if more else 0)
+    assert len(rows) == min(
+        metadata.SHOWN_FAILED, sum(min(count, metadata.SHOWN_FAILED) for count in counts)
+    )
+    assert own == metadata.lane_of(shown)
