@@ -256,11 +256,23 @@ def _socket_dir() -> Path:
     return short
 
 
+def told_socket_dir(pid_file: list[str]) -> Path | None:
+    """Return the socket's folder, from the lines of a server's postmaster.pid.
+
+    None as long as it has none: a server that starts writes the file first, and that line later.
+
+    >>> told_socket_dir(["4711", "/data", "1795967655", "5432", "/data", ""])
+    PosixPath('/data')
+    >>> told_socket_dir(["4711", "/data", "1795967655", "5432", ""])
+    """
+    told = pid_file[SOCKET_DIR_LINE] if len(pid_file) > SOCKET_DIR_LINE else ""
+    return Path(told) if told else None
+
+
 def _remove_socket_dir(pid_file: list[str]) -> None:
-    if len(pid_file) > SOCKET_DIR_LINE:
-        folder = Path(pid_file[SOCKET_DIR_LINE])
-        if folder.name.startswith(SOCKET_DIR_PREFIX):
-            shutil.rmtree(folder, ignore_errors=True)
+    folder = told_socket_dir(pid_file)
+    if folder is not None and folder.name.startswith(SOCKET_DIR_PREFIX):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start(binaries: Path) -> Path:
@@ -310,9 +322,8 @@ def _wait_until_ready(server: psutil.Popen | None) -> Path:
     while time.monotonic() < deadline:
         if server is not None and server.poll() is not None:
             raise DemoError(f"PostgreSQL did not start:\n{_log_tail()}")
-        lines = _pid_file()
-        if len(lines) > SOCKET_DIR_LINE:
-            socket_dir = Path(lines[SOCKET_DIR_LINE])
+        socket_dir = told_socket_dir(_pid_file())
+        if socket_dir is not None:
             with suppress(psycopg.OperationalError):
                 _connect(socket_dir).close()
                 return socket_dir
