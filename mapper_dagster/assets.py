@@ -62,13 +62,16 @@ def build_source_specs(
 def _graph(
     name: str, mapping: Mapping, translator: MappingTranslator, upstream: Sequence[str]
 ) -> dg.GraphDefinition:
-    """Compose the steps; what is `upstream` only has to be there before the first of them."""
+    """Compose the steps; what is `upstream` only has to be there before the first of them.
+
+    In the graph, which has the asset's name, an op needs none of its own to be told apart.
+    """
     if mapping.single_step:
-        whole = ops.whole_op(name, mapping, translator, upstream)
+        whole = ops.whole_op(name, mapping, translator, upstream).alias("load")
         return _composed(name, upstream, whole)
-    plan = ops.plan_op(name, mapping, translator, upstream)
-    load_lane = ops.lane_op(name, mapping, translator)
-    publish = ops.publish_op(name, mapping, translator)
+    plan = ops.plan_op(name, mapping, translator, upstream).alias("plan")
+    load_lane = ops.lane_op(name, mapping, translator).alias("lane")
+    publish = ops.publish_op(name, mapping, translator).alias("publish")
 
     def steps(**before: Any) -> Any:
         return publish(done=plan(**before).map(lambda start: load_lane(start=start)).collect())

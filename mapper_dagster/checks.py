@@ -16,7 +16,7 @@ from .failures import in_words
 from .mapping import Mapping
 from .resources import DatabaseResource, MapperResource, resource_of
 from .translator import MappingTranslator
-from .windows import PartitionLoad, time_zone_of, window_of
+from .windows import PartitionLoad, in_units, time_zone_of, window_of
 
 # Missing partitions that a check names.
 _LISTED = 10
@@ -179,7 +179,10 @@ def _values(mapping: Mapping, load: PartitionLoad) -> dict[str, Any]:
 
 def _reject_share(case: _Case, most: float) -> dg.AssetChecksDefinition:
     if not 0 <= most <= 1:
-        raise SettingsError(f"max_reject_share {most} is no share: 0 is none, 1 is every row")
+        raise SettingsError(
+            f"mapping {case.mapping.name}: max_reject_share {most} is no share: 0 is none, 1 is"
+            " every row"
+        )
 
     @case.check(
         "few_rows_rejected",
@@ -252,7 +255,7 @@ def _due(case: _Case, within: timedelta) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=case.key,
         name="partitions_on_time",
-        description=f"Every partition that ended more than {within} ago has been loaded.",
+        description=f"Every partition that ended more than {in_units(within)} ago has been loaded.",
     )
     def partitions_on_time(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         due = datetime.now(timezone.utc) - within

@@ -120,6 +120,7 @@ class LaneFailures:
     """What one lane of a load has to tell of its failures, for those that end after it."""
 
     lane: int
+    """Its number, from 1."""
     lanes: int
     chunks_failed: int
     rows_failed: int
@@ -280,4 +281,13 @@ def plan_line(plan: Plan, lanes: int) -> str:
         f"load {plan.load_id}: {chunks} in {in_lanes} ({rows}); strategy"
         f" {plan.strategy}: {plan.strategy_reason}; {plan.data_path}: {plan.data_path_reason};"
         f" {plan.snapshot}"
+    )
+
+
+def result_line(result: ParallelProcessingResult) -> str:
+    """Return what a load that is published came to, as one line of a run's log."""
+    left_out_too = f", {result.rows_rejected:,} left out" if result.rows_rejected else ""
+    return (
+        f"load {result.load_id} is published: {result.total_rows_processed:,} rows read,"
+        f" {result.rows_written:,} written{left_out_too} in {result.processing_time:.1f} s"
     )

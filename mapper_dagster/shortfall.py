@@ -57,7 +57,7 @@ def to_be_told(
 
     def of_others() -> dict[int, LaneFailures]:
         # What this lane told itself was of an earlier attempt.
-        return {number: of for number, of in told().items() if number != lane.lane}
+        return {number: of for number, of in told().items() if number != lane.number}
 
     others = of_others() if lane.lanes > 1 else {}
     if not others and all(chunk.rows_are_in for chunk in results):
@@ -86,7 +86,7 @@ def _of_load(
 ) -> dict[str, Any]:
     """Return the numbers of a whole load, as one of its lanes ends and after what others told."""
     failed = [chunk for chunk in results if not chunk.rows_are_in]
-    own = metadata.failures_of(lane.lane, lane.lanes, failed)
+    own = metadata.failures_of(lane.number, lane.lanes, failed)
     by_number = [others[number] for number in sorted(others)]
     all_lanes = [own, *by_number]
     return {

@@ -4,7 +4,6 @@ Steps hand each other nothing but the order to start: the plan and what is finis
 ledger, so steps may run in any process on any host that reaches the target.
 """
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Mapping as Dict
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from mapper_core import (
     history,
 )
 from mapper_core.history import LoadChunks
+from mapper_core.model import Publishing
 from mapper_core.row_values import left_out
 
 from . import metadata, shortfall
@@ -37,8 +37,8 @@ from .lineage import columns_of
 from .mapping import Mapping
 from .resources import DatabaseResource, MapperResource, resource_of
 from .translator import MappingTranslator
-from .windows import ALONE, Lane, PartitionLoad, time_zone_of
-from .writers import open_transactions
+from .windows import ALONE, Lane, PartitionLoad, in_units, time_zone_of
+from .writers import wait_for_writers
 
 # Seconds between two lines of progress in a run's log; each is an event in Dagster's storage.
 PROGRESS_SECONDS = 5.0
@@ -48,9 +48,6 @@ WILL_RETRY = "dagster/will_retry"
 
 # Materializations among which a load's own is looked for, latest first.
 MATERIALIZATIONS = 100
-
-# Seconds between two looks at the source's open transactions.
-FENCE_SECONDS = 0.5
 
 INTERRUPTED = (
     "The step was interrupted. What is finished stays: the run, executed again, goes on with its"
@@ -117,7 +114,7 @@ class Step:
                     return found
             return plan(again=True)
         except LedgerError as error:
-            msg = f"{error}. In Dagster, launch a new run: one executed again goes on with its load"
+            msg = f"{error}. In Dagster, {self._anew}: one executed again goes on with its load"
             raise LedgerError(msg) from error
 
     def _is_recorded(self, load_id: str) -> bool:
@@ -134,24 +131,15 @@ class Step:
         if self.mapping.fence is None:
             return
         end = load.window.end if load.window else load.bounds["window_end"]
-        until, told = time.monotonic() + self.mapping.fence.total_seconds(), False
-        while True:
-            with self._source.transaction() as transaction:
-                seen = open_transactions(transaction)
-            if seen is None or seen.oldest is None or seen.oldest >= end:
-                return
-            words = f"a transaction of the source that began at {seen.oldest} may still add rows"
-            if time.monotonic() > until:
-                raise failure(
-                    self.context,
-                    f"After {self.mapping.fence} {words} to the window up to {end}. Ask for the"
-                    " load again when it has ended, or set a longer fence.",
-                    passing=False,
-                )
-            if not told:
-                self.context.log.info("%s: waiting for it", words)
-                told = True
-            time.sleep(FENCE_SECONDS)
+        still = wait_for_writers(self._source, end, self.mapping.fence, tell=self.context.log.info)
+        if still is not None:
+            raise failure(
+                self.context,
+                f"After {in_units(self.mapping.fence)} a transaction of the source that began at"
+                f" {still} may still add rows to the window up to {end}. Ask for the load again"
+                " when it has ended, or set a longer fence.",
+                passing=False,
+            )
 
     def load(self, load: PartitionLoad, lane: Lane, workers: int | None = None) -> None:
         """Load the chunks of a lane; raise dagster.Failure when one of them failed.
@@ -176,11 +164,11 @@ class Step:
                 self.context,
                 f"{len(failed)} of {len(results)} chunks failed (mend the cause and re-execute the"
                 " run, which goes on with its load as of its read point; where rows of the source"
-                f" were mended, launch a new one): {first}",
+                f" were mended, {self._anew}): {first}",
                 # A chunk that failed at its first attempt, or was given up, failed for good.
                 passing=any(chunk.attempts > 1 or chunk.in_doubt for chunk in failed),
                 metadata=metadata.of_failed_chunks(
-                    metadata.failures_of(lane.lane, lane.lanes, failed)
+                    metadata.failures_of(lane.number, lane.lanes, failed)
                 ),
             )
 
@@ -218,6 +206,7 @@ class Step:
                 self.context.log.warning("%s They are loaded now.", error)
                 self.load(load, ALONE)
                 result = self._published(load)
+        self.context.log.info(metadata.result_line(result))
         return {**metadata.of_result(self.mapping, result), **self._details(result)}
 
     def _published(self, load: PartitionLoad) -> ParallelProcessingResult:
@@ -304,8 +293,9 @@ class Step:
         if planned.snapshot.is_same_point(before.snapshot):
             self.context.log.info(
                 "The load of an earlier run is gone on with, as of its %s: what has changed in the"
-                " source since is not in it. To have that, launch a new run.",
+                " source since is not in it. To have that, %s.",
                 planned.snapshot,
+                self._anew,
             )
         with self._in_words():
             found = history.chunks(self._target_url, planned.load_id, **self._ledger)
@@ -330,6 +320,16 @@ class Step:
         """Show the engine's warnings in the step's log, and what fails as its failure in words."""
         with in_words(self.context, INTERRUPTED), warnings_shown(self.context):
             yield
+
+    @property
+    def _anew(self) -> str:
+        """Return how the mapping is loaded from its beginning instead of gone on with, in words."""
+        if self.mapping.mode is not LoadMode.APPEND or self.mapping.publish == Publishing.ATOMIC:
+            return "launch a new run"
+        return (
+            "delete from the target what this load has appended, then launch a new run, which"
+            " appends all of it"
+        )
 
     @property
     def _processor(self) -> ParallelProcessor:

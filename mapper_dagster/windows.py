@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import dagster as dg
@@ -20,7 +20,7 @@ _SLUG_LENGTH = 100
 # Where "whatever came before" begins: every database has this day.
 EARLIEST = datetime(1, 1, 2, tzinfo=timezone.utc)
 
-_LANE_KEY = re.compile(r"w(?P<place>\d+)_.*_lane_(?P<lane>\d+)_of_(?P<lanes>\d+)")
+_LANE_KEY = re.compile(r"(?:.*_)?(?P<number>\d+)_of_(?P<lanes>\d+)(?:_at_(?P<place>\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,11 @@ class Lane:
     """Which of the run's partitions."""
     lane: int
     lanes: int
+
+    @property
+    def number(self) -> int:
+        """Which lane it is, as people count: from 1."""
+        return self.lane + 1
 
 
 ALONE = Lane(place=0, lane=0, lanes=1)
@@ -96,23 +101,41 @@ def time_zone_of(definition: dg.PartitionsDefinition[Any] | None) -> str | None:
     return None
 
 
+def in_units(span: timedelta) -> str:
+    """Return a length of time as people say it.
+
+    >>> in_units(timedelta(days=1, minutes=90))
+    '1 day 1 hour 30 minutes'
+    """
+    minutes, seconds = divmod(span.total_seconds(), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    days, hours = divmod(hours, 24)
+    units = {"day": days, "hour": hours, "minute": minutes, "second": seconds}
+    told = [f"{n:g} {unit}{'' if n == 1 else 's'}" for unit, n in units.items() if n]
+    return " ".join(told) or "0 seconds"
+
+
 def lane_key(lane: Lane, partition_key: str | None) -> str:
     """Return the mapping key of a lane's step, readable in the run's timeline.
 
     >>> lane_key(Lane(0, 1, 4), "2013-01-01")
-    'w0_2013_01_01_lane_1_of_4'
+    '2013_01_01_2_of_4'
+    >>> lane_key(Lane(3, 0, 4), "2013-01-04")
+    '2013_01_04_1_of_4_at_3'
     """
-    slug = _FORBIDDEN.sub("_", partition_key or "all")[:_SLUG_LENGTH]
-    return f"w{lane.place}_{slug}_lane_{lane.lane}_of_{lane.lanes}"
+    slug = f"{_FORBIDDEN.sub('_', partition_key)[:_SLUG_LENGTH]}_" if partition_key else ""
+    # Two partitions of a run may differ in what a key cannot have.
+    place = f"_at_{lane.place}" if lane.place else ""
+    return f"{slug}{lane.number}_of_{lane.lanes}{place}"
 
 
 def lane_of(key: str) -> Lane:
     """Return the lane of a mapping key; the inverse of `lane_key`.
 
-    >>> lane_of("w0_2013_01_01_lane_1_of_4")
-    Lane(place=0, lane=1, lanes=4)
+    >>> lane_of("2013_01_04_1_of_4_at_3")
+    Lane(place=3, lane=0, lanes=4)
     """
     match = _LANE_KEY.fullmatch(key)
     if match is None:
         raise dg.DagsterInvariantViolationError(f"{key!r} is not the key of a lane")
-    return Lane(*(int(match[part]) for part in ("place", "lane", "lanes")))
+    return Lane(int(match["place"] or 0), int(match["number"]) - 1, int(match["lanes"]))

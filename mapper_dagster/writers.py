@@ -1,9 +1,17 @@
 """Transactions of a source that may still commit rows as old as themselves."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 from mapper_core.protocols import Transaction
+
+from .resources import DatabaseResource
+
+# Seconds between two looks of who waits.
+LOOKS_EVERY = 0.5
 
 # Also those that have written nothing so far: they may, with the time at which they began. The
 # engine's own only read. Without the role pg_read_all_stats a session sees its own user's only.
@@ -41,3 +49,35 @@ def open_transactions(transaction: Transaction) -> OpenTransactions | None:
     except Exception:  # noqa: BLE001 - there is no such view
         return None
     return OpenTransactions(seen_at, oldest)
+
+
+def wait_for_writers(
+    source: DatabaseResource, end: datetime, most: timedelta, *, tell: Callable[..., Any]
+) -> datetime | None:
+    """Wait until no transaction of a source is open that began before `end`.
+
+    Args:
+        source: is asked twice a second.
+        end: rows that are older may still come from transactions that are.
+        most: to be waited.
+        tell: called once, as a logger is, when there is something to wait for.
+
+    Returns:
+        When the oldest such transaction began that is still open after that; None if there is none,
+        or the database cannot tell.
+    """
+    until, told = time.monotonic() + most.total_seconds(), False
+    while True:
+        with source.transaction() as transaction:
+            seen = open_transactions(transaction)
+        if seen is None or seen.oldest is None or seen.oldest >= end:
+            return None
+        if time.monotonic() > until:
+            return seen.oldest
+        if not told:
+            words = (
+                "a transaction of the source that began at %s may still add rows: waiting for it"
+            )
+            tell(words, seen.oldest)
+            told = True
+        time.sleep(LOOKS_EVERY)

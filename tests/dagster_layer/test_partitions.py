@@ -508,6 +508,36 @@ def test_a_load_that_is_gone_on_with_says_as_of_when_it_reads(
 
 
 @pytest.mark.usefixtures("events")
+@pytest.mark.parametrize("appended", [True, False])
+def test_who_loads_anew_after_an_append_failed_is_told_what_is_in_already(
+    run_mapping, target, run, appended
+):
+    """A new run appends all rows: those that are in would be there twice."""
+    run(target, "alter table fact_events add check (id <> 1001)")
+    mapping = Mapping(
+        name="part",
+        source_sql="SELECT * FROM events",
+        target_table="fact_events",
+        chunk_key="id",
+        chunk_size=500,
+        min_rows_for_parallel=0,
+        publish=None if appended else "atomic",
+        single_step=True,
+    )
+
+    failed = run_mapping(mapping)
+    changed = replace(mapping, source_sql="SELECT * FROM events WHERE id <> 1001")
+    refused = run_mapping(changed, tags={"mapper/resumes": failed.run_id})
+
+    assert [(3_500 if appended else 0,)] == run(target, "select count(*) from fact_events")
+    for result in (failed, refused):
+        (failure,) = [event for event in result.all_events if event.is_step_failure]
+        said = failure.step_failure_data.error_display_string
+        assert "launch a new run" in said
+        assert appended is ("delete from the target what this load has appended" in said)
+
+
+@pytest.mark.usefixtures("events")
 @pytest.mark.parametrize("how", [{"single_step": True, "lanes": None}, {"lanes": 2}])
 def test_a_run_without_a_partition_says_to_choose_one(run_mapping, target, run, how):
     """Once, and no step is tried again for it."""
