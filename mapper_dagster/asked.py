@@ -44,6 +44,23 @@ def has_partition(
     return definition is not None and bool(definition.has_partition_key(key))
 
 
+def those_there(
+    definition: dg.PartitionsDefinition[Any], key: str, instance: dg.DagsterInstance
+) -> str:
+    """Return which partitions there are, in words for who has asked for another one."""
+    keys = definition.get_partition_keys(dynamic_partitions_store=instance)
+    if not keys:
+        return "there is none yet"
+    if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        return f"there are {len(keys)}, from {keys[0]!r} to {keys[-1]!r}"
+    words = f"the first is {keys[0]!r}, and {keys[-1]!r} the last that has ended by now"
+    if key < keys[0]:  # as texts, since it may be no time at all
+        words += (
+            ". Rows before the first are loaded with it where the mapping says include_earlier=True"
+        )
+    return words
+
+
 def _loads(
     context: Any, mapping: Mapping, asset: dg.AssetKey, *, without_partition: str
 ) -> tuple[PartitionLoad, ...]:
@@ -59,19 +76,7 @@ def _loads(
     # Dagit offers only those that there are; runs are launched by other means too.
     for key in asked:
         if not has_partition(definition, key, context.instance):
-            words = f"{name} has no partition {key!r}: {_there(definition, context)}."
+            there = those_there(definition, key, context.instance)
+            words = f"{name} has no partition {key!r}: {there}."
             raise failure(context, words, passing=False)
     return partition_loads(mapping, context.partition_keys)
-
-
-def _there(definition: dg.PartitionsDefinition[Any], context: Any) -> str:
-    """Return which partitions there are, in words."""
-    keys = definition.get_partition_keys(dynamic_partitions_store=context.instance)
-    if not keys:
-        return "there is none yet"
-    if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
-        return f"there are {len(keys)}, from {keys[0]!r} to {keys[-1]!r}"
-    return (
-        f"the first is {keys[0]!r}, and {keys[-1]!r} the last there is by now. Rows before the"
-        " first are loaded with it where the mapping says include_earlier=True"
-    )

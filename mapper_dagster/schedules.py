@@ -40,7 +40,7 @@ def build_mapping_schedule(
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         raise SettingsError(f"mapping {mapping.name}: a schedule needs partitions by time")
     if lookback < 0:
-        raise SettingsError("lookback counts partitions: 0 or more")
+        raise SettingsError(f"mapping {mapping.name}: lookback counts partitions: 0 or more")
     _check_time(mapping, definition, minute, hour)
     unending = dg.TimeWindowPartitionsDefinition(
         start=definition.start,
@@ -51,10 +51,11 @@ def build_mapping_schedule(
         exclusions=definition.exclusions,
     )
     key = (translator or MappingTranslator()).get_asset_spec(mapping).key
+    again = f", and again the {lookback} before it" if lookback else ""
 
     @dg.schedule(
         name=name or f"{key.to_python_identifier()}_schedule",
-        description=f"Loads each partition of {mapping.table_name} when it has ended.",
+        description=f"Loads each partition of {mapping.table_name} when it has ended{again}.",
         cron_schedule=definition.get_cron_schedule(minute_of_hour=minute, hour_of_day=hour),
         execution_timezone=definition.timezone,
         target=dg.AssetSelection.assets(key),

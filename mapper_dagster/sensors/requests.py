@@ -1,8 +1,8 @@
 """A table in which other programs ask for loads, and read what became of them."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Dict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import dagster as dg
 
 from mapper_core import SettingsError
 
-from ..asked import has_partition
+from ..asked import has_partition, those_there
 from ..mapping import Mapping
 from ..resources import DatabaseResource, resource_of
 from ..steps import WILL_RETRY
@@ -93,42 +93,33 @@ def build_load_request_sensor(
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
     )
-    def load_requests(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest]:
+    def load_requests(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         resource = resource_of(context, database, DatabaseResource)
-        with resource.transaction() as transaction:
-            asked = [
-                _Request(*row)
-                for status in (_UNDER_WAY, _ASKED)
-                for row in transaction.execute(
-                    f"select id, mapping, partition_key, status from {table}"
-                    " where status = :status order by id",
-                    {"status": status},
-                )[:_MOST]
-            ]
-        wanted = []
-        for request in asked:
+        wanted, came_to = [], Counter[str]()
+        for request in _asked(resource, table):
             loaded = known.get(request.mapping)
             if loaded is None:
                 names = ", ".join(sorted(known))
                 words = f"no mapping {request.mapping!r}: there are {names}"
-                _write_back(resource, table, request, _Outcome("refused", message=words))
-                continue
-            tags = {
-                REQUEST: str(request.id),
-                ASKED_BY: f"{name} for {loaded.key.to_user_string()}",
-            }
-            outcome = _outcome(context.instance, request, loaded.mapping, tags)
-            if outcome is None:
-                wanted.append((request, loaded.key, tags))
-            elif outcome.status != request.status:
+                outcome = _Outcome("refused", message=words)
+            else:
+                tags = {
+                    REQUEST: str(request.id),
+                    ASKED_BY: f"{name} for {loaded.key.to_user_string()}",
+                }
+                found = _outcome(context.instance, request, loaded.mapping, tags)
+                if found is None:
+                    wanted.append(_run_request(name, request, loaded.key, tags))
+                    continue
+                outcome = found
+            if outcome.status != request.status:
                 _write_back(resource, table, request, outcome)
-        for request, key, tags in wanted:
-            yield dg.RunRequest(
-                run_key=f"{name}:{request.id}",
-                asset_selection=[key],
-                partition_key=request.partition_key,
-                tags=tags,
-            )
+            came_to[outcome.status] += 1
+        told = ", ".join(f"{count} {status}" for status, count in sorted(came_to.items()))
+        return dg.SensorResult(
+            run_requests=wanted,
+            skip_reason=None if wanted else f"no request is waiting ({told or 'none under way'})",
+        )
 
     return load_requests
 
@@ -152,6 +143,31 @@ class _Outcome:
     status: str
     run_id: str | None = None
     message: str | None = None
+
+
+def _asked(resource: DatabaseResource, table: str) -> list[_Request]:
+    """Return requests whose run is not known to have ended, those under way first."""
+    with resource.transaction() as transaction:
+        return [
+            _Request(*row)
+            for status in (_UNDER_WAY, _ASKED)
+            for row in transaction.execute(
+                f"select id, mapping, partition_key, status from {table}"
+                " where status = :status order by id",
+                {"status": status},
+            )[:_MOST]
+        ]
+
+
+def _run_request(
+    name: str, request: _Request, key: dg.AssetKey, tags: dict[str, str]
+) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=f"{name}:{request.id}",
+        asset_selection=[key],
+        partition_key=request.partition_key,
+        tags=tags,
+    )
 
 
 def _write_back(
@@ -198,5 +214,6 @@ def _outcome(
         needs = "has no partitions" if definition is None else "needs a partition_key"
         return _Outcome("refused", message=f"{request.mapping} {needs}")
     if definition is not None and key is not None and not has_partition(definition, key, instance):
-        return _Outcome("refused", message=f"{request.mapping} has no partition {key!r}")
+        there = those_there(definition, key, instance)
+        return _Outcome("refused", message=f"{request.mapping} has no partition {key!r}: {there}")
     return None

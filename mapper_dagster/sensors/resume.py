@@ -1,6 +1,6 @@
 """Loads that failed, and are to be gone on with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 import dagster as dg
@@ -8,6 +8,7 @@ import dagster as dg
 from ..mapping import Mapping
 from ..steps import RESUMES, WILL_RETRY
 from ..translator import MappingTranslator
+from .cursors import moment_of
 
 # Failed runs looked at in one tick.
 _MOST = 50
@@ -57,55 +58,81 @@ def build_resume_sensor(
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
     )
-    def resume(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest]:
+    def resume(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         # From its first tick on: what failed before anybody asked for this stays as it is.
-        since = float(context.cursor) if context.cursor else datetime.now(timezone.utc).timestamp()
+        since = moment_of(context.cursor) if context.cursor else datetime.now(timezone.utc)
         failed = context.instance.get_run_records(
-            dg.RunsFilter(
-                statuses=[dg.DagsterRunStatus.FAILURE],
-                updated_after=datetime.fromtimestamp(since, timezone.utc),
-            ),
+            dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since),
             limit=_MOST,
             order_by="update_timestamp",
             ascending=True,
         )
+        requests, left = [], []
         for record in failed:
-            since = max(since, record.update_timestamp.timestamp())
-            request = _request(context.instance, record.dagster_run, keys, max_resumes)
-            if request is not None:
-                yield request
-        context.update_cursor(str(since))
+            since = max(since, record.update_timestamp.astimezone(timezone.utc))
+            run = record.dagster_run
+            planned = _told(context.instance, run, _PLANNED)
+            if not planned <= keys:
+                continue
+            if words := _left_alone(context.instance, run, max_resumes):
+                left.append(f"run {run.run_id} is left alone: {words}")
+            elif unfinished := _unfinished(context.instance, run, planned):
+                requests.append(_request(run, unfinished))
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else _skipped(since, left),
+            cursor=since.isoformat(),
+        )
 
     return resume
 
 
-def _request(
-    instance: dg.DagsterInstance, run: dg.DagsterRun, keys: set[dg.AssetKey], most: int
-) -> dg.RunRequest | None:
-    planned = _told(instance, run, _PLANNED)
-    attempt = int(run.tags.get(_ATTEMPT, "0")) + 1
-    if not planned <= keys or attempt > most:
-        return None
+def _skipped(since: datetime, left: Sequence[str]) -> str:
+    return "; ".join(left) or f"no load that is to be gone on with has failed since {since}"
+
+
+def _left_alone(instance: dg.DagsterInstance, run: dg.DagsterRun, most: int) -> str | None:
+    """Return why a failed run's load is not gone on with, in words; None if it may be."""
     if run.tags.get(WILL_RETRY) == "true":
-        return None  # the daemon's to execute again; if that fails too, it comes by here
-    first = run.tags.get(RESUMES) or run.root_run_id or run.run_id
+        # If that fails too, it comes by here.
+        return "Dagster executes it again by itself"
     if instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": run.run_id}), limit=1):
-        return None
-    ranges = {tag: value for tag, value in run.tags.items() if tag.startswith(_RANGE)}
-    # What the run has published is no failed load: an append would add its rows once more. Of a
-    # range some partitions may be published; all of them replace their rows.
-    unfinished = planned if ranges else planned - _told(instance, run, _MATERIALIZED)
-    if not unfinished:
-        return None
+        return "it has been executed again"
+    if _resumes(run) >= most:
+        return f"its load was gone on with {most} times, and failed each time"
+    return None
+
+
+def _resumes(run: dg.DagsterRun) -> int:
+    """Return how often its load had been gone on with when a run began, itself included."""
+    return int(run.tags.get(_ATTEMPT, "0"))
+
+
+def _ranges(run: dg.DagsterRun) -> dict[str, str]:
+    """Return the tags of a run over a range of partitions, which has no partition, but these."""
+    return {tag: value for tag, value in run.tags.items() if tag.startswith(_RANGE)}
+
+
+def _unfinished(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, planned: set[dg.AssetKey]
+) -> set[dg.AssetKey]:
+    """Return of which assets a run has not published what it was to load.
+
+    What it has published is no failed load: an append would add its rows once more. Of a range some
+    partitions may be published; all of them replace their rows.
+    """
+    return planned if _ranges(run) else planned - _told(instance, run, _MATERIALIZED)
+
+
+def _request(run: dg.DagsterRun, unfinished: set[dg.AssetKey]) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=f"resume:{run.run_id}",
         asset_selection=sorted(unfinished),
         partition_key=run.tags.get("dagster/partition"),
         tags={
-            RESUMES: first,
-            _ATTEMPT: str(attempt),
-            # A run over a range of partitions has no partition, but these.
-            **ranges,
+            RESUMES: run.tags.get(RESUMES) or run.root_run_id or run.run_id,
+            _ATTEMPT: str(_resumes(run) + 1),
+            **_ranges(run),
         },
     )
 

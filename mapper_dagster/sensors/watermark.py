@@ -9,13 +9,14 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from mapper_core import SettingsError
+from mapper_core import DatabaseError, MapperError, SettingsError
 
 from ..mapping import Mapping
 from ..resources import DatabaseResource, resource_of
 from ..translator import MappingTranslator
 from ..windows import EARLIEST, window_of
 from ..writers import open_transactions
+from .cursors import moment_of
 
 # Stands for "no end yet" where a query must be given one.
 LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc)
@@ -33,6 +34,28 @@ class Cursor:
     """Up to where in the window column that pass has come."""
     known: str | None = None
     """The last partition there was at the latest tick; rows of later ones had none to go to."""
+
+    @classmethod
+    def read(cls, text: str | None) -> "Cursor":
+        """Return what a tick has written; or people, who may set it to a moment alone.
+
+        Raises SettingsError when it is neither.
+        """
+        if not text:
+            return cls()
+        if not text.lstrip().startswith("{"):
+            return cls(since=moment_of(text).isoformat())
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            msg = (
+                f"the sensor's cursor {text!r} cannot be read: set it to the moment from which on"
+                " changes are to be looked for, such as 2024-01-31T06:00:00+00:00, or clear it"
+            )
+            raise SettingsError(msg) from error
+
+    def __str__(self) -> str:
+        return json.dumps({name: text for name, text in asdict(self).items() if text is not None})
 
 
 def build_watermark_sensor(
@@ -77,7 +100,7 @@ def build_watermark_sensor(
     if (window_column := mapping.window_column) is None:
         raise SettingsError(f"mapping {mapping.name}: a watermark needs window_column")
     if max_partitions < 1:
-        raise SettingsError("max_partitions is at least 1")
+        raise SettingsError(f"mapping {mapping.name}: max_partitions is at least 1")
     key = (translator or MappingTranslator()).get_asset_spec(mapping).key
 
     @dg.sensor(
@@ -89,14 +112,23 @@ def build_watermark_sensor(
         default_status=default_status,
     )
     def watermark(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        before = Cursor(**json.loads(context.cursor)) if context.cursor else Cursor()
+        before = Cursor.read(context.cursor)
         database = resource_of(context, mapping.source, DatabaseResource)
-        zone = definition.timezone
-        with database.transaction(time_zone=zone) as transaction:
-            columns = [database.quote(name) for name in (window_column, changed_at)]
-            sql = changes_sql or mapping.source_sql
-            source = _Changes(mapping, sql, columns, transaction)
-            found, after = _tick(source, before, settle, max_partitions)
+        sql, named = changes_sql or mapping.source_sql, (window_column, changed_at)
+        columns = [database.quote(name) for name in named]
+        try:
+            with database.transaction(time_zone=definition.timezone) as transaction:
+                source = _Changes(mapping, sql, columns, transaction)
+                found, after = _tick(source, before, settle, max_partitions)
+        except DatabaseError as error:
+            if missing := _missing(database, sql, _any_time(mapping), named):
+                msg = (
+                    f"mapping {mapping.name}: the query that changes are looked for in has no"
+                    f" column {' and no '.join(missing)}: select it there too, or give changes_sql"
+                    f" a query with {window_column} and {changed_at}"
+                )
+                raise SettingsError(msg) from error
+            raise
         requests = [
             dg.RunRequest(
                 asset_selection=[key],
@@ -105,10 +137,11 @@ def build_watermark_sensor(
             )
             for partition, version in found
         ]
-        cursor = json.dumps(asdict(after))
-        if requests:
-            return dg.SensorResult(run_requests=requests, cursor=cursor)
-        return dg.SensorResult(skip_reason=f"nothing changed since {after.since}", cursor=cursor)
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else _skipped(after, source.waits_for),
+            cursor=str(after),
+        )
 
     return watermark
 
@@ -145,10 +178,12 @@ class _Changes:
         self._definition = mapping.partitions_def
         self._zone = ZoneInfo(self._definition.timezone)
         self._window, self._changed = columns
-        self._ends = {"window_start": EARLIEST, "window_end": LATEST, **(mapping.params or {})}
+        self._ends = _any_time(mapping)
         self._sql = f"(\n{sql.strip().rstrip(';')}\n) changes"
         self._transaction = transaction
         self._earlier = mapping.include_earlier
+        self.waits_for: datetime | None = None
+        """When the oldest transaction began that may still commit rows, as far as is known."""
 
     @property
     def last_partition(self) -> str | None:
@@ -160,6 +195,7 @@ class _Changes:
         limit = datetime.now(timezone.utc) - settle if settle else LATEST
         if (seen := open_transactions(self._transaction)) is not None:
             limit = min(limit, seen.settled)
+            self.waits_for = seen.oldest
         (newest,) = self._one(
             f"select max({self._changed}) from {self._sql}"
             f" where {self._changed} > :since and {self._changed} < :limit",
@@ -172,7 +208,7 @@ class _Changes:
         """Yield each touched partition, the version of its rows, and where it ends."""
         since = _moment(cursor.since) or EARLIEST
         at = _moment(cursor.reached) or EARLIEST
-        fresh = self._fresh_from(cursor.known)
+        fresh = self._fresh_from(cursor)
         last = self._definition.get_last_partition_window()
         first = self._definition.get_first_partition_window()
         if last is None or first is None:
@@ -211,8 +247,14 @@ class _Changes:
             yield key, self._aware(version).isoformat(), end
             at = end
 
-    def _fresh_from(self, known: str | None) -> datetime:
-        """Return from where on there were no partitions at the latest tick, as far as is known."""
+    def _fresh_from(self, cursor: Cursor) -> datetime:
+        """Return from where on there were no partitions at the latest tick, as far as is known.
+
+        Where people have set the cursor to a moment, that is taken for the latest tick's.
+        """
+        known, since = cursor.known, _moment(cursor.since)
+        if known is None and since is not None:
+            known = next(reversed(self._definition.get_partition_keys(current_time=since)), None)
         if known is None or not self._definition.has_partition_key(known):
             return EARLIEST
         return window_of(self._definition, known)[1]
@@ -235,6 +277,22 @@ class _Changes:
         return zoned.astimezone(timezone.utc)
 
 
+def _any_time(mapping: Mapping) -> dict[str, Any]:
+    """Return values by which a mapping's query is about all windows."""
+    return {"window_start": EARLIEST, "window_end": LATEST, **(mapping.params or {})}
+
+
+def _missing(
+    database: DatabaseResource, sql: str, values: dict[str, Any], names: Sequence[str]
+) -> list[str]:
+    """Return which columns a query has not, as far as the database can tell."""
+    try:
+        there = {column.name.lower() for column in database.columns(sql, values)}
+    except MapperError:
+        return []
+    return [name for name in names if name.lower() not in there]
+
+
 def _run_key(instance: dg.DagsterInstance, wanted: str) -> str:
     """Return a key that Dagster has not seen, if all runs under those it has seen have failed."""
     key, again = wanted, 0
@@ -246,5 +304,15 @@ def _run_key(instance: dg.DagsterInstance, wanted: str) -> str:
     return key
 
 
+def _skipped(after: Cursor, waits_for: datetime | None) -> str:
+    words = f"nothing changed since {after.since}" if after.since else "nothing has changed yet"
+    if waits_for is None:
+        return words
+    return (
+        f"{words}, as far as one can tell: a transaction of the source is open since {waits_for},"
+        " and what changed later is looked for when it has ended"
+    )
+
+
 def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+    return None if text is None else moment_of(text)

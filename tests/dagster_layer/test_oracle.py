@@ -15,7 +15,7 @@ from mapper_dagster import (
 )
 
 from .test_assets import metadata_of
-from .test_sensors import Ticking
+from .ticking import Ticking
 
 ROWS = 600
 BY_MONTH = dg.MonthlyPartitionsDefinition("2024-01-01", end_date="2024-05-01")

@@ -24,6 +24,7 @@ from ..waiting import backends, wait_until
 from .conftest import EVENTS as EVENTS_THERE
 from .conftest import TABLE
 from .deployment import EVENTS
+from .ticking import Ticking
 
 MONTHS = [f"2024-0{month}-01" for month in range(1, 5)]
 BY_MONTH = replace(
@@ -43,29 +44,6 @@ def changing(events, source, target, run):
         "create index on events (changed_at)",
     )
     run(target, "alter table fact_events add changed_at timestamptz")
-
-
-class Ticking:
-    """A sensor in its place among definitions, its cursor, and its latest words."""
-
-    def __init__(self, sensor, mapping, instance, resources, others=()):
-        self.sensor, self.instance, self.cursor = sensor, instance, None
-        self.defs = dg.Definitions(
-            assets=[build_mapping_asset(each) for each in (mapping, *others)],
-            sensors=[sensor],
-            resources=resources,
-        )
-
-    def tick(self):
-        with dg.build_sensor_context(
-            instance=self.instance,
-            cursor=self.cursor,
-            definitions=self.defs,
-            resources=self.defs.resources,
-        ) as context:
-            told = self.sensor.evaluate_tick(context)
-        self.cursor = told.cursor
-        return list(told.run_requests or ())
 
 
 @pytest.fixture
@@ -318,8 +296,12 @@ def test_a_requested_load_is_run_once_and_its_row_says_what_became_of_it(
     assert asked.run_key == same.run_key
     said = run(target, "select id, status, message from load_request order by id")
     assert ["requested", "refused", "refused", "refused", "on hold"] == [row[1] for row in said]
-    words = ["no partition '1999-01-01'", "there are fact_events", "needs a partition_key"]
-    assert all(row[2].endswith(word) for row, word in zip(said[1:4], words, strict=True))
+    words = [
+        "no partition '1999-01-01': the first is '2024-01-01'",
+        "there are fact_events",
+        "needs a partition_key",
+    ]
+    assert all(word in row[2] for row, word in zip(said[1:4], words, strict=True))
 
     defs = dg.Definitions(assets=[build_mapping_asset(EVENTS)], resources=resources)
     result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
@@ -353,6 +335,8 @@ def test_what_the_daemon_will_retry_is_left_to_it(requests, instance, resources,
 
     fail(**{"dagster/will_retry": "true"})
     assert ([], []) == (requests.tick(), resuming.tick())
+    assert "no request is waiting (1 started)" == requests.words
+    assert resuming.words.endswith("is left alone: Dagster executes it again by itself")
     assert [("started",)] == run(target, "select status from load_request")
 
     last = fail()
@@ -527,6 +511,7 @@ def test_a_failed_load_is_gone_on_with_where_it_stopped(
         runs.append(run_mapping(EVENTS, request.partition_key, tags=request.tags))
 
     assert 2 == len(asked)
+    assert ticking.words.endswith("its load was gone on with 2 times, and failed each time")
     run(target, "alter table fact_events drop constraint picky")
     assert run_mapping(EVENTS, "2024-01-01", tags=asked[-1].tags).success
     assert [months(source, "events")[0]] == months(target, "fact_events")
