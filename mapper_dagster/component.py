@@ -1,7 +1,6 @@
 """A mapping declared in YAML: `type: mapper_dagster.MappingComponent`."""
 
 from collections.abc import Callable, Sequence
-from collections.abc import Mapping as Dict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from .assets import build_mapping_asset
 from .checks import build_mapping_checks
 from .mapping import Mapping
 from .schedules import build_mapping_schedule
-from .sensors import build_watermark_sensor
+from .sensors import build_resume_sensor, build_watermark_sensor
 from .translator import MappingTranslator
 
 _EXAMPLE = {
@@ -56,12 +55,15 @@ _BY_THE_CLOCK: dict[str, Callable[..., dg.TimeWindowPartitionsDefinition]] = {
     "weekly": dg.WeeklyPartitionsDefinition,
     "monthly": dg.MonthlyPartitionsDefinition,
 }
+# What partitions of a type need. Those by time may have an end and a time zone as well.
 _NEEDED = {
+    **dict.fromkeys(_BY_THE_CLOCK, ("start_date",)),
     "cron": ("start_date", "cron_schedule"),
     "static": ("keys",),
     "dynamic": ("name",),
     "multi": ("dimensions",),
 }
+_OF_TIMES = ("end_date", "timezone")
 # As many as Dagster knows of.
 _DIMENSIONS = 2
 
@@ -79,15 +81,22 @@ class Dimension(_Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> "Dimension":
-        for word in _NEEDED.get(self.type, ("start_date",)):
+        needed = _NEEDED[self.type]
+        for word in needed:
             if not getattr(self, word):
                 raise ValueError(f"partitions of type {self.type} need {word}")
+        taken = {"type", *needed, *(_OF_TIMES if "start_date" in needed else ())}
+        if meant_otherwise := sorted(self.model_fields_set - taken):
+            raise ValueError(
+                f"partitions of type {self.type} take no {', '.join(meant_otherwise)}: leave it"
+                " out, or name another type"
+            )
         return self
 
     def definition(self) -> dg.PartitionsDefinition[Any]:
-        """Return what Dagster calls these partitions. Raises SettingsError if it refuses them."""
+        """Return what Dagster calls these partitions. Raises SettingsError if there are none."""
         try:
-            return self._definition()
+            found = self._definition()
         except SettingsError:
             raise
         except Exception as error:
@@ -101,6 +110,16 @@ class Dimension(_Strict):
                 " ISO's, time zones those of the IANA database"
             )
             raise SettingsError(msg) from error
+        if (
+            isinstance(found, dg.TimeWindowPartitionsDefinition)
+            and found.end is not None
+            and found.end <= found.start
+        ):
+            raise SettingsError(
+                f"there are no partitions from start_date {self.start_date!r} to end_date"
+                f" {self.end_date!r}: the end, which is in none, comes after the start"
+            )
+        return found
 
     def _definition(self) -> dg.PartitionsDefinition[Any]:
         if self.type == "static":
@@ -143,6 +162,19 @@ class Partitions(Dimension):
         )
 
 
+class BackfillPolicy(_Strict):
+    """How many partitions of a backfill one run has: all of them, or so many."""
+
+    type: Literal["single_run", "multi_run"]
+    max_partitions_per_run: int = Field(1, ge=1, description="For multi_run.")
+
+    def policy(self) -> dg.BackfillPolicy:
+        """Return what Dagster calls it."""
+        if self.type == "single_run":
+            return dg.BackfillPolicy.single_run()
+        return dg.BackfillPolicy.multi_run(self.max_partitions_per_run)
+
+
 class Checks(_Strict):
     """See `build_mapping_checks`."""
 
@@ -173,11 +205,20 @@ class Watermark(_Strict):
     running: bool = Field(default=False, description="Whether it runs without being started.")
 
 
+class Resume(_Strict):
+    """See `build_resume_sensor`. It looks after runs that load this mapping alone."""
+
+    max_resumes: int = 3
+    minimum_interval_seconds: int = 60
+    running: bool = Field(default=False, description="Whether it runs without being started.")
+
+
 @scaffold_with(MappingScaffolder)
 class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
-    """A query that is loaded into a table: an asset, its checks, its schedule and its sensor.
+    """A query that is loaded into a table: an asset, its checks, its schedule and its sensors.
 
-    The attributes are those of `Mapping`; the resources that it names are the project's.
+    The attributes are those of `Mapping`, without its functions; the resources that it names are
+    the project's.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -189,6 +230,7 @@ class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
     target_schema: str | None = None
     load_mode: Literal["append", "replace", "replace_window", "upsert"] | None = None
     partitions: Partitions | None = None
+    backfill_policy: BackfillPolicy | None = None
     window_column: str | None = None
     include_earlier: bool = False
     fence_seconds: float | None = Field(
@@ -225,6 +267,7 @@ class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
     checks: Checks | None = Field(default_factory=Checks)
     schedule: Schedule | None = None
     watermark: Watermark | None = None
+    resume: Resume | None = None
 
     @model_validator(mode="after")
     def _has_one_query(self) -> "MappingComponent":
@@ -240,44 +283,66 @@ class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
         """Return the asset and what belongs to it."""
         translator = self.get_translator()
         mapping = Mapping(**self._given(context))
-        schedules, sensors, checks = [], [], []
-        if self.schedule:
-            asked: Dict[str, Any] = self.schedule.model_dump(exclude={"running"})
-            status = dg.DefaultScheduleStatus[_status(running=self.schedule.running)]
-            schedules.append(
-                build_mapping_schedule(
+        return dg.Definitions(
+            assets=[build_mapping_asset(mapping, translator)],
+            asset_checks=self._checks(mapping, translator),
+            schedules=self._schedules(mapping, translator),
+            sensors=self._sensors(mapping, translator),
+        )
+
+    def _checks(
+        self, mapping: Mapping, translator: MappingTranslator
+    ) -> list[dg.AssetChecksDefinition]:
+        if self.checks is None:
+            return []
+        asked = self.checks.model_dump(exclude={"due_within_hours"})
+        hours = self.checks.due_within_hours
+        asked["due_within"] = None if hours is None else timedelta(hours=hours)
+        if "checks" not in self.model_fields_set and not mapping.mode.value.startswith("replace"):
+            asked["compare"] = None  # nobody asked for what cannot be compared
+        return build_mapping_checks(mapping, **asked, translator=translator)
+
+    def _schedules(
+        self, mapping: Mapping, translator: MappingTranslator
+    ) -> list[dg.ScheduleDefinition]:
+        if self.schedule is None:
+            return []
+        asked = self.schedule.model_dump(exclude={"running"})
+        status = dg.DefaultScheduleStatus[_status(running=self.schedule.running)]
+        return [
+            build_mapping_schedule(mapping, **asked, default_status=status, translator=translator)
+        ]
+
+    def _sensors(
+        self, mapping: Mapping, translator: MappingTranslator
+    ) -> list[dg.SensorDefinition]:
+        found = []
+        if self.watermark is not None:
+            asked: dict[str, Any] = self.watermark.model_dump(exclude={"running", "settle_seconds"})
+            asked["settle"] = timedelta(seconds=self.watermark.settle_seconds)
+            status = dg.DefaultSensorStatus[_status(running=self.watermark.running)]
+            found.append(
+                build_watermark_sensor(
                     mapping, **asked, default_status=status, translator=translator
                 )
             )
-        if self.watermark:
-            asked = self.watermark.model_dump(exclude={"running", "settle_seconds"})
-            sensors.append(
-                build_watermark_sensor(
-                    mapping,
+        if self.resume is not None:
+            asked = self.resume.model_dump(exclude={"running"})
+            status = dg.DefaultSensorStatus[_status(running=self.resume.running)]
+            key = translator.get_asset_spec(mapping).key
+            found.append(
+                build_resume_sensor(
+                    [mapping],
                     **asked,
-                    settle=timedelta(seconds=self.watermark.settle_seconds),
-                    default_status=dg.DefaultSensorStatus[_status(running=self.watermark.running)],
+                    name=f"{key.to_python_identifier()}_resume",
+                    default_status=status,
                     translator=translator,
                 )
             )
-        if self.checks:
-            asked = self.checks.model_dump(exclude={"due_within_hours"})
-            hours = self.checks.due_within_hours
-            asked = {**asked, "due_within": None if hours is None else timedelta(hours=hours)}
-            if "checks" not in self.model_fields_set and not mapping.mode.value.startswith(
-                "replace"
-            ):
-                asked["compare"] = None  # nobody asked for what cannot be compared
-            checks += build_mapping_checks(mapping, **asked, translator=translator)
-        return dg.Definitions(
-            assets=[build_mapping_asset(mapping, translator)],
-            asset_checks=checks,
-            schedules=schedules,
-            sensors=sensors,
-        )
+        return found
 
     def _given(self, context: dg.ComponentLoadContext) -> dict[str, Any]:
-        own = {"partitions", "checks", "schedule", "watermark"}
+        own = {"partitions", "backfill_policy", "checks", "schedule", "watermark", "resume"}
         own |= {"source_sql_file", "deps", "fence_seconds"}
         given = {name: getattr(self, name) for name in type(self).model_fields if name not in own}
         if self.source_sql_file is not None:
@@ -286,6 +351,8 @@ class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
             given["fence"] = timedelta(seconds=self.fence_seconds)
         if self.partitions is not None:
             given["partitions_def"] = self.partitions.definition()
+        if self.backfill_policy is not None:
+            given["backfill_policy"] = self.backfill_policy.policy()
         if self.deps is not None:
             given["deps"] = [dg.AssetKey.from_user_string(dep) for dep in self.deps]
         return given

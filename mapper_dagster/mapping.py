@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
+import sqlglot
 
 from mapper_core import LoadMode, SettingsError, Verification
 from mapper_core.model import (
@@ -20,6 +21,7 @@ from mapper_core.model import (
     Word,
 )
 from mapper_core.query import names_in
+from mapper_core.settings import resolve
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 
@@ -32,6 +34,8 @@ _WORDS: Dict[str, type[Word]] = {
     "workers": TransformWorkers,
 }
 
+# Settings of the engine that a mapping may give its loads.
+_SETTINGS = ("chunk_size", "min_rows_for_parallel", "reject_limit")
 
 # What is an object of a kind, and what people call that.
 _KINDS: Dict[str, tuple[Any, str]] = {
@@ -133,6 +137,7 @@ class Mapping:
         self._check_texts()
         self._check_kinds()
         self._check_words()
+        self._check_settings()
         self._check_partitions()
         self._check_names()
         if self.lanes is not None and self.chunks_per_lane is not None:
@@ -176,6 +181,20 @@ class Mapping:
                     f"mapping {self.name}: {field_name} is a list: write [{given!r}]"
                 )
 
+    def _check_settings(self) -> None:
+        """Tell what loads would be refused for, or lineage would silently be missing for."""
+        given = {name: getattr(self, name) for name in _SETTINGS}
+        try:
+            resolve(given, environment={})
+            sqlglot.Dialect.get_or_raise(self.source_dialect)
+        except SettingsError as error:
+            raise SettingsError(f"mapping {self.name}: {error}") from None
+        except ValueError as error:
+            raise SettingsError(
+                f"mapping {self.name}: source_dialect {self.source_dialect!r} is no dialect that"
+                f" sqlglot knows: {error}"
+            ) from None
+
     def _check_names(self) -> None:
         """Tell what the query asks of its partition, and of `params`, that it cannot mean."""
         of_partition, given = bound_names(self.partitions_def), set(self.params or ())
@@ -210,52 +229,68 @@ class Mapping:
         return ":partition_key"
 
     def _check_partitions(self) -> None:
-        if isinstance(self.partitions_def, dg.MultiPartitionsDefinition):
-            parts = [part.partitions_def for part in self.partitions_def.partitions_defs]
-            if all(isinstance(part, dg.TimeWindowPartitionsDefinition) for part in parts):
-                raise SettingsError(
-                    f"mapping {self.name}: two dimensions by time have two windows, and"
-                    " :window_start and :window_end are of one: make one of them static or dynamic"
-                )
-        replaces_window = self.mode is LoadMode.REPLACE_WINDOW
-        if self.partitions_def is not None and replaces_window and not self.has_windows:
-            raise SettingsError(
-                f"mapping {self.name}: only partitions by time are windows that can be replaced:"
-                " with others use load_mode='upsert' and filter by :partition_key"
-            )
-        if self.has_windows and replaces_window and self.window_column is None:
-            raise SettingsError(
-                f"mapping {self.name}: partitions are load windows, so name window_column, the"
-                " target's column that :window_start and :window_end bound"
-            )
-        if self.window_column is not None and not (self.has_windows and replaces_window):
-            raise SettingsError(
-                f"mapping {self.name}: window_column goes with partitions_def and 'replace_window'"
-            )
-        if self.fence is not None and not self.has_windows:
-            raise SettingsError(f"mapping {self.name}: a fence is for partitions by time")
-        if self.include_earlier and not self.has_windows:
-            raise SettingsError(f"mapping {self.name}: include_earlier is for partitions by time")
-        if self.partitions_def is not None and self.mode is LoadMode.REPLACE:
-            raise SettingsError(
-                f"mapping {self.name}: load_mode 'replace' would leave the partition loaded last"
-                " and no other: with partitions use 'replace_window' or 'upsert'"
-            )
-        if self.partitions_def is not None and self.mode is LoadMode.APPEND:
-            raise SettingsError(
-                f"mapping {self.name}: load_mode 'append' would load a partition once more each"
-                " time it is materialized: with partitions use 'replace_window' or 'upsert'"
-            )
-        if self.mode is LoadMode.UPSERT and not self.primary_key:
-            raise SettingsError(
-                f"mapping {self.name}: load_mode 'upsert' needs primary_key, the columns that name"
-                " a row"
-            )
-        if self.partitions_def is None and self.mode is LoadMode.REPLACE_WINDOW:
-            raise SettingsError(
-                f"mapping {self.name}: load_mode 'replace_window' needs partitions_def, whose"
-                " partitions are the windows"
-            )
+        """Tell what partitions, load mode and what goes with them cannot be together.
+
+        In this order: who gives a load mode that cannot be is told that, and not what it lacks.
+        """
+        partitioned, mode = self.partitions_def is not None, self.mode
+        replaces_window = mode is LoadMode.REPLACE_WINDOW
+        for wrong, words in (
+            (
+                self._has_two_windows(),
+                "two dimensions by time have two windows, and :window_start and :window_end are of"
+                " one: make one of them static or dynamic",
+            ),
+            (
+                partitioned and mode is LoadMode.REPLACE,
+                "load_mode 'replace' would leave the partition loaded last and no other: with"
+                " partitions use 'replace_window' or 'upsert'",
+            ),
+            (
+                partitioned and mode is LoadMode.APPEND,
+                "load_mode 'append' would load a partition once more each time it is materialized:"
+                " with partitions use 'replace_window' or 'upsert'",
+            ),
+            (
+                replaces_window and not partitioned,
+                "load_mode 'replace_window' needs partitions_def, whose partitions are the windows",
+            ),
+            (
+                replaces_window and not self.has_windows,
+                "only partitions by time are windows that can be replaced: with others use"
+                " load_mode='upsert' and filter by :partition_key",
+            ),
+            (
+                replaces_window and self.window_column is None,
+                "partitions are load windows, so name window_column, the target's column that"
+                " :window_start and :window_end bound",
+            ),
+            (
+                mode is LoadMode.UPSERT and not self.primary_key,
+                "load_mode 'upsert' needs primary_key, the columns that name a row",
+            ),
+            (
+                self.window_column is not None and not replaces_window,
+                "window_column goes with partitions_def and 'replace_window', and load_mode is"
+                f" {mode.value!r}: leave it out",
+            ),
+            (
+                self.fence is not None and not self.has_windows,
+                "a fence is for partitions by time: leave it out",
+            ),
+            (
+                self.include_earlier and not self.has_windows,
+                "include_earlier is for partitions by time: leave it out",
+            ),
+        ):
+            if wrong:
+                raise SettingsError(f"mapping {self.name}: {words}")
+
+    def _has_two_windows(self) -> bool:
+        if not isinstance(self.partitions_def, dg.MultiPartitionsDefinition):
+            return False
+        parts = [part.partitions_def for part in self.partitions_def.partitions_defs]
+        return all(isinstance(part, dg.TimeWindowPartitionsDefinition) for part in parts)
 
     @property
     def has_windows(self) -> bool:

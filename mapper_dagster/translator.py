@@ -17,7 +17,7 @@ class MappingTranslator:
         return dg.AssetSpec(
             key=mapping.key,
             deps=self._upstream(mapping),
-            description=mapping.description,
+            description=mapping.description or self._description(mapping),
             group_name=mapping.group_name,
             owners=list(mapping.owners),
             tags=dict(mapping.tags),
@@ -35,6 +35,11 @@ class MappingTranslator:
             table: (table,) or (schema, table), as the SQL has it.
         """
         return dg.AssetKey([mapping.source, *table])
+
+    def _description(self, mapping: Mapping) -> str:
+        tables = tables_of(mapping.source_sql, mapping.source_dialect)
+        named = ", ".join(f"`{'.'.join(table)}`" for table in tables)
+        return f"Rows of {named or 'a query'}, loaded into `{mapping.table_name}`."
 
     def _upstream(self, mapping: Mapping) -> list[dg.AssetKey]:
         if mapping.deps is not None:

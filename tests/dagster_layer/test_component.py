@@ -80,6 +80,11 @@ def spec_of(defs, key):
             "partitions: {type: static, keys: [a, a]}",
             "cannot be made of keys",
         ),
+        (
+            "source_sql: SELECT 1\nwindow_column: d\n"
+            "partitions: {type: daily, start_date: '2024-01-02', end_date: '2024-01-02'}",
+            "no partitions from start_date '2024-01-02' to end_date '2024-01-02'",
+        ),
         ("source_sql: SELECT 1\nstrategy: fastest", "strategy 'fastest'"),
     ],
 )
@@ -127,6 +132,8 @@ def test_every_attribute_reaches_the_mapping(load):
         checks: {compare: checksum, blocking: true, max_reject_share: 0.1, due_within_hours: 2}
         schedule: {lookback: 2, hour: 3, running: true}
         watermark: {changed_at: changed_at, settle_seconds: 5}
+        resume: {max_resumes: 2, running: true}
+        backfill_policy: {type: multi_run, max_partitions_per_run: 30}
         """,
         {"q.sql": "SELECT * FROM orders WHERE day >= :window_start AND day < :window_end"},
     )
@@ -141,7 +148,13 @@ def test_every_attribute_reaches_the_mapping(load):
     assert [dg.AssetKey(["shop", "orders"])] == [dep.asset_key for dep in spec.deps]
     assert "Europe/Berlin" == spec.partitions_def.timezone
     assert spec.automation_condition is not None
-    (schedule,), (sensor,) = defs.schedules, defs.sensors
+    (asset,) = (each for each in defs.assets if isinstance(each, dg.AssetsDefinition))
+    assert dg.BackfillPolicy.multi_run(30) == asset.backfill_policy
+    (schedule,), (sensor, resuming) = defs.schedules, defs.sensors
+    assert ("dw__fact_orders_resume", dg.DefaultSensorStatus.RUNNING) == (
+        resuming.name,
+        resuming.default_status,
+    )
     assert ("0 3 * * *", dg.DefaultScheduleStatus.RUNNING) == (
         schedule.cron_schedule,
         schedule.default_status,
@@ -181,6 +194,14 @@ def test_partitions_of_every_kind(load, partitions, kind):
     assert isinstance(spec_of(defs, "m").partitions_def, kind)
 
 
+def test_an_asset_nobody_has_described_says_what_it_is_made_of(load):
+    """Dagit would ask for a description otherwise."""
+    joined = "SELECT o.id FROM shop.orders o JOIN items i ON i.id = o.id"
+    defs = load(f"name: m\nsource_sql: {joined}\ntarget_schema: dw\ntarget_table: t")
+
+    assert "Rows of `shop.orders`, `items`, loaded into `dw.t`." == spec_of(defs, "m").description
+
+
 @pytest.mark.parametrize(
     ("attributes", "words"),
     [
@@ -189,6 +210,16 @@ def test_partitions_of_every_kind(load, partitions, kind):
         (
             "name: m\nsource_sql: SELECT 1\ntarget_table: t\npartitions: {type: cron}",
             "need start_date",
+        ),
+        (
+            "name: m\nsource_sql: SELECT 1\ntarget_table: t\n"
+            "partitions: {type: daily, start_date: '2024-01-01', cron_schedule: '0 * * * *'}",
+            "partitions of type daily take no cron_schedule",
+        ),
+        (
+            "name: m\nsource_sql: SELECT 1\ntarget_table: t\n"
+            "partitions: {type: static, keys: [a], timezone: UTC, dimensions: {}}",
+            "partitions of type static take no dimensions, timezone",
         ),
         ("name: m\nsource_sql: SELECT 1\ntarget_table: t\nload_mode: merge", "load_mode"),
     ],

@@ -66,10 +66,13 @@ def test_no_partitions_is_one_load_without_window():
     assert load.partition_key is None
 
 
-@pytest.mark.parametrize("key", ["2024-01-01", "2026-10-25-02:00+0100", "a b/c|ü", None])
-def test_lane_keys_survive_any_partition_key(key):
+@pytest.mark.parametrize("place", [0, 3])
+@pytest.mark.parametrize(
+    "key", ["2024-01-01", "2026-10-25-02:00+0100", "a b/c|ü", "1_of_2_at_3", "ü", None]
+)
+def test_lane_keys_survive_any_partition_key(key, place):
     """What a lane is comes back out of its mapping key, whose letters Dagster accepts."""
-    lane = Lane(place=3, lane=1, lanes=12)
+    lane = Lane(place=place, lane=1, lanes=12)
 
     made = lane_key(lane, key)
 
@@ -93,6 +96,15 @@ def test_lane_keys_survive_any_partition_key(key):
         ({"publish": "later"}, "publish 'later' is none of 'chunks', 'atomic'"),
         ({"transform_scope": "row"}, "transform_scope 'row' is none of 'chunk', 'batch'"),
         ({"workers": "four"}, "workers 'four' is none of 'threads', 'processes'"),
+        ({"chunk_size": "many"}, "chunk_size='many' is not"),
+        ({"chunk_size": -5}, "chunk_size=-5 is too small"),
+        ({"reject_limit": -1}, "reject_limit=-1 is too small"),
+        (
+            {"source_dialect": "oracl"},
+            "source_dialect 'oracl' is no dialect .* Did you mean oracle",
+        ),
+        ({**BY_DAY, "load_mode": "replace"}, "'replace' would leave the partition loaded last"),
+        ({**BY_DAY, **UPSERT, "window_column": "at"}, "load_mode is 'upsert': leave it out"),
         ({"deps": "orders"}, "deps is a list"),
         ({"owners": "team:data"}, "owners is a list"),
         (
