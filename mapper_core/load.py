@@ -65,7 +65,7 @@ class Load:
         else:
             with ExitStack() as held:
                 yield self._errands.do(
-                    "take the read point of",
+                    "open the source of",
                     lambda: held.enter_context(self.source.snapshot(self.query, self._lost)),
                 )
 

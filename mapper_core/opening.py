@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as Dict
 from datetime import timedelta
+from difflib import get_close_matches
 from importlib.util import find_spec
 from secrets import token_hex
 from threading import Event
@@ -81,11 +82,15 @@ class LoadOptions(TypedDict, total=False):
 def merged(base: LoadOptions, options: LoadOptions) -> LoadOptions:
     """Return both, the second winning where it gives a value. Raises TypeError on other names."""
     if unknown := set(options) - set(LoadOptions.__annotations__):
-        msg = f"unknown keyword {', '.join(sorted(unknown))}"
-        raise TypeError(msg)
+        raise TypeError("; ".join(map(_unknown, sorted(unknown))))
     # None is "not given", but for the limit, of which it means that there is none.
     given = {n: value for n, value in options.items() if value is not None or n == "reject_limit"}
     return cast(LoadOptions, {**base, **given})
+
+
+def _unknown(keyword: str) -> str:
+    alike = get_close_matches(keyword, LoadOptions.__annotations__, n=1)
+    return f"unknown keyword {keyword}" + (f": did you mean {alike[0]}?" if alike else "")
 
 
 def open_load(

@@ -1,5 +1,6 @@
 """What a load came to: chunk by chunk, and as a whole."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -141,10 +142,18 @@ class ParallelProcessingResult:
         """Raise `ChunksFailedError` unless the load succeeded as a whole."""
         if self.status is LoadStatus.SUCCEEDED:
             return
-        doubt = f" ({n} of them may be in)" if (n := self.chunks_in_doubt) else ""
-        first = "; ".join(f"chunk {e['chunk_id']}: {e['error']}" for e in self.chunk_errors[:3])
-        msg = (
-            f"load {self.load_id} {self.status}: {self.chunks_failed} of {self.chunks_total} chunks"
-            f" failed{doubt}. {self.error or first or 'It was stopped.'}"
-        )
-        raise ChunksFailedError(msg)
+        raise ChunksFailedError(f"load {self.load_id} {self.status}: {'. '.join(self._told())}")
+
+    def _told(self) -> Iterator[str]:
+        """Yield what went wrong, and what to do about it where that does not say so itself."""
+        if self.chunks_failed:
+            doubt = f" ({n} of them may be in)" if (n := self.chunks_in_doubt) else ""
+            yield f"{self.chunks_failed} of {self.chunks_total} chunks failed{doubt}"
+        if self.error:
+            yield self.error
+            return
+        if self.chunks_failed:
+            yield "; ".join(f"chunk {e['chunk_id']}: {e['error']}" for e in self.chunk_errors[:3])
+        if self.load_id is not None:
+            mend = "Mend the cause, then" if self.chunks_failed else "To go on,"
+            yield f"{mend} call again with load_id={self.load_id!r}: what is in is not loaded again"

@@ -23,6 +23,7 @@ from tenacity import (
 from tenacity.nap import sleep_using_event
 
 from .errors import SettingsError
+from .origins import told
 from .passwords import hidden
 
 logger = logging.getLogger(__name__)
@@ -157,6 +158,10 @@ def create_retry_handler(
 
 
 def first_line(error: BaseException | None) -> str:
-    """Return the error's first line with its type: what a log line has room for. No password."""
+    """Return an error's type, its first line and where it was met: what a log line has room for.
+
+    No password.
+    """
     lines = hidden(str(error)).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    words = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{words}{told(error)}"

@@ -136,7 +136,7 @@ def _hold(watch: Watch, tell: TextIO) -> None:
         except Exception as error:
             kind = DatabaseUnavailableError if source.is_transient(error) else DatabaseError
             words = source.explain(error) or first_line(error)
-            msg = f"could not take the read point of load {watch.load_id}: {words}"
+            msg = f"could not open the source of load {watch.load_id}: {words}"
             raise kind(msg) from error
         _tell(tell, {"snapshot": asdict(snapshot), "pid": os.getpid()})
         _watch(watch, target, snapshot, lost)

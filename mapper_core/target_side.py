@@ -109,14 +109,22 @@ class TargetSide:
     def _missing(self, transaction: Transaction) -> str:
         """Return that the target is not there, and what to do about it."""
         words = f"the target has no table {self.mapping.target_name}"
+        *schema, table = self.table
+        if schema and table.startswith(f"{schema[0]}."):
+            meant = (schema[0], table.removeprefix(f"{schema[0]}."))
+            if transaction.columns(meant):
+                return (
+                    f"{words}, but {'.'.join(meant)}: target_table is the name without the schema"
+                )
         # What SQL would have made of the name without quotes.
         for fold in (str.lower, str.upper):
             folded = tuple(map(fold, self.table))
             if folded != self.table and transaction.columns(folded):
                 return f"{words}, but {'.'.join(folded)}: names are taken as they are written"
+        named = "" if schema else ", name its schema (target_schema)"
         return (
-            f"{words}: create it, mend the name, or pass create_target=True to have it made with"
-            " the query's columns"
+            f"{words}: create it, mend the name{named}, or pass create_target=True to have it made"
+            " with the query's columns"
         )
 
     def data_path(

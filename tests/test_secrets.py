@@ -223,7 +223,7 @@ def test_a_reason_to_reject_a_row_that_holds_the_password(numbers, target, told,
     )
 
     (reject,) = list_rejects(target, str(result.load_id))
-    assert "ValueError: no answer from ***" == reject.error
+    assert reject.error.startswith("ValueError: no answer from *** (raised in")
     assert_secret(f"{limited} {limited.chunk_errors} {list_rejects(target, str(limited.load_id))}")
     assert_secret(told())
 
@@ -280,7 +280,8 @@ def test_a_password_is_known_from_whatever_was_given(numbers, source, told, give
         **{**numbers, "source_conn": made}, transformation_func=refusing(error)
     )
 
-    assert "ValueError: no answer from ***" == result.chunk_errors[0]["error"]
+    (failed,) = result.chunk_errors
+    assert failed["error"].startswith("ValueError: no answer from *** (raised in")
     assert_secret(f"{result.chunk_results} {told()}")
     if given == "live":
         made.close()
@@ -312,9 +313,9 @@ def test_a_password_that_is_an_ordinary_word_spoils_no_message(source, password)
     result = execute_query_parallel(given, "select 1 as a", transformation_func=refuse)
 
     (failed,) = result.chunk_errors
-    assert failed["error"] == (
+    assert failed["error"].startswith(
         "ValueError: the secret of postgres is in table t, not in postgresql://me:***@host/t"
-        " {'password': '***'} password=***"
+        " {'password': '***'} password=*** (raised in"
     )
 
 

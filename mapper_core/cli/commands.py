@@ -27,9 +27,9 @@ Loads the rows of a SQL query into a table, in parallel and each exactly once.""
 
 _EPILOG = """\
 Settings come from options, else from MAPPER_* variables of the environment, else from a .env file
-in the working directory. Exit codes: 0 everything is in; 1 partial or failed; 2 a mistake known
-before rows moved; 130 after Ctrl-C, 143 after SIGTERM (both end what is under way, and keep what is
-finished; a second one ends at once).
+in the working directory. Exit codes: 0 everything is in, but for rows that --reject-limit
+allows; 1 partial or failed; 2 a mistake known before rows moved; 130 after Ctrl-C, 143 after
+SIGTERM (both end what is under way, and keep what is finished; a second one ends at once).
 
   export MAPPER_SOURCE_URL=postgresql://reader:secret@shop-db/shop
   export MAPPER_TARGET_URL=postgresql://loader:secret@warehouse/dw

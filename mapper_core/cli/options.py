@@ -5,8 +5,10 @@ enums' words and defaults those of `Settings`, so that neither can drift from th
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from ..model import LoadMode, Publishing, StrategyName, Verification
@@ -14,6 +16,8 @@ from ..opening import LoadOptions
 from ..settings import Settings, variable_of
 from .given import default_reference
 from .wording import may_be_secret
+
+_OPTION = re.compile("--[a-z-]+")
 
 # Headings of --help.
 _WHAT = "what is loaded"
@@ -32,10 +36,17 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Remember what is parsed, for the errors."""
         self._arguments = sys.argv[1:] if args is None else list(args)
-        return super().parse_known_args(args, namespace)
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # told here, where the command's own options are known
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Exit with code 2 and the message."""
+        """Exit with code 2 and the message, with the options that misspelt ones were meant for."""
+        for flag in sorted({argument.partition("=")[0] for argument in self._arguments}):
+            meant = get_close_matches(flag, self._option_string_actions, n=1)
+            if meant and meant != [flag] and _OPTION.fullmatch(flag):
+                message += f"; there is no {flag}: did you mean {meant[0]}?"
         for argument in self._arguments:
             if may_be_secret(argument):
                 for written in (argument, repr(argument), repr(argument)[1:-1]):

@@ -42,6 +42,7 @@ def result_text(result: ParallelProcessingResult, target: str, again: Sequence[s
         ("snapshot", str(result.snapshot)),
         *([("verified", result.verified)] if result.verified else []),
         *_failures(result),
+        *_rejects(result),
     ]
     if result.error:
         facts.append(("error", result.error))
@@ -105,6 +106,12 @@ def _failures(result: ParallelProcessingResult) -> list[tuple[str, str]]:
     if len(errors) > _SHOWN_FAILURES:
         lines.append(f"... and {len(errors) - _SHOWN_FAILURES:,} more; --json names all")
     return [("failed" if number == 0 else "", line) for number, line in enumerate(lines)]
+
+
+def _rejects(result: ParallelProcessingResult) -> list[tuple[str, str]]:
+    if not result.rows_rejected:
+        return []
+    return [("rejects", f"mapper rejects --load-id {shlex.quote(result.load_id or '')} lists them")]
 
 
 def _count(number: int | None, what: str) -> str:

@@ -32,6 +32,9 @@ _SPELLED = {
     "create_target=True": "--create-target",
     "snapshot=False": "--no-snapshot",
     "no params are given": "no --param is given",
+    "but params has no value": "but no --param has a value",
+    "name its schema (target_schema)": "write --table SCHEMA.TABLE",
+    "and given in params": "and given by --param",
 }
 """What such a message says otherwise than the command line, in full."""
 
@@ -42,10 +45,9 @@ def in_options_words(error: MapperError) -> str:
     for ours, theirs in _SPELLED.items():
         message = message.replace(ours, theirs)
     message = re.sub(r"\b([a-z_]+)(?==)", _flag, message)
-    # In what a database says such a word may be a column's name.
-    if isinstance(error, SettingsError):
-        message = re.sub(r"\b([a-z]+(?:_[a-z]+)+)\b", _flag, message)
-    return message
+    # In what a database says such a word may be a column's name; not where a message begins.
+    of_ours = r"\b" if isinstance(error, SettingsError) else "^"
+    return re.sub(rf"{of_ours}([a-z]+(?:_[a-z]+)+)\b", _flag, message)
 
 
 def _flag(word: re.Match[str]) -> str:

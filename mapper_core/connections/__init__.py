@@ -6,9 +6,12 @@ kind of thing was given.
 """
 
 import inspect
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ..errors import SettingsError
+from ..origins import note
 from .alchemy import from_sqlalchemy, from_url
 from .kept import Keeper
 from .live import from_live
@@ -30,6 +33,25 @@ def opener_of(given: Any, *, role: str) -> Opener:
     """
     if isinstance(given, Opener):
         return given
+    opener = _opener_of(given, role)
+    return replace(opener, open=_noting(opener.open, role))
+
+
+def _noting(connect: Callable[[], Any], role: str) -> Callable[[], Any]:
+    """Return what connects as before, and notes on an error which database it was."""
+
+    def connected() -> Any:
+        try:
+            return connect()
+        except Exception as error:
+            if role.endswith("_conn"):
+                note(error, f"connecting to the {role.removesuffix('_conn')}")
+            raise
+
+    return connected
+
+
+def _opener_of(given: Any, role: str) -> Opener:
     if isinstance(given, str):
         return from_url(given, role)
     if inspect.iscoroutinefunction(given) or "async" in type(given).__name__.lower():

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..errors import SettingsError
@@ -53,6 +54,8 @@ def from_url(given: Any, role: str) -> Opener:
     if dialect == "sqlite" and url.database in {None, "", ":memory:"}:
         msg = f"{role} names an empty in-memory database that nobody else can see: give a file"
         raise SettingsError(msg)
+    if dialect == "sqlite" and role == "source_conn":
+        _refuse_missing_file(url, role)
     return from_engine(create_engine(url, role), role)
 
 
@@ -63,9 +66,30 @@ def create_engine(url: Any, role: str) -> Any:
     patience = {"timeout": SQLITE_PATIENCE} if url.get_backend_name() == "sqlite" else {}
     try:
         return sa.create_engine(url, poolclass=sa.NullPool, connect_args=patience)
-    except Exception as error:
-        msg = f"{role}: no driver for {url.get_backend_name()!r} is installed"
+    except ModuleNotFoundError as error:
+        msg = (
+            f"{role}: no driver for {url.get_backend_name()!r} is installed: it is the module"
+            f" {error.name}; install it, or name another driver, as in mysql+pymysql://"
+        )
         raise SettingsError(msg) from error
+    except Exception as error:
+        msg = (
+            f"{role}: there is no driver for {url.drivername!r}: mend how the URL begins, as in"
+            " postgresql://, oracle+oracledb:// or sqlite:///, or install what SQLAlchemy needs for"
+            " such a database"
+        )
+        raise SettingsError(msg) from error
+
+
+def _refuse_missing_file(url: Any, role: str) -> None:
+    """Raise SettingsError where SQLite would make an empty file and find no table in it."""
+    if "uri" in url.query or Path(url.database).exists():
+        return
+    msg = (
+        f"{role}: there is no file {url.database!r}: behind sqlite:/// comes a path from the"
+        " working directory, behind sqlite://// one from the root"
+    )
+    raise SettingsError(msg)
 
 
 def from_sqlalchemy(given: Any, role: str) -> Opener:

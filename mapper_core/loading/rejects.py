@@ -102,9 +102,11 @@ class Sieve:
         target = work.writes_to.database
         mapping = work.mapping
         if mapping.transform is not None:
-            mapping = replace(mapping, transform=_Guarded(mapping.transform))
+            guarded = _Guarded(mapping.transform, "transformation_func")
+            mapping = replace(mapping, transform=guarded)
         if mapping.transform_batch is not None:
-            mapping = replace(mapping, transform_batch=_Guarded(mapping.transform_batch))
+            guarded = _Guarded(mapping.transform_batch, "transform_batch")
+            mapping = replace(mapping, transform_batch=guarded)
         work = replace(work, mapping=mapping)
         try:
             with self.transaction.savepoint():
@@ -152,10 +154,12 @@ class _Guarded:
     """A transform, any error of which counts as that of one of its rows. May be pickled."""
 
     transform: Callable[[Any], Any]
+    name: str
+    """The keyword that it was given by."""
 
     def __call__(self, rows: Any) -> Any:
         try:
-            with only_errors():
+            with only_errors(self.name):
                 return self.transform(rows)
         except Exception as error:
             raise RowRefusedError(first_line(error), _BY_TRANSFORM) from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..connections import PoolUsedUpError
 from ..errors import RejectLimitError, TransformProcessError
 from ..model import Chunk, DataPath, Mapping, Plan
+from ..origins import told
 from ..passwords import hidden
 from ..protocols import Source
 from ..query import Query
@@ -36,7 +37,7 @@ class RejectBudget:
             if self._limit is not None and self._taken >= self._limit:
                 msg = (
                     f"more than {self._limit} rows were refused, the reject_limit: mend the rows or"
-                    f" the target, or raise the limit (None is no limit). The last one: {why}"
+                    f" the target, or raise the limit, or set none. The last one: {why}"
                 )
                 raise RejectLimitError(msg)
             self._taken += 1
@@ -143,4 +144,6 @@ class Work:
         if self.table:
             explain.append(self.table.database.explain)
         said = next((words for ask in explain if (words := ask(error))), None)
-        return f"{type(error).__name__}: {hidden(said)}" if said else first_line(error)
+        if said is None:
+            return first_line(error)
+        return f"{type(error).__name__}: {hidden(said)}{told(error)}"

@@ -5,6 +5,7 @@ means anything inside a subquery), values are put where `:name` stands, and one 
 for the present one: sessions that begin at different moments would select different rows.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,9 @@ _READ_POINT = "@"
 
 # What Oracle numbers rows by, and walks trees with: each range of the query would begin anew.
 _ORACLE_NUMBERS = frozenset({"rownum", "level"})
+
+# A value as drivers have it written, where one may stand. Not in a text, as in LIKE '%s'.
+_PLACEHOLDER = re.compile(r"[=<>(,]\s*(?:%s|%\(\w+\)s|\?)")
 
 # The blocker of a query that the database alone can read.
 UNPARSED = "its SQL could not be parsed"
@@ -71,6 +75,8 @@ class Query:
         if self.unbound:
             names = ", ".join(f":{name}" for name in self.unbound)
             msg += f". Nothing is put in the place of {names}: no params are given"
+        elif _PLACEHOLDER.search("".join(self.pieces[::2])):
+            msg += ". Values are named :name in the SQL, and given in params"
         return QueryError(msg)
 
     def render(

@@ -39,7 +39,7 @@ class BatchStep:
 
     def _returned(self, batch: Batch) -> "list[RecordBatch]":
         given = self._given(batch)
-        with only_errors():
+        with only_errors("transform_batch"):
             # What it returned may only now find its rows, as DuckDB does.
             return arrow.batches_in(self.function(given))
 

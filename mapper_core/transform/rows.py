@@ -94,7 +94,7 @@ class RowStep:
         names = self.columns if self.seen is None else self.columns[: self.seen]
         given = [dict(zip(names, row, strict=True)) for part in parts for row in part.rows]
         count = len(given)
-        with only_errors():
+        with only_errors("transformation_func"):
             returned = self.function(given)
         rows = _checked(returned)
         if self.seen is not None and len(rows) != count:

@@ -187,6 +187,9 @@ def test_rows_that_were_rejected_are_neither_staged_nor_loaded(mapper, orders, t
     run(target, "drop index dw.alone")
     assert 0 == mapper(*rejecting, "--load-id", "some")[0]
     assert [(3_998,)] == run(target, "select count(*) from dw.orders")
+    _, out, _ = mapper(*rejecting, "--load-mode", "replace", "--load-id", "it's new")
+    (listing,) = re.findall(r"  rejects    (mapper rejects .*) lists them\n", out)
+    assert 2 == len(mapper(*shlex.split(listing)[1:])[1].splitlines())
     _, out, _ = mapper(*rejecting, "--load-id", "some")
     assert "  rows       0 loaded, 3,998 loaded earlier, 0 failed" == out.splitlines()[1]
 
@@ -482,7 +485,14 @@ MISTAKES = {
     "unreachable": (("load", *SOME), "refused"),
     "unreachable ledger": (("loads",), "refused"),
     "not ours": (("load", *SOME, f"postgresql://me:{LEFT}{RIGHT}@h/d"), "unrecognized arguments"),
-    "misspelt": (("load", *SOME, f"--sorce=postgres://me:{LEFT}@{RIGHT}/d"), "arguments: ***"),
+    "misspelt": (
+        ("load", *SOME, f"--sorce=postgres://me:{LEFT}@{RIGHT}/d"),
+        "arguments: ***; there is no --sorce: did you mean --source?",
+    ),
+    "required, misspelt": (
+        ("load", *SOME[:2], "--tabel", "dw.orders"),
+        "required: --table; there is no --tabel: did you mean --table?",
+    ),
     "no command": ((f"postgres://me:{LEFT}{RIGHT}@h/d",), "invalid choice"),
     "no mode of ours": (("load", *SOME, "--load-mode", "merge"), "invalid choice: 'merge'"),
 }
@@ -528,6 +538,12 @@ def test_a_cure_is_told_as_an_option(mapper, orders, source, target, run):
         (("plan", *SOME, "--verify", "checksum"), "--publish='atomic' has a stage. Pass --verify="),
         (("plan", "--query", "select load_mode from odd", *SOME[2:]), "has no column load_mode"),
         (("plan", "--query", "select :a as b", *SOME[2:]), "place of :a: no --param is given"),
+        (
+            ("plan", "--query", "select :a as b", *SOME[2:], "--param", "c=1"),
+            "the SQL names :a, but no --param has a value for it (given: c)",
+        ),
+        (("plan", *SOME, "--chunk-key", "key"), "mapper: --chunk-key key is not a column of"),
+        (("plan", *SOME[:3], "orders"), "orders: create it, mend the name, write --table SCHEMA"),
     ):
         code, _, err = mapper(*words)
         assert 2 == code

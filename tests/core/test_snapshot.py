@@ -77,7 +77,7 @@ def test_a_plan_step_says_why_the_source_lets_nobody_in(source, target):
     options = {"target_conn": target, "target_table": "orders"}
     stranger = source.replace("postgres@", "a_stranger@")
 
-    with pytest.raises(DatabaseError, match=r"^could not take the read point .*a_stranger"):
+    with pytest.raises(DatabaseError, match=r"^could not open the source .*a_stranger"):
         ParallelProcessor().plan_load(stranger, ORDERS, "run/orders", **options)
 
 
