@@ -58,6 +58,9 @@ class Mapping:
     and `:window_end` (half-open), and `window_column` is the target's column that the two bound.
     Any other partitions (static, dynamic, two dimensions) go with load_mode "upsert": the query
     filters by `:partition_key`, in two dimensions by each dimension's name and by the window.
+
+    What has no words below means what it does to `mapper_core.execute_query_parallel`, or to an
+    asset of Dagster's.
     """
 
     name: str
