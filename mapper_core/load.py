@@ -174,7 +174,7 @@ class Load:
 
         def resolve() -> str:
             with target.transaction() as transaction:
-                target.ledger.prepare(transaction)
+                target.prepare_ledger(transaction)
                 loads = target.ledger.group(transaction, load_group)
             if not loads:
                 return load_group

@@ -15,6 +15,7 @@ from .model import (
     Plan,
     Snapshot,
 )
+from .origins import note
 from .protocols import STAGE_CHUNK, STAGE_RANK, Place, Target, Transaction
 from .query import Query
 from .results import ChunkResult
@@ -248,7 +249,7 @@ class TargetSide:
     def find(self, load_id: str) -> LoadRecord | None:
         """Return what the ledger has of a load, or None; makes the ledger where it is missing."""
         with self.transaction() as transaction:
-            self.ledger.prepare(transaction)
+            self.prepare_ledger(transaction)
             return self.ledger.find(transaction, load_id)
 
     def so_far(self, load_id: str) -> tuple[LoadRecord | None, dict[int, ChunkResult]]:
@@ -256,6 +257,24 @@ class TargetSide:
         with self.transaction() as transaction:
             record = self.ledger.find(transaction, load_id)
             return record, self.ledger.finished(transaction, load_id)
+
+    def prepare_ledger(self, transaction: Transaction) -> None:
+        """Make the ledger where it is missing; see `Ledger.prepare`."""
+        try:
+            self.ledger.prepare(transaction)
+        except Exception as error:
+            if not self.database.is_transient(error):  # what is left is mostly a right
+                note(error, self._ledger_needs())
+            raise
+
+    def _ledger_needs(self) -> str:
+        *schema, table = self.ledger.table("load")
+        if not schema:
+            return f"making the ledger, {table} and its like: let the target's user create tables"
+        return (
+            f"making the ledger in schema {schema[0]}: let the target's user create schemas, make"
+            " it for that user, or name another as ledger_schema"
+        )
 
     def rows_rejected(self, load_id: str) -> int:
         """Return how many rows of a load have been refused so far."""

@@ -35,6 +35,7 @@ _SPELLED = {
     "but params has no value": "but no --param has a value",
     "name its schema (target_schema)": "write --table SCHEMA.TABLE",
     "and given in params": "and given by --param",
+    "name another as ledger_schema": "name another by --ledger-schema",
 }
 """What such a message says otherwise than the command line, in full."""
 

@@ -127,6 +127,25 @@ def test_a_row_that_a_function_raises_on_names_it_too(source, target, run):
     assert reject.error.startswith("ValueError: no sevens (raised in transformation_func, line ")
 
 
+def test_a_user_who_may_not_make_the_ledger_is_told_what_to_ask_for(source, target, run):
+    """And needs no more than a schema of its own for it, and INSERT on the table."""
+    run(
+        target,
+        "drop role if exists without_ledger",
+        "create role without_ledger login",
+        "create table numbers (id int, part int)",
+        "grant insert on numbers to without_ledger",
+    )
+    theirs = target.replace("postgres@", "without_ledger@")
+    try:
+        with pytest.raises(DatabaseError, match=r"denied.*ledger in schema mapper: let .* make it"):
+            load(source, NUMBERS, theirs, "numbers")
+        run(target, "create schema mapper authorization without_ledger")
+        assert "succeeded" == load(source, NUMBERS, theirs, "numbers").status
+    finally:
+        run(target, "drop owned by without_ledger", "drop role without_ledger")
+
+
 def test_failures_say_how_to_go_on(source, target, run):
     """With the load's id, which nobody has seen who did not print the result."""
     run(source, f"create table numbers as {NUMBERS}")

@@ -86,8 +86,9 @@ class PostgreSQLTransaction(Messages):
         )
         if foreign:
             return (
-                f"the rows of {foreign[0][0]}, a foreign table, would commit on their own server, and"
-                " not with the ledger's: load into the table there, or into tables kept here alone"
+                f"the rows of {foreign[0][0]}, a foreign table, would commit on their own server,"
+                " and not with the ledger's: load into the table there, or into tables kept here"
+                " alone"
             )
         for privilege, ((may, user),) in zip(privileges, granted, strict=True):
             if privilege in catalog.EVENTS and not taken[0][0] & catalog.EVENTS[privilege]:
