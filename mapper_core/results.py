@@ -87,12 +87,14 @@ class ParallelProcessingResult:
     """
 
     load_id: str | None
+    """Its name in the ledger, by which a call continues it; None without a target."""
     status: LoadStatus
     published: bool
     total_rows_processed: int
     total_rows_successful: int
     total_rows_failed: int
     rows_written: int
+    """Rows that came to the target; a transform may have made them more or fewer than were read."""
     rows_rejected: int
     """Rows that were refused within the `reject_limit`; they are among those failed."""
     rows_skipped: int
