@@ -1,13 +1,15 @@
 """What goes back and forth between a load and PostgreSQL: each answer costs a network's delay."""
 
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 
 import psycopg
 import pytest
 from psycopg import capabilities
 
-from mapper_core import ChunkStatus, SnapshotLostError, execute_query_parallel
+from mapper_core import ChunkStatus, SnapshotLostError, adapters, execute_query_parallel
 from mapper_core.adapters.postgresql import session
+from mapper_core.connections import opener_of
 from mapper_core.model import Snapshot
 
 from ..proxy import Proxy
@@ -115,3 +117,25 @@ def test_a_setting_that_is_refused_is_no_lost_snapshot(source):
         gone = replace(snapshot, id="00000000-00000000-1")
         with pytest.raises(SnapshotLostError):
             session.join(reader, gone, begin, ("set timezone = 'UTC'", None))
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("client_encoding", "latin1"), ("datestyle", "German"), ("intervalstyle", "iso_8601")],
+)
+def test_what_is_said_first_is_read_as_the_rest(make_database, run, name, setting):
+    """The server tells of a setting that changed only when it has answered the whole message."""
+    url = make_database("target")
+    database = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+    run(url, f'alter database "{database}" set {name} = {setting}', 'create table "größe" (id int)')
+    target = adapters.database(opener_of(url, role="target"), application="mapper test")
+    moment = datetime(2024, 7, 1, 10, 0, 0, 5, tzinfo=timezone.utc)
+    said = "select 'é', cast(:moment as timestamptz), interval '1 day 02:00', :word::text"
+
+    with target.open_writer() as writer, writer.begin() as transaction:
+        found = transaction.execute(said, {"moment": moment, "word": "größe"})
+    with target.open_writer() as writer, writer.begin() as transaction:
+        columns = transaction.columns(("größe",))
+
+    assert [("é", moment, timedelta(days=1, hours=2), "größe")] == found
+    assert ["id"] == [column.name for column in columns]

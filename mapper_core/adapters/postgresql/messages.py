@@ -41,10 +41,17 @@ class Messages:
         return self._raw
 
     def _taken(self) -> list[session.Statement]:
-        """Take what waits to be sent."""
-        waiting = [*self._opening, *self._waiting]
-        self._opening, self._waiting = (), []
+        """Take what waits to be sent, and goes in one message."""
+        opening, self._opening = self._opening, ()
+        if opening and not session.reads_as_ours(self._raw):
+            session.run_together(self._raw, *opening)
+            opening = ()
+        waiting, self._waiting = [*opening, *self._waiting], []
         return waiting
+
+    def _forget(self) -> None:
+        """Send nothing of what waits."""
+        self._opening, self._waiting = (), []
 
     def _run(self, *statements: session.Statement) -> list[Any]:
         """Run statements, those that wait before them; return their cursors."""
@@ -84,7 +91,7 @@ class Messages:
 
     def roll_back(self) -> None:
         """Take back what was done. A connection that is lost has nothing to take back."""
-        self._taken()
+        self._forget()
         with suppress(psycopg.Error):
             session.end_statement(self._raw)
             if self._raw.info.transaction_status != TransactionStatus.IDLE:

@@ -225,6 +225,21 @@ def setting(connection: Connection, settings: Mapping[str, str]) -> Statement:
     return sql.SQL("select {}").format(calls).as_string(connection), None
 
 
+def reads_as_ours(connection: Connection) -> bool:
+    """Whether values are written and read alike before and after our settings.
+
+    psycopg goes by what the server has told of its own, and of a change it tells after its last
+    answer to a message: what comes in the message that makes the change would be misread.
+    Source: PostgreSQL source, tcop/postgres.c, ReportChangedGUCOptions() before ReadyForQuery.
+    """
+    told = connection.info.parameter_status
+    return (
+        told("client_encoding") == "UTF8"
+        and (told("DateStyle") or "").startswith("ISO")
+        and told("IntervalStyle") == "postgres"
+    )
+
+
 def commit(connection: Connection, before: Sequence[Statement] = ()) -> str | None:
     """Commit, after some last statements; return what the server answered.
 

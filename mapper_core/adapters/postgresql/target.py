@@ -150,7 +150,7 @@ class PostgreSQLTransaction(Messages):
             self.execute_later("set constraints all immediate")
             self.execute("release savepoint mapper_rows")
         except BaseException:
-            self._taken()
+            self._forget()
             # A connection that is lost has nothing to take back.
             with suppress(psycopg.Error):
                 session.end_statement(self._raw)
