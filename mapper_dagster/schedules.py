@@ -67,10 +67,12 @@ def build_mapping_schedule(
         now = context.scheduled_execution_time
         # After the last partition its successors are counted on, and it is loaded no more for ever.
         latest = unending.get_partition_keys(current_time=now)[-1 - lookback :]
-        there = set(definition.get_partition_keys(current_time=now))
-        ended = [partition for partition in latest if partition in there]
-        if not ended:
-            yield dg.SkipReason("no partition has ended yet, or all of them did long ago")
+        there = definition.get_partition_keys(current_time=now)
+        ended = [partition for partition in latest if partition in {*there}]
+        if not there:
+            yield dg.SkipReason("no partition has ended yet")
+        elif not ended:
+            yield dg.SkipReason(f"the last partition, {there[-1]}, ended long ago")
         for partition in ended:
             yield dg.RunRequest(
                 asset_selection=[key],

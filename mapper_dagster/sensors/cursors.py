@@ -1,5 +1,6 @@
 """Moments in the cursors of sensors, which people read in Dagit and set back there."""
 
+import re
 from datetime import datetime, timezone
 
 from mapper_core import SettingsError
@@ -9,9 +10,13 @@ def moment_of(text: str) -> datetime:
     """Return the moment of a text in ISO format; one without a zone is meant in UTC.
 
     Raises SettingsError when it is none.
+
+    >>> moment_of("2024-01-31T06:00Z") == moment_of("2024-01-31 06:00")
+    True
     """
     try:
-        found = datetime.fromisoformat(text.strip())
+        # Python 3.10 does not know the letter.
+        found = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text.strip()))
     except ValueError:
         msg = (
             f"the sensor's cursor has {text!r}, which is no moment: set it to one such as"

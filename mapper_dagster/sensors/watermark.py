@@ -46,7 +46,10 @@ class Cursor:
         if not text.lstrip().startswith("{"):
             return cls(since=moment_of(text).isoformat())
         try:
-            return cls(**json.loads(text))
+            found = json.loads(text)
+            if not all(isinstance(value, str | None) for value in found.values()):
+                raise TypeError
+            return cls(**found)
         except (ValueError, TypeError) as error:
             msg = (
                 f"the sensor's cursor {text!r} cannot be read: set it to the moment from which on"

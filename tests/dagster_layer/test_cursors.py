@@ -70,7 +70,11 @@ def test_a_watermark_that_waits_says_for_what(watermark, source, run):
 
 @pytest.mark.usefixtures("changing")
 @pytest.mark.parametrize(
-    "cursor", ["yesterday", "1795965877.336435", "{", '{"sinse": "2024-06-01"}', '{"since": "x"}']
+    "cursor",
+    [
+        *("yesterday", "1795965877.336435", "{"),
+        *('{"sinse": "2024-06-01"}', '{"since": "x"}', '{"since": 20240601}'),
+    ],
 )
 def test_a_cursor_that_nobody_can_read_is_told_with_the_cure(watermark, resuming, cursor):
     """It is not taken for none: then everything would be loaded again."""

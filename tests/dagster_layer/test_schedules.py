@@ -69,8 +69,11 @@ def test_a_tick_without_a_partition_says_why():
     """Before the first has ended, and long after the last."""
     schedule = build_mapping_schedule(EVENTS)
 
-    for at in (datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC)):
-        assert "no partition has ended yet" in told(schedule, EVENTS, at).skip_message
+    for at, words in (
+        (datetime(2024, 1, 1, tzinfo=UTC), "no partition has ended yet"),
+        (datetime(2025, 1, 1, tzinfo=UTC), "the last partition, 2024-04-01, ended long ago"),
+    ):
+        assert words == told(schedule, EVENTS, at).skip_message
 
 
 def test_partitions_that_are_left_out_and_ones_yet_to_end_are_those_of_the_mapping():
