@@ -14,8 +14,9 @@ from . import oracle
 from .databases import making_databases
 from .own_server import Server, initialized, start_server
 
-# No test ends the machine, and nothing else needs these: a process that is killed loses nothing.
-HASTY = {"fsync": "off", "full_page_writes": "off"}
+# No test ends the machine, and nothing else needs the first two: a process that is killed loses
+# nothing. What is known of a table is what its test has asked for, whenever a vacuum would come.
+HASTY = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
 
 
 def pytest_collection_modifyitems(items):
