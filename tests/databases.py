@@ -30,7 +30,8 @@ end $$"""
 
 # What is of one database alone, but for statistics, which may stay.
 _CATALOGS = """select string_agg(format(
-    'select %L, count(*), count(*) filter (where xmin::text::bigint >= SINCE) from pg_catalog.%I%s',
+    'select %L, count(*), count(*) filter (where age(xmin) <= (select age(''SINCE''::xid)))'
+    ' from pg_catalog.%I%s',
     relname, relname,
     case relname when 'pg_namespace' then $$ where nspname !~ '^pg_(toast_)?temp_'$$ else '' end),
   ' union all ' order by relname)
@@ -82,25 +83,28 @@ class _Databases:
                 self._as_new = self._state(live)
         return 0
 
-    def give_back(self, name, uses):
-        """Keep a database if it can be made as new, else drop it; end its sessions."""
-        spare = f"spare_{uuid.uuid4().hex[:8]}"
+    def give_back(self, made):
+        """Keep each database that can be made as new, drop the others; end their sessions."""
         with self._admin() as admin:
-            try:
-                if uses < USES:
-                    admin.execute(_END_SESSIONS, (name,))
-                    # No test has a URL of it from here on.
-                    admin.execute(f"alter database {name} rename to {spare}")
-                    with self._session(spare) as live:
-                        live.execute(_EMPTY)
-                        as_new = self._state(live) == self._as_new
-                    if as_new:
-                        self._spare.append((spare, uses + 1))
-                        return
-            except psycopg.Error:  # What stands in the way goes with the database.
-                pass
-            for left in (name, spare):
-                self._drop(admin, left)
+            for name, uses in made:
+                spare = f"spare_{uuid.uuid4().hex[:8]}"
+                if uses < USES and self._emptied(admin, name, spare):
+                    self._spare.append((spare, uses + 1))
+                    continue
+                for left in (name, spare):
+                    self._drop(admin, left)
+
+    def _emptied(self, admin, name, spare):
+        """Empty a database under another name; return whether it is as new."""
+        try:
+            admin.execute(_END_SESSIONS, (name,))
+            # No test has a URL of it from here on.
+            admin.execute(f"alter database {name} rename to {spare}")
+            with self._session(spare) as live:
+                live.execute(_EMPTY)
+                return self._state(live) == self._as_new
+        except psycopg.Error:  # What stands in the way goes with the database.
+            return False
 
     def _state(self, live):
         """Return how many rows each catalog has, how many of them new ones; and its settings."""
@@ -129,5 +133,4 @@ def making_databases(server):
         return databases.url(name)
 
     yield make
-    for name, uses in made:
-        databases.give_back(name, uses)
+    databases.give_back(made)
