@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import dagster as dg
@@ -17,9 +18,23 @@ EVENTS = 4_000
 
 
 @pytest.fixture
-def instance():
-    """An instance on disk, so that other processes can use it too."""
-    with dg.instance_for_test(overrides={"telemetry": {"enabled": False}}) as instance:
+def managed():
+    """The loggers that Dagster is to manage."""
+    return []
+
+
+@pytest.fixture
+def instance(request, managed):
+    """An instance in memory; on disk, which costs several times as much, for `start_run`."""
+    logs = {}
+    if managed:
+        logs["python_logs"] = {"python_log_level": "INFO", "managed_python_loggers": managed}
+    made: AbstractContextManager[dg.DagsterInstance]
+    if "start_run" in request.fixturenames:
+        made = dg.instance_for_test(overrides={"telemetry": {"enabled": False}, **logs})
+    else:
+        made = dg.DagsterInstance.ephemeral(settings=logs)
+    with made as instance:
         yield instance
 
 

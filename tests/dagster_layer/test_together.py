@@ -20,15 +20,6 @@ IN_JANUARY = "select count(*) from events where happened_on < '2024-02-01'"
 
 
 @pytest.fixture
-def instance(request):
-    """An instance that manages the loggers it is asked to, by default none."""
-    logs = {"python_log_level": "INFO", "managed_python_loggers": getattr(request, "param", [])}
-    overrides = {"telemetry": {"enabled": False}, "python_logs": logs}
-    with dg.instance_for_test(overrides=overrides) as instance:
-        yield instance
-
-
-@pytest.fixture
 def materialized(instance):
     """Return the row counts of an asset's materializations, latest first."""
 
@@ -42,9 +33,8 @@ def materialized(instance):
 
 @pytest.mark.usefixtures("events")
 @pytest.mark.parametrize(
-    ("how", "instance"),
+    ("how", "managed"),
     [({}, []), ({}, ["mapper_core"]), ({"single_step": False, "lanes": 2}, [])],
-    indirect=["instance"],
 )
 def test_a_partition_loaded_while_it_is_being_loaded_is_there_once(
     run_mapping, materialized, instance, source, target, run, how
