@@ -36,7 +36,7 @@ MONTHLY = replace(
     lanes=None,
     single_step=True,
     pool="warehouse",
-    backfill_policy=dg.BackfillPolicy.multi_run(6),
+    backfill_policy=dg.BackfillPolicy.multi_run(2),
 )
 SLOW = replace(
     MONTHLY,
