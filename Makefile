@@ -24,6 +24,7 @@ test: $(INSTALLED)  ## Run the tests; PYTEST_ARGS=... are handed on
 	@.ci/compiler
 	@.ci/browser
 	@.ci/oracle
+	@.ci/pooler
 	@$(PY) -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder \
 		$(PYTEST_ARGS)
 
