@@ -282,6 +282,12 @@ class Target(Database, Protocol):
     def window_bounds(self, window: LoadWindow) -> tuple[Any, Any]:
         """Return the window's bounds as values that compare rightly with its column's."""
 
+    def is_rolled_back(self, error: BaseException) -> bool:
+        """Whether nothing came of a transaction whose COMMIT ended in this error.
+
+        Not known where it is the session that was lost, perhaps with the answer.
+        """
+
     def is_duplicate(self, error: BaseException) -> bool:
         """Whether a unique key refused a row."""
 

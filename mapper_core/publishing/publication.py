@@ -95,8 +95,8 @@ class Publication:
                 before = self._in_doubt
                 self._in_doubt = True  # if this COMMIT gets no answer
         except Exception as error:
-            if before is not None and not target.database.is_transient(error):
-                self._in_doubt = before  # it got one, and is rolled back
+            if before is not None and target.database.is_rolled_back(error):
+                self._in_doubt = before  # it got one
             raise
 
     def _verify(self, transaction: Transaction) -> None:

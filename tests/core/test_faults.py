@@ -756,6 +756,33 @@ def test_a_load_that_may_be_published_is_not_called_failed(
     assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
 
 
+@pytest.mark.parametrize("code", ["40001", "40P01", "55P03"])
+@pytest.mark.parametrize("timing", ["not deferrable", "initially deferred"])
+def test_a_publishing_that_was_answered_each_time_is_not_in_doubt(
+    orders, source, target, run, code, timing
+):
+    """Also where trying again might have helped; the error came with the COMMIT, or from it."""
+    load(source, target, load_mode="append").raise_for_failures()  # makes the ledger
+    run(
+        target,
+        "truncate orders",
+        "create function refuse() returns trigger language plpgsql as"
+        f" $$ begin raise exception 'not now' using errcode = '{code}'; end $$",
+        f"create constraint trigger refuse after update on mapper.load {timing} for each row"
+        " when (new.status = 'published') execute function refuse()",
+    )
+
+    result = load(source, target, retry_handler=BRIEF, load_mode="append")
+
+    assert ("partial", False, False) == (
+        result.status,
+        result.published,
+        result.publishing_in_doubt,
+    )
+    assert str(result.error).endswith("not now")
+    assert [(ROWS,)] == run(target, "select count(*) from orders")
+
+
 @pytest.mark.parametrize("strategy", ["key", "stream_once"])
 def test_a_load_whose_commit_was_refused_is_not_called_perhaps_published(
     orders, source, target, run, strategy

@@ -146,6 +146,10 @@ class Generic:
         del error  # no code for it that all databases share
         return False
 
+    def is_rolled_back(self, error: BaseException) -> bool:
+        # Nothing is lost on the way to a file.
+        return self.kind == "sqlite" or not self.is_transient(error)
+
     def is_duplicate(self, error: BaseException) -> bool:
         return isinstance(error, exc.IntegrityError)
 

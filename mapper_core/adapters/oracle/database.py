@@ -184,6 +184,9 @@ class Oracle:
     def is_crowded(self, error: BaseException) -> bool:
         return errors.is_crowded(error)
 
+    def is_rolled_back(self, error: BaseException) -> bool:
+        return errors.is_rolled_back(error)
+
     def is_duplicate(self, error: BaseException) -> bool:
         return errors.is_duplicate(error)
 

@@ -104,6 +104,11 @@ def is_crowded(error: BaseException) -> bool:
     return code_of(error) in _CROWDED or _driver_code(error) == _POOL_IS_EXHAUSTED
 
 
+def is_rolled_back(error: BaseException) -> bool:
+    """Whether the server has answered so, and not been lost."""
+    return not is_transient(error) or code_of(error) in _BUSY
+
+
 def is_duplicate(error: BaseException) -> bool:
     """Whether a unique key refused a row."""
     return code_of(error) == _UNIQUE

@@ -200,6 +200,9 @@ class PostgreSQL:
     def is_crowded(self, error: BaseException) -> bool:
         return errors.is_crowded(error)
 
+    def is_rolled_back(self, error: BaseException) -> bool:
+        return errors.is_rolled_back(error)
+
     def is_duplicate(self, error: BaseException) -> bool:
         return errors.is_duplicate(error)
 

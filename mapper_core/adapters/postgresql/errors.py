@@ -25,6 +25,9 @@ _TRANSIENT = frozenset(
     }
 )
 
+# Those of them that end a transaction, and not its session.
+_ANSWERED = frozenset({"40001", "40P01", "55P03"})
+
 # libpq keeps the SQLSTATE of a refused connection to itself, so here, and only here, the words of
 # the message decide. Unknown words (another language) count as transient: retries are bounded.
 _REFUSED_FOR_GOOD = (
@@ -118,6 +121,12 @@ def is_crowded(error: BaseException) -> bool:
     if error.sqlstate and error.sqlstate != _POOLER_CODE:
         return error.sqlstate == "53300"
     return any(words in str(error) for words in _CROWDED)
+
+
+def is_rolled_back(error: BaseException) -> bool:
+    """Whether the server has answered so: the session goes on, as it does after these errors."""
+    code = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return not is_transient(error) or code in _ANSWERED
 
 
 def is_duplicate(error: BaseException) -> bool:
