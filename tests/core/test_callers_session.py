@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
-from mapper_core import TargetError
+from mapper_core import SettingsError, TargetError, execute_query_parallel
 
 from .running import load
 
@@ -169,3 +169,22 @@ def test_a_temporary_target_is_refused_in_words(others_see_one, source, target, 
                 source, "select id from items", live, "items", target_schema="public"
             ).raise_for_failures()
             assert run(target, "select count(*) from items") == [(3000,)]
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_connection_in_a_pipeline_is_refused(source, target, run, side):
+    """It is left as it was: what the caller has said there is not lost."""
+    run(target, "create table numbers (id int, part int)")
+    url = {"source": source, "target": target}[side]
+    with psycopg.connect(url, autocommit=True) as live, live.pipeline():
+        said = live.execute("select 1")
+        ends = (live, target) if side == "source" else (source, live)
+        with pytest.raises(SettingsError, match="is in a pipeline, where no COPY can be: leave"):
+            execute_query_parallel(
+                ends[0],
+                "select 1 as id, 2 as part",
+                target_conn=ends[1],
+                target_table="numbers",
+                enable_progress=False,
+            )
+        assert [(1,)] == said.fetchall()

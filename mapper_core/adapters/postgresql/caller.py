@@ -50,6 +50,9 @@ def asking(given: Any) -> Iterator[Callable[[str], list[Row]]]:
     Raises SettingsError when it cannot be asked.
     """
     status = TransactionStatus(given.info.transaction_status)
+    if isinstance(given, psycopg.Connection) and given.pgconn.pipeline_status:
+        msg = "the connection given is in a pipeline, where no COPY can be: leave that, then load"
+        raise SettingsError(msg)
     if status in _CANNOT_BE_ASKED:
         msg = f"the connection given {_CANNOT_BE_ASKED[status]}, then load"
         raise SettingsError(msg)
