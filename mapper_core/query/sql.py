@@ -36,7 +36,7 @@ _READ_POINT = "@"
 _ORACLE_NUMBERS = frozenset({"rownum", "level"})
 
 # A value as drivers have it written, where one may stand. Not in a text, as in LIKE '%s'.
-_PLACEHOLDER = re.compile(r"[=<>(,]\s*(?:%s|%\(\w+\)s|\?)")
+_PLACEHOLDER = re.compile(r"[=<>(,]\s*(?:%s|%\(\w+\)s|\?|\$\d)")
 
 # The blocker of a query that the database alone can read.
 UNPARSED = "its SQL could not be parsed"

@@ -8,7 +8,7 @@ import pytest
 from psycopg import capabilities
 
 from mapper_core import ChunkStatus, SnapshotLostError, adapters, execute_query_parallel
-from mapper_core.adapters.postgresql import session
+from mapper_core.adapters.postgresql import saying, session
 from mapper_core.connections import opener_of
 from mapper_core.model import Snapshot
 
@@ -139,3 +139,19 @@ def test_what_is_said_first_is_read_as_the_rest(make_database, run, name, settin
 
     assert [("é", moment, timedelta(days=1, hours=2), "größe")] == found
     assert ["id"] == [column.name for column in columns]
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_session_that_the_server_ends_says_why(source, run, after):
+    """Also when more was said to it than it has answered."""
+    with psycopg.connect(source, autocommit=True) as connection:
+        # By then all of it has been said.
+        end = f"select pg_terminate_backend({connection.info.backend_pid}) from pg_sleep(0.5)"
+        with pytest.raises(psycopg.errors.AdminShutdown, match="administrator command"):
+            saying.run_together(
+                connection,
+                ("select 1", None),
+                (end, None),
+                ("select pg_sleep(10)", None),
+                *after * [("select 2", None)],
+            )

@@ -59,7 +59,7 @@ def test_who_cannot_be_reached_is_named(source):
         list_rejects(NOBODY, "a load")
 
 
-@pytest.mark.parametrize("placeholder", ["%s", "%(low)s", "?"])
+@pytest.mark.parametrize("placeholder", ["%s", "%(low)s", "?", "$1"])
 def test_a_drivers_own_placeholder_is_answered_with_ours(source, placeholder):
     """Whoever comes from a driver writes it the driver's way."""
     with pytest.raises(QueryError, match=r"Values are named :name in the SQL, and given in params"):

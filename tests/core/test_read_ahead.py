@@ -47,7 +47,10 @@ def assert_all_there(source, target, result):
 
 
 @pytest.mark.usefixtures("orders")
-def test_the_next_chunk_is_begun_while_this_one_is_finished(source, target):
+@pytest.mark.parametrize("encoding", ["utf8", "sql_ascii"])
+def test_the_next_chunk_is_begun_while_this_one_is_finished(source, target, run, encoding):
+    """Whatever encoding a session of the source begins with."""
+    run(source, f"alter database {urlsplit(source).path[1:]} set client_encoding = {encoding}")
     with gate(target):
         loading = begin(source, target)
         begun(source)

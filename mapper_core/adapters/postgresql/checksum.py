@@ -9,7 +9,7 @@ and one column's end from the next one's beginning.
 from collections.abc import Sequence
 
 from ...model import Column
-from . import session, types
+from . import saying, session, types
 
 # Their text names objects, depends on the session that writes it, or is of no fixed type.
 _NO_TEXT = types.NOT_BINARY - {"oid", "tid", "xid", "cid"}
@@ -44,7 +44,7 @@ def blocker(pairs: Sequence[tuple[Column, Column]]) -> str | None:
     return None
 
 
-def total(connection: session.Connection, pairs: Sequence[tuple[Column, Column]]) -> str:
+def total(connection: saying.Connection, pairs: Sequence[tuple[Column, Column]]) -> str:
     """Return an aggregate over rows of `q`: their sum, of which no order makes another.
 
     A sum, not an exclusive or: two equal rows more would cancel out in that.

@@ -13,7 +13,7 @@ from ...errors import SettingsError, SnapshotLostError
 from ...model import Column, DataPath, LoadWindow, Snapshot
 from ...protocols import LedgerDialect, Place, Source, Target
 from ...query import Query
-from . import caller, checksum, errors, in_server, session, sockets, types
+from . import caller, checksum, errors, in_server, saying, session, sockets, types
 from .source import READ_NOW, PostgreSQLReader
 from .statements import Statements
 from .target import PostgreSQLWriter
@@ -106,13 +106,13 @@ class PostgreSQL:
             begin, _ = session.beginning(connection, READ_NOW)
             # Idle for as long as the load lasts: the server's own time-out must not end it.
             setting = session.setting(connection, self._settings | {_IDLE: "0"})
-            session.run_together(connection, begin, setting)
+            saying.run_together(connection, begin, setting)
             session.hold_tables(connection, self.written_out(query))
             try:
                 asked = (
                     f"select pg_export_snapshot(), statement_timestamp()::text, {session.SERVER}"
                 )
-                row = session.run(connection, asked).fetchone()
+                row = saying.run(connection, asked).fetchone()
             except psycopg.Error as error:
                 if errors.is_transient(error):
                     raise

@@ -8,7 +8,7 @@ from time import monotonic
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from . import session
+from . import saying, session
 
 # Seconds for which a statement's end is asked for. A server that hangs does not hear it, nor does a
 # pooler in whose queue the session waits: PgBouncer passes on no request of one without a server.
@@ -22,7 +22,7 @@ _FORGOTTEN = 60.0
 class Ending:
     """Of one session's statements; asked for from another thread."""
 
-    def __init__(self, connection: session.Connection) -> None:
+    def __init__(self, connection: saying.Connection) -> None:
         self._connection = connection
         self._since = self._last = float("-inf")
 

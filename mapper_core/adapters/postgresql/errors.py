@@ -104,6 +104,9 @@ def is_transient(error: BaseException) -> bool:
     if not isinstance(error, psycopg.Error):
         return isinstance(error, ConnectionError | TimeoutError)
     if error.sqlstate:
+        # What ends no session is no lost connection, but a $1 in a query.
+        if error.sqlstate == _POOLER_CODE and error.diag.severity_nonlocalized == "ERROR":
+            return False
         return error.sqlstate in _TRANSIENT or error.sqlstate.startswith(_TRANSIENT_CLASSES)
     # psycopg has no better class than DatabaseError for a result that came with a dead connection.
     told_nothing = type(error) is psycopg.DatabaseError

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from . import errors, session
+from . import errors, saying, session
 
 # First version with MERGE.
 _MERGE = 150_000
@@ -82,7 +82,7 @@ class Merge:
         return f"row({ours})::record *<> row({theirs})::record"
 
 
-def blocker(connection: session.Connection, table: Sequence[str], key: Sequence[str]) -> str | None:
+def blocker(connection: saying.Connection, table: Sequence[str], key: Sequence[str]) -> str | None:
     """Return why rows cannot be merged into a table by a key, in the server's words, or None."""
     name, names = session.identifier(*table), ", ".join(map(session.identifier, key))
     # Rows of the key are counted, and the table may have rules.

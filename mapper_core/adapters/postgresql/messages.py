@@ -12,7 +12,7 @@ from psycopg.pq import TransactionStatus
 
 from ...errors import TransferError
 from ...model import Row
-from . import session
+from . import saying, session
 
 # More would only be memory.
 _MOST_WAITING = 100
@@ -27,24 +27,24 @@ class Messages:
     """
 
     def __init__(
-        self, connection: session.Connection, opening: Sequence[session.Statement] = ()
+        self, connection: saying.Connection, opening: Sequence[saying.Statement] = ()
     ) -> None:
         self._raw = connection
         self._opening = opening
-        self._waiting: list[session.Statement] = []
+        self._waiting: list[saying.Statement] = []
 
     @property
-    def _connection(self) -> session.Connection:
+    def _connection(self) -> saying.Connection:
         """The connection, on which nothing is left to be sent."""
         if waiting := self._taken():
-            session.run_together(self._raw, *waiting)
+            saying.run_together(self._raw, *waiting)
         return self._raw
 
-    def _taken(self) -> list[session.Statement]:
+    def _taken(self) -> list[saying.Statement]:
         """Take what waits to be sent, and goes in one message."""
         opening, self._opening = self._opening, ()
         if opening and not session.reads_as_ours(self._raw):
-            session.run_together(self._raw, *opening)
+            saying.run_together(self._raw, *opening)
             opening = ()
         waiting, self._waiting = [*opening, *self._waiting], []
         return waiting
@@ -53,12 +53,12 @@ class Messages:
         """Send nothing of what waits."""
         self._opening, self._waiting = (), []
 
-    def _run(self, *statements: session.Statement) -> list[Any]:
+    def _run(self, *statements: saying.Statement) -> list[Any]:
         """Run statements, those that wait before them; return their cursors."""
-        cursors = session.run_together(self._raw, *self._taken(), *statements)
+        cursors = saying.run_together(self._raw, *self._taken(), *statements)
         return cursors[-len(statements) :]
 
-    def _together(self, *statements: session.Statement) -> list[list[Row]]:
+    def _together(self, *statements: saying.Statement) -> list[list[Row]]:
         """Return the rows of several statements, in one message."""
         return [list(cursor.fetchall()) for cursor in self._run(*statements)]
 
@@ -69,7 +69,7 @@ class Messages:
     def execute_later(self, sql: str, values: Mapping[str, Any] | None = None) -> None:
         self._waiting.append((sql, values))
         if len(self._waiting) == _MOST_WAITING:
-            session.run_together(self._raw, *self._taken())
+            saying.run_together(self._raw, *self._taken())
 
     def execute_many(self, sql: str, values: Sequence[Mapping[str, Any]]) -> None:
         for each in values:

@@ -1,7 +1,6 @@
 """One PostgreSQL connection in our hands: settings, transactions, values in statements."""
 
 import logging
-import re
 import selectors
 import socket
 import threading
@@ -12,22 +11,17 @@ from functools import lru_cache
 from typing import Any
 
 import psycopg
-from psycopg import capabilities, sql
+from psycopg import sql
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
-from psycopg.rows import tuple_row
 
 from ...connections import Opener
 from ...errors import RUN_AGAIN, SnapshotLostError
 from ...model import Snapshot
 from . import errors
 from .arrivals import Arrivals
+from .saying import Connection, Said, Statement, in_one_message, run_together, say
 
 logger = logging.getLogger(__name__)
-
-Connection = psycopg.Connection[Any]
-
-Statement = tuple[str, Mapping[str, Any] | None]
-"""One of our statements, and the values of its `:name`s."""
 
 # Long enough for a neighbour's chunk to commit, short enough to notice a forgotten lock.
 LOCK_TIMEOUT = "60s"
@@ -275,16 +269,17 @@ def join(
     Raises SnapshotLostError when the snapshot is gone.
     """
     quoted = literal(connection, snapshot.id)[1:-1]
-    told: list[Any] = []
+    told: list[Said] = []
+    statements = (
+        begin,
+        (f"set transaction snapshot {quoted}", None),
+        (f"select {SERVER}", None),
+        *then,
+    )
     try:
-        with _in_one_message(connection):
-            for statement in (
-                begin,
-                (f"set transaction snapshot {quoted}", None),
-                (f"select {SERVER}", None),
-                *then,
-            ):
-                told.append(run(connection, *statement))
+        with in_one_message(connection, told):
+            for statement in statements:
+                say(connection, told, *statement)
     except _SNAPSHOT_GONE as error:
         if sum(cursor.pgresult is not None for cursor in told) != 1:
             raise  # it has been joined: this is an error of what came then
@@ -293,7 +288,7 @@ def join(
             f" ended. {_on_standby(connection)}{_READ_ANEW}"
         )
         raise SnapshotLostError(msg) from error
-    (server,) = told[2].fetchone()
+    (server,) = told[2].fetchall()[0]
     if isinstance(server, bytes):
         # psycopg reads no text of the encoding SQL_ASCII, which was in force before our settings.
         server = server.decode()
@@ -315,54 +310,6 @@ def _on_standby(connection: Connection) -> str:
         " up, drops or locks: set hot_standby_feedback there, or raise its"
         " max_standby_streaming_delay. "
     )
-
-
-def run(connection: Connection, statement: str, values: Mapping[str, Any] | None = None) -> Any:
-    """Run one of our statements with its `:name`s bound; return the cursor."""
-    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-    if not values:
-        return cursor.execute(statement.encode())
-    return cursor.execute(_with_psycopg_marks(statement).encode(), values)
-
-
-def run_together(connection: Connection, *statements: Statement) -> list[Any]:
-    """Run statements in one message, and wait once for all of their answers; return the cursors.
-
-    What goes back and forth is most of what a short statement costs, over a network above all. An
-    error is that of the first one that failed; those after it have not been run.
-    """
-    if len(statements) == 1:
-        return [run(connection, *statements[0])]
-    with _in_one_message(connection):
-        return [run(connection, *statement) for statement in statements]
-
-
-@contextmanager
-def _in_one_message(connection: Connection) -> Iterator[None]:
-    """Send what the block runs together; its answers are there when it ends.
-
-    With a libpq before version 14 each statement goes by itself.
-    """
-    if capabilities.has_pipeline():
-        with connection.pipeline():
-            yield
-    else:
-        yield
-
-
-_MARKS = re.compile(r"""("(?:[^"]|"")*"|'(?:[^']|'')*')|(?<![:\w]):([a-z_]\w*)|(%)""")
-
-
-def _with_psycopg_marks(statement: str) -> str:
-    """Write `:name` as `%(name)s`, but not inside quotes: an identifier may hold anything."""
-
-    def mark(match: "re.Match[str]") -> str:
-        quoted, name, _ = match.groups()
-        if name:
-            return f"%({name})s"
-        return (quoted or "%").replace("%", "%%")
-
-    return _MARKS.sub(mark, statement)
 
 
 @lru_cache(maxsize=1024)

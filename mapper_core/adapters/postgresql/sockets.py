@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import psycopg
 
-from . import session
+from . import saying
 
 # What a source's server sends in the hundredth of a second that the target's may wait for its disk,
 # and more than it sends before it waits to be read itself (212,992 bytes, Linux's default). The
@@ -17,7 +17,7 @@ ROOM_BYTES = 4 * 1024 * 1024
 
 
 @contextmanager
-def room_to_send(connection: session.Connection) -> Iterator[None]:
+def room_to_send(connection: saying.Connection) -> Iterator[None]:
     """Let the kernel hold more of what we send through a Unix socket; Linux only.
 
     What a TCP connection may have under way grows by itself, as long as nobody sets it.
@@ -35,7 +35,7 @@ def room_to_send(connection: session.Connection) -> Iterator[None]:
         _set_room(connection, before)
 
 
-def _room(connection: session.Connection) -> int | None:
+def _room(connection: saying.Connection) -> int | None:
     """Return how many bytes may be under way to the server; None where that is not ours to set."""
     if sys.platform == "linux":
         with suppress(psycopg.Error, OSError), _socket(connection) as ours:
@@ -45,11 +45,11 @@ def _room(connection: session.Connection) -> int | None:
     return None
 
 
-def _set_room(connection: session.Connection, room: int) -> None:
+def _set_room(connection: saying.Connection, room: int) -> None:
     # A connection that is lost needs none.
     with suppress(psycopg.Error, OSError), _socket(connection) as ours:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
 
 
-def _socket(connection: session.Connection) -> socket.socket:
+def _socket(connection: saying.Connection) -> socket.socket:
     return socket.socket(fileno=os.dup(connection.pgconn.socket))

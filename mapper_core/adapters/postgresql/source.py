@@ -14,7 +14,7 @@ from ...errors import TransferError
 from ...model import Chunk, Column, DataPath, Plan, Snapshot
 from ...protocols import Checksum
 from ...query import Query
-from . import checksum, errors, session, unseen
+from . import checksum, errors, saying, session, unseen
 from .arrivals import Arrivals
 from .ending import Ending
 from .statements import Statements, copy_format, key_columns
@@ -46,7 +46,7 @@ class PostgreSQLReader:
 
     def __init__(
         self,
-        connection: session.Connection,
+        connection: saying.Connection,
         snapshot: Snapshot | None,
         settings: Mapping[str, str],
     ) -> None:
@@ -67,12 +67,13 @@ class PostgreSQLReader:
         """Begin to read at the snapshot; return what takes that back."""
         how = READ if self._joined else READ_NOW
         begin, take_back = session.beginning(self._connection, how)
-        then: list[session.Statement] = [self._setting, ("show statement_timeout", None)]
+        then: list[saying.Statement] = [self._setting, ("show statement_timeout", None)]
         if self._snapshot is not None and self._joined:
             *_, asked = session.join(self._connection, self._snapshot, begin, *then)
         else:
-            *_, asked = session.run_together(self._connection, begin, *then)
-        self._may_wait = asked.fetchone() == ("0",)
+            *_, asked = saying.run_together(self._connection, begin, *then)
+        # As it came: psycopg reads no text of the encoding SQL_ASCII.
+        self._may_wait = asked.pgresult.get_value(0, 0) == b"0"
         return take_back
 
     def _make_ready(self) -> None:
@@ -87,16 +88,19 @@ class PostgreSQLReader:
     def columns(self, query: Query) -> tuple[Column, ...]:
         self._make_ready()
         text = self._statements.query(query)
-        asked: list[session.Statement] = [(f"select * from (\n{text}\n) q limit 0", None)]
+        asked: list[saying.Statement] = [(f"select * from (\n{text}\n) q limit 0", None)]
         if self._joined:
             asked.append((unseen.CHANGED, None))
         try:
-            described, *changed = session.run_together(self._connection, *asked)
+            described, *changed = saying.run_together(self._connection, *asked)
         except (
             psycopg.ProgrammingError,
             psycopg.DataError,
             psycopg.NotSupportedError,
+            psycopg.errors.ProtocolViolation,  # a $1, for which there is no value
         ) as error:
+            if errors.is_transient(error):
+                raise
             raise query.refused(errors.words(error)) from error
         if changed and self._snapshot is not None:
             unseen.refuse(changed[0].fetchall(), self._snapshot)
@@ -353,7 +357,7 @@ def _failure(result: Any) -> psycopg.Error:
     return psycopg.errors.error_from_result(result, "utf-8")
 
 
-def _drain(connection: session.Connection) -> None:
+def _drain(connection: saying.Connection) -> None:
     """Leave the connection ready for its next statement, however reading ended."""
     if connection.closed or connection.broken:
         return

@@ -8,7 +8,7 @@ import psycopg
 from ...errors import QueryError
 from ...model import Chunk, ChunkKind, DataPath, Plan, Snapshot
 from ...query import Query
-from . import errors, session
+from . import errors, saying, session
 
 # What SQL calls the present moment, where it is no timestamptz.
 _CLOCK_TYPES = {
@@ -22,7 +22,7 @@ _CLOCK_TYPES = {
 class Statements:
     """Writes statements for one connection, which reads at one snapshot."""
 
-    def __init__(self, connection: session.Connection | None, snapshot: Snapshot | None) -> None:
+    def __init__(self, connection: saying.Connection | None, snapshot: Snapshot | None) -> None:
         self._connection = connection
         self._instant = snapshot.instant if snapshot else None
 

@@ -12,7 +12,7 @@ from ...errors import QueryError
 from ...model import Estimate, Refused
 from ...protocols import BlockCuts, Blocker, KeyCuts, Place
 from ...query import Query, says_now
-from . import blocks, cuts, session
+from . import blocks, cuts, saying, session
 from .explained import nodes
 from .statements import Statements
 
@@ -88,9 +88,7 @@ _CHEAP = 5_000
 class PostgreSQLSurvey:
     """Questions about one query, on one session."""
 
-    def __init__(
-        self, connection: session.Connection, statements: Statements, query: Query
-    ) -> None:
+    def __init__(self, connection: saying.Connection, statements: Statements, query: Query) -> None:
         self._connection = connection
         self._statements = statements
         self._query = query
@@ -246,9 +244,9 @@ class PostgreSQLSurvey:
         explaining, _ = _explaining(statement)
         return _planned(session.tried(self._connection, explaining).fetchall())
 
-    def _together(self, *statements: session.Statement) -> list[list[tuple[Any, ...]]]:
+    def _together(self, *statements: saying.Statement) -> list[list[tuple[Any, ...]]]:
         """Return the rows of several statements, in one message."""
-        cursors = session.run_together(self._connection, *statements)
+        cursors = saying.run_together(self._connection, *statements)
         return [cursor.fetchall() for cursor in cursors]
 
     def _run(self, statement: str, values: tuple[Any, ...] | None = None) -> list[tuple[Any, ...]]:
@@ -257,7 +255,7 @@ class PostgreSQLSurvey:
         return cursor.execute(statement.encode(), values).fetchall()
 
 
-def place(connection: session.Connection) -> Place:
+def place(connection: saying.Connection) -> Place:
     """Return where a session is and what its SQL means there."""
     cursor = psycopg.Cursor(connection, row_factory=tuple_row)
     found = cursor.execute(_PLACE).fetchone()
@@ -273,7 +271,7 @@ select extract(epoch from pg_postmaster_start_time())::text || ' ' || current_se
 """
 
 
-def _explaining(statement: str, how: str = "") -> session.Statement:
+def _explaining(statement: str, how: str = "") -> saying.Statement:
     return f"explain ({how}format json) {statement}", None
 
 

@@ -10,7 +10,7 @@ from ...errors import TargetError
 from ...model import Chunk, Column, DataPath, Plan, Snapshot
 from ...protocols import STAGE_CHUNK, Checksum, Merged, Place
 from ...query import Query
-from . import catalog, checksum, errors, session, unseen
+from . import catalog, checksum, errors, saying, session, unseen
 from .ending import Ending
 from .messages import Messages
 from .statements import Statements, copy_format, key_columns
@@ -315,7 +315,7 @@ def _written(
 class PostgreSQLWriter:
     """One connection to the target."""
 
-    def __init__(self, connection: session.Connection, settings: Mapping[str, str]) -> None:
+    def __init__(self, connection: saying.Connection, settings: Mapping[str, str]) -> None:
         self._connection = connection
         self._ending = Ending(connection)
         self._setting = session.setting(connection, settings)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ...errors import RUN_AGAIN, SnapshotLostError
 from ...model import Snapshot
-from . import session
+from . import saying
 
 # The lowest oid of what users made.
 # Source: PostgreSQL source, access/transam.h, FirstNormalObjectId.
@@ -40,6 +40,6 @@ def refuse(changed: Sequence[Sequence[str]], snapshot: Snapshot) -> None:
         raise SnapshotLostError(msg)
 
 
-def check(connection: session.Connection, snapshot: Snapshot) -> None:
+def check(connection: saying.Connection, snapshot: Snapshot) -> None:
     """Raise SnapshotLostError when a table that was read is not any more what the snapshot saw."""
-    refuse(session.run(connection, CHANGED).fetchall(), snapshot)
+    refuse(saying.run(connection, CHANGED).fetchall(), snapshot)
