@@ -15,8 +15,9 @@ from .databases import making_databases
 from .own_server import Server, initialized, start_server
 
 # No test ends the machine, and nothing else needs the first two: a process that is killed loses
-# nothing. What is known of a table is what its test has asked for, whenever a vacuum would come.
-HASTY = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
+# nothing. What is known of a table is what its test has asked for, whenever a vacuum would come. (It
+# is not off, or an index that is made would not tell of its rows.)
+HASTY = {"fsync": "off", "full_page_writes": "off", "autovacuum_naptime": "'1d'"}
 
 
 def pytest_collection_modifyitems(items):

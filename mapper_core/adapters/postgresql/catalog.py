@@ -54,7 +54,10 @@ and 0 <> all(c.conkey)
 
 # What a relation takes, by itself or by a trigger or rule; a sequence or a materialized view takes
 # nothing. Source: PostgreSQL source, rewriteHandler.c, relation_is_updatable(); nodes.h, CmdType.
-TAKEN = "select pg_relation_is_updatable(to_regclass(:name), true)"
+TAKEN = """
+select pg_relation_is_updatable(oid, true) from pg_class
+where oid = to_regclass(:name) and relkind <> 'f'
+"""
 EVENTS = {"update": 1 << 2, "insert": 1 << 3, "delete": 1 << 4}
 
 # A foreign table among those that rows may go to, or be deleted from. What is done there commits on
