@@ -15,8 +15,8 @@ from .databases import making_databases
 from .own_server import Server, initialized, start_server
 
 # No test ends the machine, and nothing else needs the first two: a process that is killed loses
-# nothing. What is known of a table is what its test has asked for, whenever a vacuum would come. (It
-# is not off, or an index that is made would not tell of its rows.)
+# nothing. What is known of a table is what its test has asked for, whenever a vacuum would come.
+# (Were that off, an index that is made would tell nothing of its rows.)
 HASTY = {"fsync": "off", "full_page_writes": "off", "autovacuum_naptime": "'1d'"}
 
 
