@@ -13,6 +13,7 @@ from mapper_core.connections import opener_of
 from mapper_core.model import Snapshot
 
 from ..proxy import Proxy
+from ..waiting import wait_until
 
 CHUNK = 100
 
@@ -155,3 +156,16 @@ def test_a_session_that_the_server_ends_says_why(source, run, after):
                 ("select pg_sleep(10)", None),
                 *after * [("select 2", None)],
             )
+
+
+def test_an_error_that_comes_before_the_message_has_been_sent_is_told_alone(source, caplog):
+    """By which of several statements it is met, is a matter of chance."""
+    told = []
+    with (
+        psycopg.connect(source, autocommit=True) as live,
+        pytest.raises(psycopg.errors.DivisionByZero),
+        saying.in_one_message(live, told),
+    ):
+        saying.say(live, told, "select 1 / 0")
+        wait_until(lambda: saying.say(live, told, "select 1"), "never: it raises", 20)
+    assert not caplog.records

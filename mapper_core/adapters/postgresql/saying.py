@@ -79,14 +79,19 @@ def in_one_message(connection: Connection, told: Sequence[Said]) -> Iterator[Non
     if not capabilities.has_pipeline():
         yield
         return
+    met: psycopg.Error | None = None
     try:
         with connection.pipeline():
-            yield
-    except psycopg.OperationalError as error:
-        first = next((cursor.failed for cursor in told if cursor.failed), error)
-        if first is error:
-            raise
-        raise first from error
+            try:
+                yield
+            except psycopg.Error as error:
+                # Let through, it would have psycopg warn people of what the pipeline's end meets.
+                met = error
+    except psycopg.Error as error:
+        met = met or error
+    if met is not None:
+        first = next((cursor.failed for cursor in told if cursor.failed), met)
+        raise first from (first.__cause__ if first is met else met)
 
 
 _MARKS = re.compile(r"""("(?:[^"]|"")*"|'(?:[^']|'')*')|(?<![:\w]):([a-z_]\w*)|(%)""")
