@@ -105,11 +105,9 @@ def test_inside_one_database_one_statement_reads_and_writes(source, run, mode):
     )
 
 
-@pytest.mark.parametrize("table", ["there", "copies", "parent"])
-@pytest.mark.parametrize("mode", ["append", "replace", "upsert"])
-def test_a_foreign_table_is_no_target(source, target, run, table, mode):
-    """Its rows would commit without the claim that tells whether they are in."""
-    run(source, f"create table orders ({COLUMNS}, primary key (id))")
+@pytest.fixture
+def copies(target, run):
+    """A target of two partitions, one of which another server keeps."""
     run(
         target,
         "create foreign data wrapper nowhere",
@@ -118,6 +116,17 @@ def test_a_foreign_table_is_no_target(source, target, run, table, mode):
         "create table here partition of copies for values from (0) to (9)",
         "create foreign table there partition of copies for values from (9) to (99)"
         " server elsewhere",
+    )
+
+
+@pytest.mark.usefixtures("copies")
+@pytest.mark.parametrize("table", ["there", "copies", "parent"])
+@pytest.mark.parametrize("mode", ["append", "replace", "upsert"])
+def test_a_foreign_table_is_no_target(source, target, run, table, mode):
+    """Its rows would commit without the claim that tells whether they are in."""
+    run(source, f"create table orders ({COLUMNS}, primary key (id))")
+    run(
+        target,
         f"create table parent ({COLUMNS})",
         "create foreign table child () inherits (parent) server elsewhere",
     )
@@ -134,6 +143,7 @@ def test_a_foreign_table_is_no_target(source, target, run, table, mode):
         )
 
 
+@pytest.mark.usefixtures("copies")
 def test_a_partition_kept_here_is_one_beside_a_foreign_one(source, target, run):
     """Named by itself it is like any other table."""
     run(
@@ -141,16 +151,6 @@ def test_a_partition_kept_here_is_one_beside_a_foreign_one(source, target, run):
         f"create table orders ({COLUMNS})",
         "insert into orders select i, 'n' from generate_series(0, 8) i",
     )
-    run(
-        target,
-        "create foreign data wrapper nowhere",
-        "create server elsewhere foreign data wrapper nowhere",
-        f"create table copies ({COLUMNS}) partition by range (id)",
-        "create table here partition of copies for values from (0) to (9)",
-        "create foreign table there partition of copies for values from (9) to (99)"
-        " server elsewhere",
-    )
-
     result = execute_query_parallel(
         source, "select * from orders", target_conn=target, target_table="here"
     )
