@@ -1,5 +1,14 @@
 """What the catalog says of a table that rows are to be written to, as SQL over its `:name`."""
 
+# Begins a statement over `tree`: the table itself, its partitions, and what inherits from it.
+TREE = """
+with recursive tree as (
+    select to_regclass(:name)::oid as oid
+    union
+    select i.inhrelid from tree join pg_inherits i on i.inhparent = tree.oid
+)
+"""
+
 COLUMNS = """
 with recursive kind as (
     select a.attnum, a.atttypid as type, a.atttypmod as modifier,
@@ -63,12 +72,8 @@ EVENTS = {"update": 1 << 2, "insert": 1 << 3, "delete": 1 << 4}
 # A foreign table among those that rows may go to, or be deleted from. What is done there commits on
 # its own server, before the transaction that has the claim does.
 # Source: PostgreSQL documentation, "postgres_fdw", "Transaction Management".
-FOREIGN = """
-with recursive tree as (
-    select to_regclass(:name)::oid as oid
-    union
-    select i.inhrelid from tree join pg_inherits i on i.inhparent = tree.oid
-)
+FOREIGN = f"""
+{TREE}
 select c.oid::regclass::text from tree join pg_class c on c.oid = tree.oid and c.relkind = 'f'
 order by 1 limit 1
 """

@@ -9,17 +9,13 @@ from ...errors import SnapshotLostError
 from ...model import Column, Snapshot
 from ...protocols import Place
 from ...query import Query
-from . import errors, session
+from . import catalog, errors, session
 from .target import PostgreSQLWriter
 
 # What may add rows to those inserted, or take some away: how many came could not be told from how
 # many went in. On the table itself, its partitions, or what it inherits from.
-_MEDDLERS = """
-with recursive tree as (
-    select to_regclass(:name)::oid as oid
-    union
-    select i.inhrelid from tree join pg_inherits i on i.inhparent = tree.oid
-)
+_MEDDLERS = f"""
+{catalog.TREE}
 select 'trigger ' || quote_ident(t.tgname) from pg_trigger t join tree on t.tgrelid = tree.oid
 -- Bits of tgtype: for each row 1, before 2, insert 4, instead 64.
 where not t.tgisinternal and t.tgtype & 5 = 5 and t.tgtype & 66 <> 0 and t.tgenabled <> 'D'
