@@ -26,6 +26,16 @@ from .deployment import EVENTS as BY_MONTH
 SQL = "SELECT id, happened_on, note FROM events"
 UPSERT: dict[str, Any] = {"target_table": "fact_events", "load_mode": "upsert", "primary_key": "id"}
 
+# A load whose chunks are few enough to be told one by one.
+PART = Mapping(
+    name="part",
+    source_sql="SELECT * FROM events",
+    target_table="fact_events",
+    chunk_key="id",
+    chunk_size=100,
+    min_rows_for_parallel=0,
+)
+
 
 @pytest.mark.usefixtures("events")
 def test_a_static_partition_loads_what_its_query_says(run_mapping, shown, target, run):
@@ -254,13 +264,9 @@ def test_the_picture_of_a_load_has_each_of_its_chunks(run_mapping, shown):
 def test_a_load_that_failed_in_part_is_observed(run_mapping, instance, source, target, run):
     """What is in, what is not, and why, in numbers; the run fails."""
     run(source, "alter table events alter column happened_on drop not null")
-    mapping = Mapping(
-        name="part",
+    mapping = replace(
+        PART,
         source_sql="SELECT id, nullif(happened_on, '2024-01-08') AS happened_on, note FROM events",
-        target_table="fact_events",
-        chunk_key="id",
-        chunk_size=100,
-        min_rows_for_parallel=0,
         single_step=True,
     )
     run(source, "update events set happened_on = '2024-02-01' where id > 200")
@@ -293,15 +299,7 @@ def test_what_is_observed_of_a_load_that_failed_in_part_is_all_of_it(
 ):
     """Whichever lanes its failed chunks were in, and whichever ended last."""
     run(target, f"alter table fact_events add check (id not in ({refused}))")
-    mapping = Mapping(
-        name="part",
-        source_sql="SELECT * FROM events",
-        target_table="fact_events",
-        chunk_key="id",
-        chunk_size=100,
-        min_rows_for_parallel=0,
-        lanes=3,
-    )
+    mapping = replace(PART, lanes=3)
 
     assert not run_mapping(mapping).success
 
@@ -333,16 +331,7 @@ def test_rows_that_were_rejected_are_not_said_to_be_in(run_mapping, observed, ta
         "create trigger fail before insert on fact_events for each row when (new.id = 201)"
         " execute function fail()",
     )
-    mapping = Mapping(
-        name="part",
-        source_sql="SELECT * FROM events",
-        target_table="fact_events",
-        chunk_key="id",
-        chunk_size=100,
-        min_rows_for_parallel=0,
-        reject_limit=4,
-        single_step=True,
-    )
+    mapping = replace(PART, reject_limit=4, single_step=True)
 
     assert not run_mapping(mapping).success
 
@@ -399,15 +388,7 @@ def test_of_many_failed_chunks_the_first_are_listed_and_the_others_counted(
 ):
     """A load of thousands of chunks does not fill Dagster's event log with one reason."""
     run(target, "alter table fact_events add check (id < 0)")
-    mapping = Mapping(
-        name="part",
-        source_sql="SELECT * FROM events",
-        target_table="fact_events",
-        chunk_key="id",
-        chunk_size=100,
-        min_rows_for_parallel=0,
-        single_step=True,
-    )
+    mapping = replace(PART, single_step=True)
 
     (failure,) = [e for e in run_mapping(mapping).all_events if e.is_step_failure]
 
@@ -514,15 +495,8 @@ def test_who_loads_anew_after_an_append_failed_is_told_what_is_in_already(
 ):
     """A new run appends all rows: those that are in would be there twice."""
     run(target, "alter table fact_events add check (id <> 1001)")
-    mapping = Mapping(
-        name="part",
-        source_sql="SELECT * FROM events",
-        target_table="fact_events",
-        chunk_key="id",
-        chunk_size=500,
-        min_rows_for_parallel=0,
-        publish=None if appended else "atomic",
-        single_step=True,
+    mapping = replace(
+        PART, chunk_size=500, publish=None if appended else "atomic", single_step=True
     )
 
     failed = run_mapping(mapping)
