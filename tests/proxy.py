@@ -24,7 +24,8 @@ class Proxy:
         stall: seconds that the server's word of a COPY's end is held back, its rows all sent.
         before_cancel: called before a request to cancel a statement is passed on.
 
-    While `away` is set, nobody gets a new connection. `answers` counts how often the server said
+    While `away` is set, nobody gets a new connection. `committing` is what the transaction has said
+    whose COMMIT `lose_commit` is called with. `answers` counts how often the server said
     that it is ready for more.
     """
 
@@ -49,6 +50,7 @@ class Proxy:
         self.away = threading.Event()
         self._lock, self._counting = threading.Lock(), threading.Lock()
         self.commits = self.copies = self.cuts = self.answers = 0
+        self.committing = b""
         self._listener = socket.create_server(("127.0.0.1", 0))
         port = self._listener.getsockname()[1]
         self.url = (
@@ -90,9 +92,10 @@ class Proxy:
                 self._threads.append(thread)
                 thread.start()
 
-    def next_commit(self):
+    def next_commit(self, said):
         with self._lock:
             self.commits += 1
+            self.committing = said
             return self._note(self._lose_commit(self.commits))
 
     def next_answer(self):
@@ -119,6 +122,7 @@ class _Link:
         self._proxy, self._client, self._server = proxy, client, server
         self._swallow = False
         self._claimed = False
+        self._said = b""
 
     def requests(self):
         """Forward what the client says."""
@@ -134,11 +138,14 @@ class _Link:
                 if kind in b"QP" and b'"claim" (load_id' in message:
                     self._claimed = True
                 said = _statement(kind, message)
+                if said is not None and said.startswith(b"begin"):
+                    self._said = b""
+                self._said += said or b""
                 if said == b"rollback":
                     self._claimed = False
                 if said == b"commit" and self._counts():
                     self._claimed = False
-                    lost = self._proxy.next_commit()
+                    lost = self._proxy.next_commit(self._said)
                     if lost == "request":
                         break
                     self._swallow = lost == "reply"

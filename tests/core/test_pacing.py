@@ -27,7 +27,7 @@ from mapper_core.loading.pacing import Pace
 from mapper_core.model import Chunk, ChunkKind
 
 from ..proxy import Proxy
-from ..waiting import assert_nothing_left, backends, wait_until
+from ..waiting import assert_nothing_left, wait_until
 from .running import PATIENT
 
 CHUNK = 1_000
@@ -197,9 +197,8 @@ def eager(monkeypatch):
 
 SPLIT = {**OPTIONS, "max_workers": 3, "chunk_size": 1_200}
 
-# What a session is about to commit: a split, or a chunk.
-SPLITTING = "state = 'idle in transaction' and query like '%done = 2%'"
-ENDING = "state = 'idle in transaction' and query ~ 'done = 1|synchronous_commit'"
+# What a transaction has said that splits a chunk.
+SPLITTING = b"done = 2"
 
 # Goes on for as long as another process takes.
 LONG = RetryHandler(RetryConfig(max_retries=500, initial_delay=0.05, max_delay=0.1))
@@ -240,7 +239,7 @@ def test_a_lost_commit_of_a_split_leaves_no_part_out(eager, orders, source, targ
     """The ledger says whether the chunk is to be loaded as it is, or its parts."""
 
     def lose(_):
-        return lost if backends(target, extra=SPLITTING) else None
+        return lost if SPLITTING in proxy.committing else None
 
     with Proxy(target, lose_commit=lose) as proxy:
         result = execute_query_parallel(
@@ -284,7 +283,7 @@ def test_parts_of_which_another_process_has_split_one_are_loaded(
     other = threading.Thread(target=split_a_part)
 
     def lose(_):
-        if other.ident or not backends(target, extra=SPLITTING) or backends(target, extra=ENDING):
+        if other.ident or SPLITTING not in proxy.committing:
             return None
         known.extend(run(target, "select max(chunk_id) from mapper.chunk")[0])
         proxy.away.set()  # it is asked for when the other process is done
