@@ -246,24 +246,25 @@ _PAGE = """# What loads cost beyond their rows
 
 `make bench WHAT=costs ROWS={asked} ROUNDS={rounds}` writes this page anew.
 
-{rows:,} rows of TPC-H's `lineitem`, by its generator, from one database of a server into another; the target has no
-index and is made anew before each load. {machine}
+{rows:,} rows of TPC-H's `lineitem`, made by its generator, are loaded from one database of a server into another. The
+target has no index and is recreated before each load. {machine}
 
-Rounds: {rounds}, all in turns, in an order of chance. Values are medians, and ratios are medians of the rounds' ratios.
+Rounds: {rounds}. All loads take turns, in random order. Values are medians, and ratios are medians of the rounds' ratios.
 
 ## A chunk
 
-The same rows by one worker in chunks of 50,000 and in many small ones: what the latter take more, for each chunk that
-they are more. That is all that a chunk has of its own: its row in the ledger, its commit, its statements. What of it is
-the ledger's shows by a copy of the same block ranges with a COMMIT each and nothing else, one after the other.
+One worker loads the same rows in chunks of 50,000 and in many small ones. The difference, divided by the number of
+additional chunks, is the cost of a chunk itself: its row in the ledger, its commit, its statements. To show how much of that
+is the ledger's, `bare COPY and COMMIT` copies the same block ranges, one after the other, each with a COMMIT and nothing
+else.
 
 {chunks}
 
 ## Memory and time as rows grow
 
-Four workers, chunks of 50,000 rows, ranges of the key. A load's seconds are of the call, in a process of its own; the
-peak is of that process, interpreter and imports included. `times` compares with a tenth of the rows. The first chunk
-is there when its rows are committed.
+Four workers load chunks of 50,000 rows, by ranges of the key. Seconds are those of the call, in a process of its own. The
+peak is that of the process, interpreter and imports included. `times` compares with a tenth of the rows. The first chunk
+counts as loaded when its rows are committed.
 
 {growth}
 
@@ -271,8 +272,8 @@ is there when its rows are committed.
 
 ## Paid once
 
-A load of 1,000 rows from the call to the result, in a process that has loaded before, against a COPY between two new
-connections; and a whole process that imports the package, against one that does not.
+The first line compares a load of 1,000 rows, from the call to the result and in a process that has loaded before, with a
+COPY between two new connections. The second compares a whole process that imports the package with one that does not.
 
 {fixed}
 """

@@ -185,25 +185,26 @@ _PAGE = """# Against other programs
 
 `make bench WHAT=peers ROWS={asked} ROUNDS={rounds}` writes this page anew.
 
-{rows:,} rows of TPC-H's `lineitem`, by its generator, from one database of a server into another, over TCP; the target
-has no index and is made anew before each load. Each program is a whole process from start to end in an environment of
-its own, with two workers where it has workers. {machine}
+{rows:,} rows of TPC-H's `lineitem`, made by its generator, are loaded from one database of a server into another, over
+TCP. The target has no index and is recreated before each load. `ours` is mapper. Each program is a whole process from start
+to end in an environment of its own, with two workers if it has workers. {machine}
 
-Rounds: {rounds}, after one for nothing, all in turns, in an order of chance. Seconds are medians, and ratios are
-medians of the rounds' ratios. The slow ones load only the first tenth of the rows, by key: compare rows a second.
-What a load costs once weighs more in fewer rows.
+Rounds: {rounds}, after one round that is not counted. All programs take turns, in random order. Seconds are medians, and
+ratios are medians of the rounds' ratios. The slow programs load only the first tenth of the rows, by key: compare rows per
+second. Costs that a load has only once weigh more with fewer rows.
 
 {table}
 
 ![Thousand rows a second](peers.svg)
 
-Peaks are of the largest process, and less than {floor:.0f} MiB cannot be seen. Of `psql` the pipes are cut beforehand.
+Peaks are those of the largest process; less than {floor:.0f} MiB cannot be seen. The ranges of the `psql` pipes are cut
+beforehand.
 
 ## Not taking part
 
 {absent}
 
-Each is used in the fastest way of its own that we know; the scripts are in `benchmarks/contenders`. Versions:
+Each program is used in the fastest way of its own that we know; the scripts are in `benchmarks/contenders`. Versions:
 {versions}.
 """
 

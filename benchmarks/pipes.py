@@ -184,18 +184,19 @@ _PAGE = """# Against pipes of psql
 
 `make bench WHAT=pipes ROWS={asked} ROUNDS={rounds}` writes this page anew.
 
-{rows:,} rows of TPC-H's `lineitem`, by its generator, from one database of a server into another; the target has no
-index and is made anew before each load. Ours runs with one snapshot, the ledger, and `chunk_size="auto"`: {chunks}
-chunks. Of the pipes each copies one range, `psql -c "copy (...) to stdout (format binary)" | psql -c "copy ... from
-stdin"`, and is told its bounds, while ours plans. {machine}
+{rows:,} rows of TPC-H's `lineitem`, made by its generator, are loaded from one database of a server into another. The
+target has no index and is recreated before each load. `ours` is mapper, with one snapshot, the ledger, and
+`chunk_size="auto"`, which makes {chunks} chunks. `psql` is as many pipes as there are workers. Each pipe copies one range,
+`psql -c "copy (...) to stdout (format binary)" | psql -c "copy ... from stdin"`, and is given its bounds, while mapper
+plans. {machine}
 
-Rounds: {rounds}, all in turns, in an order of chance. Seconds and CPU seconds are medians; ratios are medians of the
+Rounds: {rounds}. All loads take turns, in random order. Seconds and CPU seconds are medians; ratios are medians of the
 rounds' ratios. Compare within a table, not between runs.
 
 ## Time
 
-Ours is a whole process from start to end, the interpreter and imports included; `its load` is the call of
-`execute_query_parallel(...)` alone. Speeds are multiples of that of the pipes.
+`ours` is a whole process from start to end, interpreter and imports included; `its load` is only the call of
+`execute_query_parallel(...)`. Speeds are multiples of the speed of the pipes.
 
 {times}
 
@@ -203,8 +204,9 @@ Ours is a whole process from start to end, the interpreter and imports included;
 
 ## CPU
 
-Of the client processes, whole, and of the server meanwhile. The limit is what the machine could do with the pipes'
-work, clients and server, if it kept all cores busy with it; ours is its load's speed as a share of that.
+CPU seconds are those of the whole client processes, and of the server during the load. The limit is the speed that the
+machine would reach if it kept all cores busy with the work of the pipes, clients and server. `of the limit` is the speed of
+mapper's load as a share of that.
 
 {work}
 """

@@ -366,39 +366,43 @@ _PAGE = """# What planning costs
 
 `make bench WHAT=planning ROWS={rows}` writes this page anew.
 
-{rows:,} rows of a table like TPC-H's `lineitem` in chunks of {chunk_size:,}, two workers, one snapshot, the ledger on.
-Source and target are two databases of one server (for `same_database` one database); the target has no index and is
-emptied before each load. {machine}
+{rows:,} rows of a table like TPC-H's `lineitem` are loaded in chunks of {chunk_size:,}, with two workers, one snapshot, and
+the ledger. Source and target are two databases of one server (for `same_database`, one database). The target has no index
+and is emptied before each load. {machine}
 
-Rounds: {rounds}, all cases in turns, every second round backwards, three plans before each load. Seconds are medians,
-and ratios are medians of the rounds' ratios. Compare within a table, not between runs.
+Rounds: {rounds}. All cases take turns, every second round in reverse order, with three plans before each load. Seconds are
+medians, and ratios are medians of the rounds' ratios. Compare within a table, not between runs.
 
 ## Planning as a share of the load
 
-Planning is all of `plan(...)`: connections, the read point, the questions to both databases, the cuts. A share is of
-the whole `execute_query_parallel(...)`, which plans too. `largest / mean` is in rows read, empty chunks left out; the
-chunks of `stream_once` are the pieces that its reader hands over.
+Planning is all of `plan(...)`: connections, the read point, the queries to both databases, the cuts. The share is that of
+the whole `execute_query_parallel(...)`, which plans too. `largest / mean` is in rows read, empty chunks left out. The
+chunks of `stream_once` are the pieces that its reader passes on.
 
 {loads}
 
 ![Planning as a share of the load, and how even the chunks are](planning.svg)
 
-A key without index has every chunk read the whole table: only a `chunk_key` that asks for it has it cut so.
+With a key that has no index, every chunk reads the whole table: a query is cut by such a key only if `chunk_key` asks for
+it.
 
 ## Other ways to find the bounds
 
-On an open session, over two columns that have an index: `orderkey` rises evenly, `partkey` is skewed.
+Measured on an open session, over two columns that have an index: `orderkey` rises evenly, `partkey` is skewed.
 
 {compared}
 
 ## Cuts from a sample
 
-Columns without index, only planned. {sampling}
+Columns without an index, only planned. {sampling}
 
 {sampled}
 """
 
-_SAMPLING = "From 2 million rows on the keys of a sample of the table's blocks are sorted; with an index too."
+_SAMPLING = (
+    "From 2 million rows on, the keys of a sample of the table's blocks are sorted,"
+    " even if there is an index."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -36,7 +36,7 @@ def machine(connection: psycopg.Connection, settings: Mapping[str, str]) -> str:
     return (
         f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores,"
         f" Python {platform.python_version()}, PostgreSQL {version} on the same machine"
-        f" ({told}, synchronous_commit = {durable}; all else as it comes)."
+        f" ({told}, synchronous_commit = {durable}; everything else at its default)."
     )
 
 

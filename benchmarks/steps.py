@@ -141,15 +141,15 @@ _PAGE = """# What Dagster's steps add
 
 `make bench WHAT=steps ROWS={asked} ROUNDS={rounds}` writes this page anew.
 
-The same load of {rows:,} rows of TPC-H's `lineitem` in 16 chunks, by the library with two workers and as a run of an
-asset, two steps at a time, each in a process forked from one that has everything loaded (`forkserver`); Dagster's records
-are in PostgreSQL. Seconds are medians of {rounds} rounds, in an order of chance, without the start of the first
+The same load of {rows:,} rows of TPC-H's `lineitem` in 16 chunks is run by the library with two workers, and as a run of a
+Dagster asset. The run has two steps at a time, each in a process forked from one that has everything loaded (`forkserver`);
+Dagster's records are in PostgreSQL. Seconds are medians of {rounds} rounds, in random order, without the start of the first
 interpreter. {machine}
 
 {table}
 
-The first step of a run waits for the forkserver, once; from there on a lane more costs {per_lane:.2f} s. So
-lanes are as few as workers, never as many as chunks, and a load that is worth one lane has none.
+The first step of a run waits for the forkserver, once. After that, each further lane costs {per_lane:.2f} s. So there are
+only as many lanes as workers, never as many as chunks, and a load that is worth only one lane has none.
 """
 
 

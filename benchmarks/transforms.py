@@ -133,24 +133,24 @@ _PAGE = """# Rows changed on the way
 
 `make bench WHAT=transforms ROWS={asked} ROUNDS={rounds}` writes this page anew.
 
-Rows of TPC-H's `lineitem`, by its generator, from one database of a server into another, over TCP. On the way
-the tax is added to the price and the ship mode gets small letters; the values that arrive are compared. Each program
-is a whole process from start to end, in an environment of its own. {machine}
+Rows of TPC-H's `lineitem`, made by its generator, are loaded from one database of a server into another, over TCP. On the
+way the tax is added to the price, and the ship mode is changed to small letters. The values that arrive are compared.
+`ours` is mapper. Each program is a whole process from start to end, in an environment of its own. {machine}
 
-Rounds: {rounds}, after one for nothing of the others', all in turns, in an order of chance. Values are medians, and
-ratios are medians of the rounds' ratios. A CPU second is one of the client's processes, their start included: how
-many rows one core can change, whatever waits for the server.
+Rounds: {rounds}, after one round of the other programs that is not counted. All programs take turns, in random order.
+Values are medians, and ratios are medians of the rounds' ratios. A CPU second is one of the client's processes, their start
+included: it shows how many rows one core can change, whatever waits for the server.
 
 ## A function of rows
 
-{few:,} rows. Python sees every row as a dict. `transform_columns=[...]` gives it three columns of sixteen. Ours has
-one worker where nothing else is said.
+{few:,} rows. Python sees every row as a dict. `transform_columns=[...]` gives the function three columns of sixteen. mapper
+has one worker unless another number is given.
 
 {by_row}
 
 ## A function of batches
 
-{many:,} rows. Ours and ADBC call the same function of a `pyarrow.RecordBatch`; polars and DuckDB are given
+{many:,} rows. mapper and ADBC call the same function of a `pyarrow.RecordBatch`; polars and DuckDB are given
 expressions.
 
 {by_batch}
