@@ -17,10 +17,10 @@ help:  ## Show this list
 demo: $(INSTALLED)  ## Load the 336,776 flights of 2013 through Dagster
 	@$(PY) -m demo.run
 
-ui: $(INSTALLED)  ## Open Dagit on the demo: http://127.0.0.1:3000, or PORT=...
+ui: $(INSTALLED)  ## Open Dagit on the demo: http://127.0.0.1:3000, or another PORT=...
 	@$(PY) -m demo.ui
 
-test: $(INSTALLED)  ## Run the tests; PYTEST_ARGS=... are handed on
+test: $(INSTALLED)  ## Run the tests; PYTEST_ARGS=... are passed to pytest
 	@.ci/compiler
 	@.ci/browser
 	@.ci/oracle
@@ -28,18 +28,18 @@ test: $(INSTALLED)  ## Run the tests; PYTEST_ARGS=... are handed on
 	@$(PY) -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder \
 		$(PYTEST_ARGS)
 
-check: $(INSTALLED)  ## Lint, format, types, layers
+check: $(INSTALLED)  ## Check style, format, types and import layers
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy mapper_core mapper_dagster demo benchmarks tests
 	$(VENV)/bin/lint-imports
 
-bench: $(INSTALLED)  ## Measure everything; WHAT=pipes,... for some, ROWS=... for fewer than 6 million
+bench: $(INSTALLED)  ## Run all benchmarks; WHAT=pipes,... for some, ROWS=... for fewer than 6 million rows
 	@$(PY) -m pip install --quiet --quiet --editable '.[bench]'
 	@$(PY) -m benchmarks $(if $(WHAT),--what $(WHAT)) $(if $(ROWS),--rows $(ROWS)) \
 		$(if $(ROUNDS),--rounds $(ROUNDS))
 
-clean:  ## Remove what the other targets made, the demo's data included
+clean:  ## Remove everything that the other targets made, the demo's data included
 	@if [ -d .demo ] && [ -x $(PY) ]; then $(PY) -m demo.server --stop; fi
 	rm -rf .demo .bench .h2 $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
 		.hypothesis build dist *.egg-info mapper_core/adapters/postgresql/*.so

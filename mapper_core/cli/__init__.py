@@ -2,9 +2,9 @@
 
 It translates, and decides nothing.
 
-Exit codes: 0, everything is in, but for rows that the reject limit allows; 1, the load is partial
-or failed; 2, a mistake known before rows moved, or bad usage; 130 and 143, stopped by Ctrl-C and
-SIGTERM.
+Exit codes: 0, every row is loaded, except those that the reject limit allows to be left out; 1,
+the load is partial or failed; 2, a mistake known before rows moved, or bad usage; 130 and 143,
+stopped by Ctrl-C and SIGTERM.
 """
 
 from .commands import main

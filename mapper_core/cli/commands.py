@@ -23,14 +23,20 @@ _DONE, _UNFINISHED, _MISTAKE = 0, 1, 2
 _BROKEN_PIPE = 141
 
 _DESCRIPTION = """\
-Loads the rows of a SQL query into a table, in parallel and each exactly once."""
+Loads the rows of a SQL query into a table, in parallel, each row exactly once."""
 
 _EPILOG = """\
 Settings come from options, else from MAPPER_* variables of the environment, else from a .env file
-in the working directory. Exit codes: 0 everything is in, but for rows that --reject-limit
-allows; 1 partial or failed; 2 a mistake known before rows moved; 130 after Ctrl-C, 143 after
-SIGTERM (both end what is under way, and keep what is finished; a second one ends at once).
+in the working directory.
 
+Exit codes:
+  0    every row is loaded, except those that --reject-limit allows to be left out
+  1    partial or failed
+  2    a mistake known before rows moved, or bad usage
+  130  stopped by Ctrl-C    Both end what is running and keep what is finished;
+  143  stopped by SIGTERM   a second one ends the process at once.
+
+Example:
   export MAPPER_SOURCE_URL=postgresql://reader:secret@shop-db/shop
   export MAPPER_TARGET_URL=postgresql://loader:secret@warehouse/dw
   mapper load --query "SELECT * FROM orders ORDER BY order_id" --table dw.fact_orders"""
@@ -94,20 +100,22 @@ def _parser(prog: str) -> argparse.ArgumentParser:
             usage=f"{prog} {name} {usage}",
         )
         added.set_defaults(command=command)
-        added.add_argument("--json", action="store_true", help="print one JSON object instead")
+        added.add_argument(
+            "--json", action="store_true", help="print one JSON object instead of text"
+        )
         return added
 
     usage = "(--query SELECT | --sql FILE) --table SCHEMA.TABLE [options]"
     of_a_load = "--load-id ID [options]"
     options.add_load_options(add("load", _load, "load a query's rows into a table", usage))
     options.add_load_options(
-        add("plan", _plan, "show what load would do with the same options; move nothing", usage)
+        add("plan", _plan, "show what load would do with the same options; load nothing", usage)
     )
     options.add_ledger_options(
-        add("loads", _loads, "list the loads that the target's ledger knows, newest first")
+        add("loads", _loads, "list the loads in the target's ledger, newest first")
     )
     options.add_ledger_options(
-        add("chunks", _chunks, "list what of a load is finished, and what is missing", of_a_load),
+        add("chunks", _chunks, "list the finished and the missing chunks of a load", of_a_load),
         load_id=True,
     )
     options.add_ledger_options(

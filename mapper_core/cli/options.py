@@ -60,123 +60,127 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
     _add_url(what, "source", "the database to read")
     sql = what.add_mutually_exclusive_group(required=True)
     sql.add_argument(
-        "--sql", metavar="FILE", help="a file that holds the one SELECT; - is standard input"
+        "--sql", metavar="FILE", help="a file that holds one SELECT; - reads standard input"
     )
     sql.add_argument("--query", metavar="SELECT", help="the SELECT itself")
     what.add_argument(
         "--param",
         action="append",
         metavar="NAME=VALUE",
-        help="a value for :NAME in the SQL, as text; write a cast where the database needs one."
-        " Can be given several times",
+        help="a value for :NAME in the SQL, as text; write a cast in the SQL where one is needed."
+        " May be given several times",
     )
-    _add_url(what, "target", "the database to write, where the ledger is too")
+    _add_url(what, "target", "the database to write to, which also holds the ledger")
     what.add_argument(
         "--table",
         required=True,
         metavar="SCHEMA.TABLE",
-        help="the table to write, its name as it is in the database; parts can be quoted as in"
-        ' SQL: \'"My Schema"."a.b"\'',
+        help="the table to write to, named as in the database; parts can be quoted as in SQL:"
+        ' \'"My Schema"."a.b"\'',
     )
     what.add_argument(
         "--load-mode",
         choices=[mode.value for mode in LoadMode],
-        help=f"how rows meet those already in the table (default: {LoadMode.APPEND})",
+        help="what happens to the rows already in the table"
+        f" (default: {LoadMode.APPEND}, which keeps them)",
     )
     what.add_argument(
         "--window",
         nargs=3,
         metavar=("COLUMN", "START", "END"),
-        help="the half-open span to replace, as ISO dates or times; :window_start and :window_end"
-        " in the SQL",
+        help="for replace_window: the span to replace, from START up to but not including END, as"
+        " ISO dates or times; the SQL can use them as :window_start and :window_end",
     )
     if "primary_key" in LoadOptions.__annotations__:
-        _add_names(what, "primary-key", "the columns that say which row of the table is meant")
+        _add_names(what, "primary-key", "for upsert: the columns that identify a row")
     what.add_argument(
         "--order-column",
         metavar="COLUMN",
-        help="for upsert: of several rows with one key, the one highest in it counts",
+        help="for upsert: of several rows with the same key, the one with the highest value in this"
+        " column counts",
     )
     what.add_argument(
         "--publish",
         choices=[publishing.value for publishing in Publishing],
-        help=f"when an append is seen (default: {Publishing.CHUNKS}, as each commits)",
+        help="whether the rows of an append appear chunk by chunk, or all at once at the end"
+        f" (default: {Publishing.CHUNKS})",
     )
     what.add_argument(
         "--verify",
         choices=[verification.value for verification in Verification],
-        help="compare source and stage before publishing (default: count, of what replaces)",
+        help="what to compare between source and target before publishing (default: count for the"
+        " load modes that replace, else none)",
     )
     what.add_argument(
         "--create-target",
         action="store_const",
         const=True,
-        help="make a missing table, with the query's columns and types",
+        help="create the table if it is missing, with the query's columns and types",
     )
     what.add_argument(
         "--direct-path",
         action="store_const",
         const=True,
-        help="fill the stage by Oracle's direct path load, with one loader",
+        help="fill the stage by an Oracle direct path load, with one loader",
     )
-    what.add_argument("--time-zone", metavar="ZONE", help="of the sessions, e.g. UTC")
+    what.add_argument("--time-zone", metavar="ZONE", help="time zone of the sessions, e.g. UTC")
     what.add_argument(
-        "--load-id", metavar="ID", help="name the load, or continue the one of that name"
+        "--load-id", metavar="ID", help="name this load, or continue the load of that name"
     )
 
     how = parser.add_argument_group(_HOW)
     how.add_argument(
         "--strategy",
         choices=[strategy.value for strategy in StrategyName],
-        help="divide the query this way, and no other (default: the best that can serve)",
+        help="divide the query in this way only (default: the best way that is possible)",
     )
-    _add_names(how, "chunk-key", "the columns to cut by, instead of the ORDER BY's")
+    _add_names(how, "chunk-key", "the columns to cut chunks by, instead of the ORDER BY's")
     _add_setting(how, "--chunk-size", "chunk_size", "N|auto", "rows per chunk")
-    _add_setting(how, "--workers", "max_workers", "N|auto", "chunks in flight at once")
+    _add_setting(how, "--workers", "max_workers", "N|auto", "how many chunks to load at once")
     _add_setting(
-        how, "--min-rows", "min_rows_for_parallel", "N", "a smaller query is loaded in one pass"
+        how, "--min-rows", "min_rows_for_parallel", "N", "load a query with fewer rows in one pass"
     )
-    _add_setting(how, "--max-retries", "max_retries", "N", "tries after the first")
+    _add_setting(how, "--max-retries", "max_retries", "N", "attempts after the first")
     _add_setting(
-        how, "--reject-limit", "reject_limit", "N|none", "rows that may be refused and left out"
+        how, "--reject-limit", "reject_limit", "N|none", "how many rows may be refused and left out"
     )
     how.add_argument(
         "--stop-on-error",
         action="store_const",
         const=True,
-        help=f"one failed chunk stops the others ({variable_of('stop_on_error')}=true)",
+        help=f"stop the other chunks when one fails ({variable_of('stop_on_error')}=true)",
     )
     how.add_argument(
         "--no-snapshot",
         dest="snapshot",
         action="store_const",
         const=False,
-        help="give up the one read point of all chunks",
+        help="let each chunk read at its own moment, instead of one read point for all",
     )
     how.add_argument(
         "--no-progress",
         dest="enable_progress",
         action="store_const",
         const=False,
-        help=f"no progress lines ({variable_of('enable_progress')}=false)",
+        help=f"print no progress lines ({variable_of('enable_progress')}=false)",
     )
-    _add_setting(how, "--ledger-schema", "ledger_schema", "NAME", "the ledger's schema")
+    _add_setting(how, "--ledger-schema", "ledger_schema", "NAME", "schema of the ledger")
 
 
 def add_ledger_options(parser: argparse._ActionsContainer, *, load_id: bool = False) -> None:
     """Add the options of a command that asks a target's ledger, say about one load."""
     if load_id:
-        parser.add_argument("--load-id", metavar="ID", required=True, help="of the load")
-    _add_url(parser, "target", "the database where the ledger is")
-    _add_setting(parser, "--ledger-schema", "ledger_schema", "NAME", "the ledger's schema")
+        parser.add_argument("--load-id", metavar="ID", required=True, help="id of the load")
+    _add_url(parser, "target", "the database that holds the ledger")
+    _add_setting(parser, "--ledger-schema", "ledger_schema", "NAME", "schema of the ledger")
 
 
 def _add_url(parser: argparse._ActionsContainer, role: str, what: str) -> None:
     parser.add_argument(
         f"--{role}",
         metavar="URL|env:NAME",
-        help=f"{what}: a URL, or better the environment variable that holds it, since everybody on"
-        f" this machine can see a command line (default: {default_reference(role)})",
+        help=f"{what}: a URL or, better, the environment variable that holds it, because everybody"
+        f" on this machine can see a command line (default: {default_reference(role)})",
     )
 
 
