@@ -16,12 +16,13 @@ def build_mapping_asset(
 ) -> dg.AssetsDefinition:
     """Return the asset of a mapping: plan -> lanes, as many as useful -> publish.
 
-    Materializing a partition loads its window; materializing it again replaces it. The run needs
-    the resources that the mapping names: two `DatabaseResource`s and a `MapperResource`.
+    Materializing a partition loads its window; materializing it again replaces the window's rows.
+    The run needs the resources that the mapping names: two `DatabaseResource`s and a
+    `MapperResource`.
 
     Args:
         mapping: what is loaded, and where to.
-        translator: what Dagster is told of it; by default as `MappingTranslator` says.
+        translator: decides how the asset appears in Dagster; by default a `MappingTranslator`.
     """
     translator = translator or MappingTranslator()
     spec = translator.get_asset_spec(mapping)
@@ -44,9 +45,9 @@ def build_mapping_asset(
 def build_source_specs(
     mappings: Sequence[Mapping], translator: MappingTranslator | None = None
 ) -> list[dg.AssetSpec]:
-    """Return an asset for each table that mappings read, so that Dagit shows it before them.
+    """Return an asset for each table that the mappings read, so that Dagit shows it upstream.
 
-    Dagit hides what is only depended on. Leave out tables that are assets already.
+    Dagit hides assets that are only depended on. Leave out tables that are assets already.
     """
     translator = translator or MappingTranslator()
     specs = [translator.get_asset_spec(mapping) for mapping in mappings]

@@ -35,14 +35,14 @@ def build_mapping_checks(
     """Return the checks of a mapping's asset.
 
     Args:
-        mapping: the same that the asset was built from.
-        compare: "count" or "checksum": source and target hold the same rows, in a partition that is
-            checked in the partition. For load modes that replace; None leaves it out.
-        blocking: whether what is downstream waits for the comparison, and is not run if it fails.
+        mapping: the mapping that the asset was built from.
+        compare: "count" or "checksum": whether source and target hold the same rows; if a partition
+            is checked, in that partition. For load modes that replace; None leaves this check out.
+        blocking: whether downstream assets wait for the comparison, and do not run if it fails.
         max_reject_share: the largest share of a load's rows that may have been left out, 0 to 1.
-        columns: whether the source's columns are still those of the latest load.
+        columns: whether to check that the query's columns are still those of the latest load.
         due_within: how long after its end a partition by time must have been loaded.
-        translator: the same that the asset was built with.
+        translator: the translator that the asset was built with.
 
     Raises:
         SettingsError: a check does not fit the mapping.

@@ -35,7 +35,7 @@ WHERE order_date >= :window_start AND order_date < :window_end
 
 
 class MappingScaffolder(dg.Scaffolder[Any]):
-    """Writes a mapping to begin with, and its SQL beside it."""
+    """Writes a mapping to start from, and its SQL beside it."""
 
     def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
         """Write `defs.yaml` and `orders.sql`."""
@@ -44,7 +44,7 @@ class MappingScaffolder(dg.Scaffolder[Any]):
 
 
 class _Strict(dg.Model, dg.Resolvable):
-    """Refuses a word that it does not know, so that a slip of the pen is told and not ignored."""
+    """Refuses attributes that it does not know, so that a misspelt one is not ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -74,10 +74,10 @@ class Dimension(_Strict):
     type: Literal["hourly", "daily", "weekly", "monthly", "cron", "static", "dynamic"]
     start_date: str | None = Field(None, description="ISO date or moment of the first window.")
     end_date: str | None = Field(None, description="ISO date or moment; by default there is none.")
-    timezone: str = Field("UTC", description="Name in the IANA database, e.g. Europe/Berlin.")
+    timezone: str = Field("UTC", description="Time zone by its IANA name, e.g. Europe/Berlin.")
     cron_schedule: str | None = Field(None, description="For cron: where windows begin.")
     keys: Sequence[str] = Field((), description="For static: the partitions' keys.")
-    name: str | None = Field(None, description="For dynamic: the name the keys are kept under.")
+    name: str | None = Field(None, description="For dynamic: the name that keys are kept under.")
 
     @model_validator(mode="after")
     def _complete(self) -> "Dimension":
@@ -94,7 +94,7 @@ class Dimension(_Strict):
         return self
 
     def definition(self) -> dg.PartitionsDefinition[Any]:
-        """Return what Dagster calls these partitions. Raises SettingsError if there are none."""
+        """Return these partitions as a Dagster object. Raises SettingsError if there are none."""
         try:
             found = self._definition()
         except SettingsError:
@@ -145,7 +145,8 @@ class Partitions(Dimension):
         "hourly", "daily", "weekly", "monthly", "cron", "static", "dynamic", "multi"
     ]
     dimensions: dict[str, Dimension] | None = Field(
-        None, description="For multi: two kinds of partitions, each by the name of its dimension."
+        None,
+        description="For multi: two kinds of partitions, each under its dimension's name.",
     )
 
     @model_validator(mode="after")
@@ -163,13 +164,13 @@ class Partitions(Dimension):
 
 
 class BackfillPolicy(_Strict):
-    """How many partitions of a backfill one run has: all of them, or so many."""
+    """How many partitions of a backfill one run loads: all, or a given number."""
 
     type: Literal["single_run", "multi_run"]
     max_partitions_per_run: int = Field(1, ge=1, description="For multi_run.")
 
     def policy(self) -> dg.BackfillPolicy:
-        """Return what Dagster calls it."""
+        """Return it as a Dagster object."""
         if self.type == "single_run":
             return dg.BackfillPolicy.single_run()
         return dg.BackfillPolicy.multi_run(self.max_partitions_per_run)
@@ -206,7 +207,7 @@ class Watermark(_Strict):
 
 
 class Resume(_Strict):
-    """See `build_resume_sensor`. It looks after runs that load this mapping alone."""
+    """See `build_resume_sensor`. It looks after runs that load only this mapping."""
 
     max_resumes: int = 3
     minimum_interval_seconds: int = 60
@@ -217,15 +218,15 @@ class Resume(_Strict):
 class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
     """A query that is loaded into a table: an asset, its checks, its schedule and its sensors.
 
-    The attributes are those of `Mapping`, without its functions; the resources that it names are
-    the project's.
+    The attributes are those of `Mapping`, without its functions. The resources that it names
+    belong to the project.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     name: str = Field(description="Name of the asset; the last part of its key.")
-    source_sql: str | None = Field(None, description="The query, or source_sql_file.")
-    source_sql_file: str | None = Field(None, description="A file beside this one that has it.")
+    source_sql: str | None = Field(None, description="The query; give this or source_sql_file.")
+    source_sql_file: str | None = Field(None, description="A file with the query, beside this one.")
     target_table: str
     target_schema: str | None = None
     load_mode: Literal["append", "replace", "replace_window", "upsert"] | None = None
@@ -234,7 +235,7 @@ class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
     window_column: str | None = None
     include_earlier: bool = False
     fence_seconds: float | None = Field(
-        None, description="How long a load waits for older transactions of the source."
+        None, description="Seconds that a load waits for older transactions of the source."
     )
     primary_key: str | Sequence[str] | None = None
     order_column: str | None = None
@@ -261,7 +262,7 @@ class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
     description: str | None = None
     owners: Sequence[str] = ()
     tags: dict[str, str] = Field(default_factory=dict)
-    deps: Sequence[str] | None = Field(None, description="Keys of assets, their parts by slashes.")
+    deps: Sequence[str] | None = Field(None, description="Keys of assets, parts joined by slashes.")
     source_dialect: str = "postgres"
     automation_condition: Injected[dg.AutomationCondition[Any] | None] = None
     checks: Checks | None = Field(default_factory=Checks)
@@ -276,7 +277,7 @@ class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
         return self
 
     def get_translator(self) -> MappingTranslator:
-        """Return what says how the asset appears in Dagster. Override it in a subclass."""
+        """Return what decides how the asset appears in Dagster. Override it in a subclass."""
         return MappingTranslator()
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:

@@ -1,4 +1,4 @@
-"""Job code that was there before Dagster, as an asset."""
+"""Existing job code, as an asset."""
 
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Dict
@@ -39,31 +39,32 @@ def build_job_asset(
     deps: Sequence[dg.AssetKey | str] = (),
     pool: str | None = None,
 ) -> dg.AssetsDefinition:
-    """Return an asset that is materialized by calling a job as it is.
+    """Return an asset that is materialized by calling an existing job function, unchanged.
 
-    The function gets three live DB-API connections and a dict, and returns a dict with its
-    "status": "SUCCESS" materializes the asset with the numbers it returned; "PARTIAL" records them
-    as an observation and fails the run, as "FAILED" does. A run's configuration may add
+    The function gets three live DB-API connections and a dict, and returns a dict with a "status".
+    "SUCCESS" materializes the asset with the numbers that it returned. "PARTIAL" records them as an
+    observation and fails the run. "FAILED" fails the run. A run's configuration may add
     `session_params`.
 
     Args:
         execute_job: `execute_job(metadata_conn, source_conn, target_conn, session_params)`.
-        name: of the asset, the last part of its key.
-        session_params: what every run is given; the run's own, then those of the partition
-            (`partition_key`, and by time `window_start` and `window_end` in UTC) win over these.
-        partitions_def: of the asset, where each run is about one partition.
-        metadata_db: key of the `DatabaseResource` for the first connection, else the
+        name: name of the asset, the last part of its key.
+        session_params: parameters for every run. The run's own beat these, and those of the
+            partition (`partition_key`, and by time `window_start` and `window_end` in UTC) beat
+            both.
+        partitions_def: partitions of the asset; each run loads one.
+        metadata_db: key of the `DatabaseResource` for the first connection; by default the
             target's.
         source: key of the `DatabaseResource` for the second connection.
         target: key of the `DatabaseResource` for the third connection.
         key_prefix: parts of the asset's key before its name.
         group_name: the asset's group.
-        description: by default the function's own.
-        deps: assets it reads.
-        pool: Dagster's pool that a run takes a slot of.
+        description: the asset's description; by default the function's docstring.
+        deps: assets that the job reads.
+        pool: the Dagster pool of which a run takes a slot.
 
     Raises:
-        SettingsError: what is given cannot be meant.
+        SettingsError: an argument cannot be used as given.
     """
     if isinstance(deps, str):
         raise SettingsError(f"{name}: deps is a list: write [{deps!r}]")

@@ -54,13 +54,13 @@ _KINDS: Dict[str, tuple[Any, str]] = {
 class Mapping:
     """A declared source query -> target table.
 
-    With partitions by time each partition is a load window: the query filters by `:window_start`
-    and `:window_end` (half-open), and `window_column` is the target's column that the two bound.
-    Any other partitions (static, dynamic, two dimensions) go with load_mode "upsert": the query
-    filters by `:partition_key`, in two dimensions by each dimension's name and by the window.
+    With partitions by time, each partition is a load window: the query filters by `:window_start`
+    and `:window_end` (half-open), and `window_column` is the column of the target that the two
+    bound. All other partitions (static, dynamic, two dimensions) need load_mode "upsert": the query
+    filters by `:partition_key`; in two dimensions, by each dimension's name and by the window.
 
-    What has no words below means what it does to `mapper_core.execute_query_parallel`, or to an
-    asset of Dagster's.
+    Attributes without an explanation below mean the same as in `mapper_core.execute_query_parallel`
+    or in a Dagster asset.
     """
 
     name: str
@@ -71,44 +71,44 @@ class Mapping:
     partitions_def: dg.PartitionsDefinition[Any] | None = None
     window_column: str | None = None
     include_earlier: bool = False
-    """Whether the first partition by time also holds what lies before it."""
+    """Whether the first partition by time also holds the rows before it."""
     fence: timedelta | None = None
     """How long a load waits for transactions of the source that began before its window ended and
-    may still add rows to it; None does not wait. On PostgreSQL."""
+    may still add rows to it; None does not wait. For PostgreSQL."""
     load_mode: LoadMode | str | None = None
     """By default `replace_window` when partitioned, else `append`."""
     primary_key: str | Sequence[str] | None = None
-    """For `upsert`: the columns that name a row."""
+    """For `upsert`: the columns that identify a row."""
     order_column: str | None = None
-    """For `upsert`: of several rows with one key, the one highest in this column counts."""
+    """For `upsert`: of several rows with the same key, the one highest in this column counts."""
     publish: str | None = None
     """`atomic` makes an `append` appear all at once."""
     create_target: bool = False
-    """Whether a missing target is made, with the query's columns."""
+    """Whether a missing target is created, with the query's columns."""
     direct_path: bool = False
-    """Whether one loader fills the stage by Oracle's direct path load."""
+    """Whether one loader fills the stage by an Oracle direct path load."""
     chunk_key: str | Sequence[str] | None = None
     strategy: str | None = None
-    """How the query is divided, by name; None takes the first way that can serve."""
+    """How the query is divided, by name; None uses the first strategy that can serve."""
     chunk_size: int | str | None = None
     min_rows_for_parallel: int | None = None
     reject_limit: int | None = 0
-    """Rows of a load that may be refused and left out; None sets no limit."""
+    """How many rows of a load may be refused and left out; None sets no limit."""
     params: Dict[str, Any] | None = None
     transformation_func: RowTransform | None = None
     transform_scope: str | None = None
     transform_columns: str | Sequence[str] | None = None
     transform_batch: BatchTransform | None = None
     workers: str | None = None
-    """Where `transformation_func` runs: "threads" of a step, or "processes" of its own."""
+    """Where `transformation_func` runs: in "threads" of the step, or in "processes" of its own."""
     verify: str | None = None
     """How source and target are compared before publishing: "none", "count" or "checksum"; by
-    default "count" when partitioned, else "none"."""
+    default "count" for load modes that replace, else "none"."""
     lanes: int | None = None
-    """Dagster steps that share the chunks; by default as many as the plan has workers, and one
-    where MAPPER_MAX_WORKERS is "auto", which is found out in a step."""
+    """How many Dagster steps share the chunks; by default as many as the plan has workers. If
+    MAPPER_MAX_WORKERS is "auto", one, which finds the number of workers itself."""
     chunks_per_lane: int | None = None
-    """Instead of `lanes`: how many chunks a step gets; 1 makes a dynamic output of each chunk."""
+    """Instead of `lanes`: how many chunks a step gets; 1 makes one dynamic output per chunk."""
     single_step: bool = False
     """Whether one step plans, loads and publishes, with all the workers of its plan."""
     workers_per_lane: int = 1
@@ -120,19 +120,19 @@ class Mapping:
     mapper: str = "mapper"
     """Key of the `MapperResource`."""
     pool: str | None = None
-    """Dagster's pool that every step of the mapping takes a slot of, in all runs together. It
-    counts steps: a step holds `workers_per_lane` connections to each side."""
+    """The Dagster pool of which every step of the mapping takes a slot, over all runs. It
+    counts steps: each step holds `workers_per_lane` connections to each side."""
     key_prefix: str | Sequence[str] = ()
     group_name: str | None = None
     description: str | None = None
     owners: Sequence[str] = ()
     tags: Dict[str, str] = field(default_factory=dict)
     deps: Sequence[dg.AssetKey | str | Sequence[str]] | None = None
-    """Assets it reads; by default the tables that its SQL names, under the source's key."""
+    """Assets that it reads; by default the tables that its SQL names, under the source's key."""
     automation_condition: dg.AutomationCondition[Any] | None = None
     backfill_policy: dg.BackfillPolicy | None = None
     source_dialect: str = "postgres"
-    """sqlglot's name of the SQL's dialect, for finding the tables and columns that it reads."""
+    """sqlglot's name for the SQL's dialect, used to find the tables and columns that it reads."""
 
     def __post_init__(self) -> None:
         if not (self.name and _NAME.fullmatch(self.name)):

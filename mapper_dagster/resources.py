@@ -19,7 +19,7 @@ ResourceT = TypeVar("ResourceT")
 
 
 class DatabaseResource(dg.ConfigurableResource[Any]):
-    """A database by its URL. Take the URL from an `EnvVar`, so that no password is in the code."""
+    """A database, given by its URL. Take it from an `EnvVar`: then no password is in the code."""
 
     url: str = Field(
         repr=False, description="dialect://user:password@host:port/database, from an EnvVar"
@@ -27,7 +27,7 @@ class DatabaseResource(dg.ConfigurableResource[Any]):
 
     @contextmanager
     def connection(self) -> Iterator[Any]:
-        """Open a DB-API connection of the database's own driver; close it in the end.
+        """Open a DB-API connection of the database's own driver; close it at the end.
 
         Raises DatabaseError, as `transaction` does, when it cannot be opened.
         """
@@ -43,8 +43,9 @@ class DatabaseResource(dg.ConfigurableResource[Any]):
     def transaction(self, *, time_zone: str | None = None) -> Iterator[Transaction]:
         """Open a transaction for small statements: commit on a clean exit, else roll back.
 
-        In its `time_zone` a date and a timestamp without zone are compared with other moments.
-        Raises DatabaseError, in the database's own words and without the URL, when one fails.
+        `time_zone` is the zone in which dates and timestamps without a zone are compared with other
+        moments. Raises DatabaseError, in the database's own words and without the URL, when a
+        statement fails.
         """
         database = self._database(time_zone)
         with (
@@ -55,7 +56,7 @@ class DatabaseResource(dg.ConfigurableResource[Any]):
             yield transaction
 
     def columns(self, sql: str, values: Dict[str, Any] | None = None) -> tuple[Column, ...]:
-        """Return a query's columns; reads no rows. Raises as `transaction` does, and QueryError."""
+        """Return a query's columns; read no rows. Raises QueryError, and as `transaction` does."""
         database = self._database()
         query = read_query(sql, values, dialect=database.dialect)
         with (
@@ -66,7 +67,7 @@ class DatabaseResource(dg.ConfigurableResource[Any]):
             return found
 
     def rows(self, sql: str, values: Dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """Run a statement whose `:name`s are bound; return its rows."""
+        """Run a statement with its `:name`s bound to `values`; return its rows."""
         with self.transaction() as transaction:
             return transaction.execute(sql, values)
 
@@ -107,9 +108,9 @@ def _without_values(purpose: str, database: Database) -> Iterator[None]:
 
 
 class MapperResource(dg.ConfigurableResource[Any]):
-    """The settings of loads; what is not set here comes from the environment, or is a default.
+    """Settings of loads. Those not set here come from the environment, else from the defaults.
 
-    See `mapper_core.Settings` for what each means.
+    `mapper_core.Settings` explains each.
     """
 
     enable_parallel: bool | None = None

@@ -23,18 +23,18 @@ def build_mapping_schedule(
     """Return a schedule that loads each partition when it has ended, and late rows with it.
 
     Args:
-        mapping: with partitions by time.
+        mapping: a mapping with partitions by time.
         lookback: how many partitions before the newest are loaded again each time, for rows that
-            arrive after their partition's end. Each is replaced as a whole, so none doubles.
-        minute: past the partition's end, of the hour.
-        hour: of the day, for partitions of a day and longer.
-        name: of the schedule; by default `<asset>_schedule`.
+            arrive after the end of their partition. Each is replaced as a whole, so no row doubles.
+        minute: minute of the hour at which to load, after the partition's end.
+        hour: hour of the day at which to load, for partitions of a day and longer.
+        name: name of the schedule; by default `<asset>_schedule`.
         default_status: whether it runs without being started.
-        translator: the same that the asset was built with.
+        translator: the translator that the asset was built with.
 
     Raises:
         SettingsError: the mapping has no partitions by time, lookback is negative, or minute and
-            hour are no time at which they could be loaded.
+            hour are not a time at which the partitions could be loaded.
     """
     definition = mapping.partitions_def
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):

@@ -1,4 +1,4 @@
-"""From a mapping to what Dagster shows of it."""
+"""How a mapping appears in Dagster."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ class MappingTranslator:
     """Gives a mapping's asset its key, group, description, lineage. Override what should differ."""
 
     def get_asset_spec(self, mapping: Mapping) -> dg.AssetSpec:
-        """Return what Dagster is told of the asset."""
+        """Return the spec of the mapping's asset: everything that Dagster shows of it."""
         return dg.AssetSpec(
             key=mapping.key,
             deps=self._upstream(mapping),
@@ -31,8 +31,8 @@ class MappingTranslator:
         """Return the key of an asset that stands for a table of the source.
 
         Args:
-            mapping: whose SQL names the table.
-            table: (table,) or (schema, table), as the SQL has it.
+            mapping: the mapping whose SQL names the table.
+            table: (table,) or (schema, table), as in the SQL.
         """
         return dg.AssetKey([mapping.source, *table])
 

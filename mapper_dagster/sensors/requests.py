@@ -60,25 +60,25 @@ def build_load_request_sensor(
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
     translator: MappingTranslator | None = None,
 ) -> dg.SensorDefinition:
-    """Return a sensor that runs what a table asks for, and writes back what became of it.
+    """Return a sensor that runs the requests in a table, and writes the outcome back into it.
 
-    A program inserts a row with the name of a mapping (or its asset's key, the parts by slashes,
-    where several have one name), a partition's key or NULL, and the status 'requested'. The status
-    becomes 'started' with the run's id, and in the end 'succeeded', 'failed', 'canceled', or
-    'refused' with a message for what cannot be run. A request is run once, whatever happens to the
-    sensor in between; who wants it again inserts another.
+    A program inserts a row with the name of a mapping (or, if several have the same name, its
+    asset's key, the parts joined by slashes), a partition's key or NULL, and the status
+    'requested'. The status becomes 'started', with the run's id, and in the end 'succeeded',
+    'failed', 'canceled', or 'refused', with a message why it cannot be run. A request is run once,
+    whatever happens to the sensor in between; to run it again, insert another row.
 
     Args:
-        mappings: those that may be asked for.
-        table: as SQL has it, e.g. `ops.load_request`; see `TABLE` for its columns.
-        database: key of the `DatabaseResource` it is in.
-        name: of the sensor.
-        minimum_interval_seconds: between two ticks.
+        mappings: the mappings that may be requested.
+        table: the table's name as in SQL, e.g. `ops.load_request`; see `TABLE` for its columns.
+        database: key of the `DatabaseResource` that the table is in.
+        name: name of the sensor.
+        minimum_interval_seconds: seconds between two ticks.
         default_status: whether it runs without being started.
-        translator: the same that the assets were built with.
+        translator: the translator that the assets were built with.
 
     Raises:
-        SettingsError: the table's name is more than a name.
+        SettingsError: the table is not given as a plain name.
     """
     if not all(part.replace("_", "").isalnum() for part in table.split(".")):
         raise SettingsError(f"table {table!r}: letters, digits, _ and a dot only")
@@ -86,7 +86,7 @@ def build_load_request_sensor(
 
     @dg.sensor(
         name=name,
-        description=f"Loads what the table {table} asks for, and writes back what became of it.",
+        description=f"Runs the load requests in the table {table}, and writes back their outcome.",
         # Not `target`: that makes a job of them, in which all must have the same partitions.
         asset_selection=dg.AssetSelection.assets(*(each.key for each in known.values())),
         required_resource_keys={database},

@@ -1,4 +1,4 @@
-"""Loads that failed, and are to be gone on with."""
+"""Failed loads that are to be continued."""
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -32,27 +32,26 @@ def build_resume_sensor(
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
     translator: MappingTranslator | None = None,
 ) -> dg.SensorDefinition:
-    """Return a sensor that goes on with loads whose runs failed, where they stopped.
+    """Return a sensor that continues loads whose runs failed, where they stopped.
 
-    The new run takes up the failed one's load: chunks that are in are not loaded again. It is a
+    The new run continues the failed run's load: finished chunks are not loaded again. It is a
     whole run of what was not published, and never one "from failure", which would not start lanes
-    that never ran. A run that was terminated by somebody, or has been executed again by somebody,
-    is left alone.
+    that never ran. A run that somebody terminated or has re-executed is left alone.
 
     Args:
-        mappings: whose runs are looked after.
-        max_resumes: how often one load is gone on with before people must look at it.
-        name: of the sensor.
-        minimum_interval_seconds: between two ticks.
+        mappings: the mappings whose runs are looked after.
+        max_resumes: how often one load is continued before people must look at it.
+        name: name of the sensor.
+        minimum_interval_seconds: seconds between two ticks.
         default_status: whether it runs without being started.
-        translator: the same that the assets were built with.
+        translator: the translator that the assets were built with.
     """
     translator = translator or MappingTranslator()
     keys = {translator.get_asset_spec(mapping).key for mapping in mappings}
 
     @dg.sensor(
         name=name,
-        description="Goes on with loads that failed, where they stopped.",
+        description="Continues loads that failed, where they stopped.",
         # Not `target`: that makes a job of them, in which all must have the same partitions.
         asset_selection=dg.AssetSelection.assets(*keys),
         minimum_interval_seconds=minimum_interval_seconds,

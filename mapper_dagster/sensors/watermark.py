@@ -73,26 +73,27 @@ def build_watermark_sensor(
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
     translator: MappingTranslator | None = None,
 ) -> dg.SensorDefinition:
-    """Return a sensor that asks for each partition whose rows in the source are new or changed.
+    """Return a sensor that requests each partition whose rows in the source are new or changed.
 
-    In one tick it finds all of them, however long it was not running. Rows that a transaction of
-    the source may still commit are waited for: on PostgreSQL nothing is seen that changed after the
-    oldest open transaction began. A partition is asked for once per state of its rows; if
-    its run failed and the cursor is set back, it is asked for again.
+    One tick finds all of them, however long the sensor was not running. It waits for rows that a
+    transaction of the source may still commit: on PostgreSQL it sees nothing that changed after the
+    oldest open transaction began. A partition is requested once per state of its rows; if
+    its run failed and the cursor is set back, it is requested again.
 
     Args:
-        mapping: with partitions by time.
-        changed_at: the column that says when a row was last changed, a timestamp; never earlier
+        mapping: a mapping with partitions by time.
+        changed_at: the timestamp column that says when a row was last changed; never earlier
             than the beginning of the transaction that changed it.
         changes_sql: a query with that column and the mapping's `window_column`; by default the
             mapping's own, over all time.
-        name: of the sensor; by default `<asset>_watermark`.
-        settle: rows changed more recently than this are left for a later tick: for sources that
-            cannot tell open transactions, and tables whose `changed_at` is another clock's.
-        max_partitions: asked for at most in one tick; the next one goes on from there.
-        minimum_interval_seconds: between two ticks.
+        name: name of the sensor; by default `<asset>_watermark`.
+        settle: rows changed more recently than this are left for a later tick. For sources that
+            do not show open transactions, and tables whose `changed_at` comes from another clock.
+        max_partitions: how many partitions one tick requests at most; the next tick continues from
+            there.
+        minimum_interval_seconds: seconds between two ticks.
         default_status: whether it runs without being started.
-        translator: the same that the asset was built with.
+        translator: the translator that the asset was built with.
 
     Raises:
         SettingsError: the mapping has no partitions by time, or no window column.
