@@ -1,34 +1,35 @@
 """Every error this package raises on purpose.
 
 MapperError
-├── SettingsError        what was asked for makes no sense; nothing was opened
+├── SettingsError        a setting, argument or connection cannot be used; nothing was opened
 ├── QueryError           the source query cannot be loaded as it stands
 ├── TargetError          the target table does not fit, or may not be written
 ├── DatabaseError        a database refused what planning or publishing needs
-│   └── DatabaseUnavailableError   it could not do it just now; trying later may help
-│       └── InDoubtError   whether it has published the load is not known
+│   └── DatabaseUnavailableError   it could not do so just now; trying later may help
+│       └── InDoubtError   it is not known whether the load has been published
 ├── LedgerError          the ledger and this call disagree about a load
 │   ├── StaleLoadError   another run has taken the load over; this one stops
 │   └── IncompleteLoadError   planned chunks are missing at publish time
 ├── SnapshotLostError    the load's read point is gone
 ├── RejectLimitError     more rows were refused than the load may leave out
-├── TransformError       a transform did not return what it promised to
-│   ├── TransformRowError       what it made of one row cannot be written; the others can
+├── TransformError       a transform did not return what it has to return
+│   ├── TransformRowError       what it returned for one row cannot be written; the others can
 │   └── TransformProcessError   a process that ran it ended; trying again may help
-├── SourceValueError     a value of the source's has no equal where its row is to go
-├── TransferError        a stream ended without the database saying it was whole
+├── SourceValueError     a value of the source has no equal where its row is to go
+├── TransferError        a stream of rows ended, and the database did not say that it was complete
 ├── VerificationError    source and target differ in their rows
 └── ChunksFailedError    raised by `result.raise_for_failures()`
 
 Each message names the cause and the cure. The driver's own error, where there is one, is
-`__cause__`. They pickle, because Dagster and process pools carry errors between processes.
+`__cause__`. All errors can be pickled, because Dagster and process pools pass them between
+processes.
 """
 
 from .passwords import hidden
 
 
 class MapperError(Exception):
-    """Base of every error this package raises on purpose. No password is in its message."""
+    """Base of every error this package raises on purpose. Its message contains no password."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(hidden(each) if isinstance(each, str) else each for each in args))
@@ -51,11 +52,11 @@ class DatabaseError(MapperError):
 
 
 class DatabaseUnavailableError(DatabaseError):
-    """A database could not be reached, or gave up for a passing reason; try again later."""
+    """A database could not be reached, or failed for a transient reason; try again later."""
 
 
 class InDoubtError(DatabaseUnavailableError):
-    """The COMMIT that publishes the load got no answer, and the target could not be asked since."""
+    """The COMMIT that publishes the load got no answer, and the target was not reached since."""
 
 
 class LedgerError(MapperError):
@@ -83,11 +84,11 @@ class RejectLimitError(MapperError):
 
 
 class TransformError(MapperError):
-    """The transform did not return what it promised to."""
+    """The transform did not return what it has to return."""
 
 
 class TransformRowError(TransformError):
-    """What the transform made of a row cannot be written; `reject_limit` leaves such rows out."""
+    """What the transform returned for a row cannot be written; `reject_limit` leaves it out."""
 
 
 class TransformProcessError(TransformError):
@@ -99,11 +100,11 @@ class SourceValueError(MapperError):
 
 
 class TransferError(MapperError):
-    """A stream of rows ended without the database saying that it was whole."""
+    """A stream of rows ended, and the database did not say that it was complete."""
 
 
 class VerificationError(MapperError):
-    """Source and target differ in what was compared; the message says in which rows and how."""
+    """Source and target differ in what was compared; the message says where and how."""
 
 
 class ChunksFailedError(MapperError):

@@ -38,7 +38,7 @@ WordT = TypeVar("WordT", bound=Word)
 
 
 class LoadOptions(TypedDict, total=False):
-    """Keywords of a load; `execute_query_parallel` says what each means. None is "not given"."""
+    """Keywords of a load; `execute_query_parallel` explains each. None means "not given"."""
 
     target_conn: Any
     target_schema: str | None

@@ -23,9 +23,10 @@ from .results import ChunkResult, ChunkStatus, ParallelProcessingResult
 
 
 class ParallelProcessor:
-    """Loads queries into tables, with settings of its own. Opens nothing until it is used.
+    """Loads queries into tables, with keywords that hold for all its calls.
 
-    Takes the keywords of `execute_query_parallel`; those given to a call win over these.
+    Takes the keywords of `execute_query_parallel`; those given to a call beat these. Opens nothing
+    until it is used.
     """
 
     def __init__(self, **options: Unpack[LoadOptions]) -> None:
@@ -33,9 +34,10 @@ class ParallelProcessor:
         self._running: set[Event] = set()
 
     def stop(self) -> None:
-        """Stop the calls under way: no chunk begins, running statements are ended.
+        """Stop all running calls: no further chunk begins, and running statements are ended.
 
-        Finished chunks stay finished, nothing of the others remains; the results say `stopped`.
+        Finished chunks stay finished, and nothing of the others remains. The status of the results
+        is `stopped`.
         """
         for stop in tuple(self._running):
             stop.set()
@@ -47,7 +49,7 @@ class ParallelProcessor:
 
         Raises:
             MapperError: a mistake that can be known before rows move. Whatever happens to chunks
-                afterwards is told by the result.
+                after that is reported in the result.
         """
         begun = time.monotonic()
         with (
@@ -72,7 +74,7 @@ class ParallelProcessor:
         )
 
     def plan(self, source_conn: Any, source_sql: str, **options: Unpack[LoadOptions]) -> Plan:
-        """Return what `process_mapper_job` would do with a new load, and do nothing.
+        """Return what `process_mapper_job` would do with a new load; load nothing.
 
         `print(plan)` shows it; see `mapper_core.plan`. Nothing is stored.
 
@@ -93,15 +95,16 @@ class ParallelProcessor:
     ) -> Plan:
         """Plan a load that `load_lane` and `publish_load` carry out, in any process.
 
-        Takes up the group's newest load when it is unfinished, else begins a new one; with
-        `again=False` it does so only where there is none, and returns a published one's plan. The
-        load's read point is held by a small process of its own, which ends with the load.
+        Continues the group's newest load if it is unfinished; otherwise begins a new one. With
+        `again=False` it begins a new load only if the group has none, and returns the plan of a
+        published one. The load's read point is held by a small process of its own, which ends with
+        the load.
 
         Args:
-            source_conn: a URL, since other processes must open it too.
+            source_conn: a URL, because other processes must open it too.
             source_sql: see `execute_query_parallel`.
             load_group: what the loads of one purpose have in common, e.g. run, asset and partition.
-            again: whether a published load is followed by another one.
+            again: whether a published load is followed by a new one.
             **options: see `execute_query_parallel`; a target is required.
         """
         with (
@@ -123,9 +126,10 @@ class ParallelProcessor:
         workers_per_lane: int = 1,
         **options: Unpack[LoadOptions],
     ) -> list[ChunkResult]:
-        """Run every `lanes`-th chunk of a planned load, beginning with the `lane`-th (from 0).
+        """Load every `lanes`-th chunk of a planned load, beginning with the `lane`-th (from 0).
 
-        Up to `workers_per_lane` at once. A chunk that fails is a result, as elsewhere.
+        Up to `workers_per_lane` chunks are loaded at once. A chunk that fails does not raise: it is
+        a result with that status.
         """
         with self._opened(source_conn, source_sql, options, load_group) as load:
             plan = load.find().plan
@@ -142,15 +146,15 @@ class ParallelProcessor:
         load_group: str,
         **options: Unpack[LoadOptions],
     ) -> ParallelProcessingResult:
-        """Publish a planned load after checking it against the ledger; twice is safe.
+        """Publish a planned load after checking it against the ledger; calling twice is safe.
 
-        The result is that of the whole load, whichever processes ran its chunks.
+        The result is that of the whole load, whichever processes loaded its chunks.
 
         Raises:
             IncompleteLoadError: planned chunks are not finished; nothing is published.
             VerificationError: source and target differ; nothing is published.
-            SnapshotLostError: the source cannot be asked again at the load's read point; with
-                verify="none" it is published all the same.
+            SnapshotLostError: the source cannot be queried again at the load's read point; with
+                verify="none" the load is published all the same.
             MapperError: it could not be published; the target is as it was.
         """
         with self._opened(source_conn, source_sql, options, load_group) as load:

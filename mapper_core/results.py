@@ -1,4 +1,4 @@
-"""What a load came to: chunk by chunk, and as a whole."""
+"""The results of a load: of each chunk, and as a whole."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ class LoadStatus(Word):
     SUCCEEDED = "succeeded"  #: every row is in the target
     PARTIAL = "partial"  #: some rows are in the target, some are named as failed
     FAILED = "failed"  #: no row of this call is known to be in the target
-    STOPPED = "stopped"  #: somebody asked it to stop before the end
+    STOPPED = "stopped"  #: it was asked to stop before the end
 
 
 class ChunkStatus(Word):
@@ -29,7 +29,7 @@ class ChunkStatus(Word):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reject:
-    """A row that the target, or the transform, would not take."""
+    """A row that the target or the transform refused."""
 
     load_id: str
     chunk_id: int
@@ -42,7 +42,7 @@ class Reject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkResult:
-    """What one chunk came to. Counts are source rows, except `rows_written`."""
+    """The result of one chunk. Counts are source rows, except `rows_written`."""
 
     chunk_id: int
     status: ChunkStatus
@@ -58,7 +58,7 @@ class ChunkResult:
     error: str | None = None
     """Why it failed; None for a chunk that did not."""
     last_error: str | None = None
-    """What the latest attempt that came to nothing met, also where a later one succeeded."""
+    """The error of the latest failed attempt, even if a later attempt succeeded."""
     duration: float = 0.0
     """Seconds, all attempts together."""
     started_at: datetime | None = None
@@ -66,8 +66,8 @@ class ChunkResult:
     """By the target's clock; None until the ledger has been read back."""
     worker: int = 0
     in_doubt: bool = False
-    """Of a failed chunk: it may be in all the same, for its COMMIT got no answer, and the target
-    could not be asked since. The ledger knows, and the next call under the load id goes by it."""
+    """Whether a failed chunk may be committed after all: its COMMIT got no answer, and the target
+    has not been reached since. The ledger knows, and the next call with the load id goes by it."""
 
     @property
     def rows_are_in(self) -> bool:
@@ -77,13 +77,13 @@ class ChunkResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParallelProcessingResult:
-    """What a load came to.
+    """The result of a load.
 
     `total_rows_processed == total_rows_successful + total_rows_failed` for a one-to-one load. Rows
-    of failed chunks are counted at the load's read point; a chunk where even that was impossible,
-    or of which nobody knows whether it is in, is in `chunks_uncounted` and in none of the totals.
-    Chunks that the ledger already held are in `chunks_skipped` / `rows_skipped` and in none of the
-    totals.
+    of failed chunks are counted at the load's read point. A chunk whose rows could not be counted,
+    or of which it is not known whether it is committed, is in `chunks_uncounted` and in none of the
+    totals. Chunks that the ledger already had are in `chunks_skipped` / `rows_skipped` and in none
+    of the totals.
     """
 
     load_id: str | None
@@ -94,14 +94,14 @@ class ParallelProcessingResult:
     total_rows_successful: int
     total_rows_failed: int
     rows_written: int
-    """Rows that came to the target; a transform may have made them more or fewer than were read."""
+    """Rows written to the target; a transform may have made them more or fewer than were read."""
     rows_rejected: int
-    """Rows that were refused within the `reject_limit`; they are among those failed."""
+    """Rows that were refused within the `reject_limit`; they are among the failed rows."""
     rows_skipped: int
     chunks_total: int
     chunks_succeeded: int
     chunks_failed: int
-    """Those in doubt are among them."""
+    """Including those in doubt."""
     chunks_skipped: int
     chunks_uncounted: int
     chunk_results: tuple[ChunkResult, ...] = field(repr=False)
@@ -113,17 +113,17 @@ class ParallelProcessingResult:
     snapshot: Snapshot
     workers: int
     verified: str = ""
-    """What was compared before publishing, or why nothing was; and whether it replaced newer rows.
-    For people."""
+    """A text for people: what was compared before publishing, or why nothing was; and whether the
+    load replaced newer rows."""
     error: str | None = None
-    """Why the load as a whole did not end well (a failed publish, say); chunk errors apart."""
+    """Why the load as a whole failed (when publishing failed, say), apart from chunk errors."""
     publishing_in_doubt: bool = False
-    """Whether it may be published all the same: its COMMIT got no answer. Rows that were to become
-    visible by it are in none of the totals."""
+    """Whether the load may be published after all: the COMMIT got no answer. The rows that it was
+    to make visible are in none of the totals."""
 
     @property
     def chunks_in_doubt(self) -> int:
-        """Failed chunks that may be in all the same; see `ChunkResult.in_doubt`."""
+        """How many failed chunks may be committed after all; see `ChunkResult.in_doubt`."""
         return sum(chunk.in_doubt for chunk in self.chunk_results)
 
     @property

@@ -36,15 +36,15 @@ class RetryConfig:
     """When to try again, and when to give up. Times are in seconds."""
 
     max_retries: int = 3
-    """Tries after the first: 3 means up to four attempts."""
+    """Attempts after the first: 3 means up to four attempts."""
     initial_delay: float = 1.0
     """Longest wait before the second attempt."""
     max_delay: float = 60.0
     """Longest wait before any attempt."""
     multiplier: float = 2.0
-    """How much longer the longest wait grows with each attempt."""
+    """Factor by which the longest wait grows with each attempt."""
     max_elapsed: float = 900.0
-    """No further attempt begins this long after the first began."""
+    """No further attempt begins when this long has passed since the first began."""
 
     def __post_init__(self) -> None:
         if self.max_retries < 0:
@@ -62,7 +62,7 @@ def is_connection_trouble(error: BaseException) -> bool:
 
 
 class RetryHandler:
-    """Runs work until it succeeds, fails for good, or the bounds of its config are reached."""
+    """Runs work until it succeeds, fails permanently, or reaches the bounds of its config."""
 
     def __init__(
         self,
@@ -102,9 +102,9 @@ class RetryHandler:
         Args:
             work: called with no arguments, once per attempt.
             is_transient: says whether trying again may help, instead of the handler's own.
-            stop: once set, nobody waits any longer and no further attempt begins.
+            stop: once set, waiting ends and no further attempt begins.
             name: what the log calls the work.
-            on_attempt: hears the number of each attempt, from 1, before it begins.
+            on_attempt: called with the number of each attempt, from 1, before it begins.
 
         Raises:
             Exception: what the last attempt raised.

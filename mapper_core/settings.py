@@ -23,16 +23,16 @@ class Settings:
 
     enable_parallel: bool = True
     max_workers: int | Literal["auto"] = max(1, (os.cpu_count() or 2) - 1)
-    """Chunks in flight at once, each with a source and a target connection; "auto" finds out."""
+    """Chunks loaded at once, each with a source and a target connection; or "auto"."""
     chunk_size: int | Literal["auto"] = 50_000
-    """Rows per chunk; "auto" chooses by the size of the query and of its rows."""
+    """Rows per chunk; "auto" chooses by the number of rows and their width."""
     min_rows_for_parallel: int = 100_000
     """A query with fewer rows is loaded in one pass."""
     enable_retry: bool = True
     max_retries: int = 3
-    """Tries after the first, so 3 means up to four attempts."""
+    """Attempts after the first, so 3 means up to four attempts."""
     stop_on_error: bool = False
-    """Whether one failed chunk stops the load; otherwise the others go on."""
+    """Whether one failed chunk stops the load; otherwise the other chunks continue."""
     reject_limit: int | None = 0
     """Rows that may be refused and left out; None sets no limit."""
     enable_progress: bool = True

@@ -40,7 +40,7 @@ ProgressCallback = Callable[[ProgressSnapshot], None]
 
 
 class ProgressTracker:
-    """Adds up chunk results as they come and tells a callback. Safe to use from several threads."""
+    """Adds up chunk results as they come and calls a callback. Safe to use from several threads."""
 
     def __init__(self, total_chunks: int = 0, callback: ProgressCallback | None = None) -> None:
         self._callback = callback
@@ -124,12 +124,12 @@ def _successful(result: ChunkResult) -> int:
 def create_progress_callback(
     name: str, *, every: float = 0.0, log: Callable[[str], object] = logger.info
 ) -> ProgressCallback:
-    """Return a callback that logs one line an update, headed by `name`.
+    """Return a callback that logs one line per update, headed by `name`.
 
     Args:
         name: what the lines call the load.
-        every: seconds between two lines; updates in between are left out, the last one is not.
-        log: takes a line.
+        every: seconds between two lines; updates in between are left out, except the last.
+        log: called with each line.
     """
     last_line = -math.inf
 

@@ -32,7 +32,7 @@ _PRIVILEGES = {
 
 @dataclass(frozen=True, slots=True)
 class LoadWindow:
-    """A half-open span `[start, end)` of one column: what one load replaces.
+    """A half-open span `[start, end)` of one column: the rows that one load replaces.
 
     `start` and `end` are aware datetimes, or naive ones for a column without a time zone.
     """

@@ -42,14 +42,14 @@ class Column:
     type_id: int | None = None
     """The database's number of the base type, where it has one (a PostgreSQL oid)."""
     required: bool = False
-    """A row without a value for it is refused: NOT NULL, and no default."""
+    """Whether a row without a value for it is refused: NOT NULL, and no default."""
     generated: bool = False
-    """The database computes it; it cannot be written."""
+    """Whether the database computes it, so that it cannot be written."""
     standard: str = ""
-    """The type in the words that databases have in common here, which are PostgreSQL's; empty where
-    there is none that holds the same values."""
+    """The type by its PostgreSQL name, which all databases share here; empty where PostgreSQL has
+    none that holds the same values."""
     binary: bool = True
-    """The database takes values of its type in binary form, where it has such a form at all."""
+    """Whether the database takes values of its type in binary form, if it has such a form."""
 
     @property
     def is_json(self) -> bool:
@@ -97,7 +97,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One consistent read point for every chunk, or the words why there is none."""
+    """One consistent read point for every chunk, or the reason why there is none."""
 
     id: str | None
     description: str
@@ -106,7 +106,7 @@ class Snapshot:
     instant: str | None = None
     """The moment of the read point, with time zone, as its database writes it."""
     server: str | None = None
-    """Which life of its server it belongs to; after a restart, ids begin anew."""
+    """Which start of its server it belongs to; after a restart, ids begin anew."""
 
     def is_same_point(self, other: "Snapshot") -> bool:
         """Whether both are one read point that sessions can join."""
@@ -129,39 +129,39 @@ class Plan:
     strategy: StrategyName
     strategy_reason: str
     refused: tuple[tuple[StrategyName, str], ...] = ()
-    """The strategies that come before this one, each with why it cannot serve."""
+    """The strategies that come before this one, each with the reason why it cannot serve."""
     workers: int
     chunk_size: int
-    """Rows per chunk aimed at."""
+    """Intended rows per chunk."""
     chunk_size_reason: str = ""
-    """Where the size comes from, when it was chosen and not given."""
+    """Why this size, if it was chosen automatically."""
     adaptive: bool = False
-    """Whether only as many workers are at work, of those it has, as make the load faster."""
+    """Whether the load uses only as many of its workers as make it faster."""
     snapshot: Snapshot
     data_path: DataPath
     data_path_reason: str
     chunk_key: tuple[str, ...] = ()
     key_types: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
-    """What must still be so for these chunks to mean the same rows at another read point."""
+    """What must be unchanged for these chunks to mean the same rows at another read point."""
     read_in: tuple[str, ...] = ()
-    """The database, its schemas and the time zone that its SQL means there; where they are told."""
+    """The database, its schemas and the time zone in which the SQL is read, where known."""
     target_columns: tuple[Column, ...] = ()
-    """Columns of the target when it was planned; none without a target."""
+    """Columns of the target at the time of planning; none without a target."""
     stage_table: str | None = None
     """Where rows wait until they are published; None when chunks appear as they commit."""
     epoch: int = 0
     reading: str = ""
-    """Which reading of a stream the stage holds; each is given a name of its own."""
+    """Which reading of a stream the stage holds; each reading has a name of its own."""
     target: str = ""
     """The target as people write it; empty when nothing is written."""
     load_mode: LoadMode = LoadMode.APPEND
     verification: str = ""
-    """How source and target are compared before publishing, or why they are not; for people."""
+    """A text for people: how source and target are compared before publishing, or why not."""
 
     @property
     def connections(self) -> tuple[int, int]:
-        """Source and target connections that the load holds at once."""
+        """How many source and target connections the load holds at once."""
         held = int(self.snapshot.id is not None)  # one more holds the snapshot
         if self.data_path is DataPath.IN_SERVER:
             # One transaction reads and writes; another asks the ledger.
@@ -171,7 +171,7 @@ class Plan:
 
     @property
     def expected_rows(self) -> int | None:
-        """Rows the chunks are expected to hold together, or None when not estimated."""
+        """Rows that all chunks together are expected to hold, or None if not estimated."""
         expected = [chunk.expected_rows for chunk in self.chunks]
         return None if None in expected else sum(rows or 0 for rows in expected)
 

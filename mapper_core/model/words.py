@@ -11,16 +11,16 @@ class Word(str, Enum):
 
 
 class LoadMode(Word):
-    """How rows meet those already in the target."""
+    """What happens to rows that are already in the target, and how new rows are added."""
 
     APPEND = "append"  #: rows are added; each chunk appears as it commits
     REPLACE = "replace"  #: all rows are replaced, at once, at the end
     REPLACE_WINDOW = "replace_window"  #: the window's rows are replaced, all at once, at the end
-    UPSERT = "upsert"  #: rows of a known key are updated, others added, all at once, at the end
+    UPSERT = "upsert"  #: rows with a known key are updated, others added, all at once, at the end
 
 
 class Publishing(Word):
-    """When others see a load's rows."""
+    """When readers of the target see a load's rows."""
 
     CHUNKS = "chunks"  #: each chunk's as it commits, where the load mode allows it
     ATOMIC = "atomic"  #: all at once, at the end
@@ -41,13 +41,13 @@ class TransformWorkers(Word):
 
 
 class StrategyName(Word):
-    """How a query's rows are divided. Each can be asked for by its name."""
+    """How a query is divided. Each strategy can be asked for by its name."""
 
     SAME_DATABASE = "same_database"  #: INSERT ... SELECT inside the one database, chunk by chunk
     PHYSICAL = "physical"  #: ranges of a table's blocks
     KEY = "key"  #: ranges of one or several columns
     STREAM_ONCE = "stream_once"  #: read once by one reader, written by many, published at the end
-    OFFSET = "offset"  #: pages of a totally ordered query; by name only, for it is quadratic
+    OFFSET = "offset"  #: pages of a totally ordered query; by name only, because it is quadratic
     #: one reader, one writer, one transaction
     ONE_PASS = "one_pass"  # noqa: S105 - no password
 
@@ -72,8 +72,8 @@ class Verification(Word):
     """How a load, or two tables, are compared."""
 
     NONE = "none"  #: not at all
-    COUNT = "count"  #: by their numbers of rows
-    CHECKSUM = "checksum"  #: by their numbers of rows, and by sums over the rows' values
+    COUNT = "count"  #: by the number of rows
+    CHECKSUM = "checksum"  #: by the number of rows, and by sums over the rows' values
 
 
 class ChunkKind(Word):
@@ -86,4 +86,4 @@ class ChunkKind(Word):
     ROWIDS = "rowids"  #: rows whose place in the table's files, their rowid, is in `[low, high)`
     PAGE = "page"  #: rows `[low, high)` of the ordered query, counted from 0
     STREAM = "stream"  #: every row, by one reader; its pieces are numbered as they come
-    SPLIT = "split"  #: none any more: later chunks have its rows
+    SPLIT = "split"  #: no longer any: it was split, and later chunks have its rows

@@ -1,4 +1,4 @@
-"""What comparing the rows of a source with those of a target comes to."""
+"""The result of comparing the rows of a source with those of a target."""
 
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What comparing source and target came to; prints as a sentence."""
+    """The result of comparing source and target; prints as a sentence."""
 
     method: Verification
     source: str
@@ -41,9 +41,9 @@ class Comparison:
     """Sum over the values of all rows, the same in any order; None where rows were counted."""
     target_checksum: int | None = None
     differences: tuple[Difference, ...] = ()
-    """Of a load, the chunks that differ, as far as they can be told."""
+    """For a load: the chunks that differ, as far as they can be named."""
     rejected: int = 0
-    """Of a load, the rows on both sides that were refused and left out."""
+    """For a load: the rows, counted on both sides, that were refused and left out."""
 
     @property
     def equal(self) -> bool:

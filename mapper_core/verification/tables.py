@@ -30,18 +30,18 @@ def verify(
     """Compare two tables or queries, each read by one statement at its own moment.
 
     Args:
-        source_conn: anything that a load takes as a connection.
-        source: a table, as in "shop.orders" (spelled as the database has it), or a SELECT.
+        source_conn: anything that a load accepts as a connection.
+        source: a table, as in "shop.orders" (spelled as in the database), or a SELECT.
         target_conn: as `source_conn`.
         target: as `source`.
         params: values for `:name` in the queries.
-        method: "count", or, between PostgreSQL databases, "checksum": whatever the order of rows
-            and columns, both have the same values in the source's columns, matched by name. Where
+        method: "count" or, between PostgreSQL databases, "checksum": whether both have the same
+            values in the source's columns, matched by name, in any order of rows and columns. Where
             types differ, the source's value counts as it would arrive in the target.
-        time_zone: of the sessions, for queries whose meaning depends on it.
+        time_zone: time zone of the sessions, for queries whose meaning depends on it.
 
     Returns:
-        Comparison: `comparison.equal`, the numbers, and words; a difference does not raise here.
+        Comparison: `comparison.equal`, the numbers, and a text. A difference does not raise here.
 
     Raises:
         SettingsError: a keyword or connection cannot be used, or the columns have no checksum that
