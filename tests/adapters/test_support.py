@@ -153,9 +153,9 @@ def test_each_cell_loads_every_row_or_is_refused_in_words(cells, pair):
 
 _INTRODUCTION = """\
 Found by loading 60 rows in every load mode, by every strategy, between every pair
-of databases that the tests have. What is refused is refused before a row moves, with
-the words below; every other cell has loaded each row exactly once, and left in the
-target what its load mode leaves there. The load modes do not differ in this.
+of databases that the tests have. `yes`: each row was loaded exactly once, and the
+target holds what the load mode leaves there. `no`: the load is refused before any row
+moves, with the reason given below. The load modes do not differ in this.
 """
 
 

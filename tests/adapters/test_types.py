@@ -376,14 +376,15 @@ def test_each_value_arrives_as_it_is_or_is_refused_in_words(cells, path):
 
 _INTRODUCTION = """\
 Found by loading {values} values of {types} types from PostgreSQL to PostgreSQL by every path, NULLs
-and the edges of each type among them. `yes`: each is in the target as it was in the source. `but
-not`: these values have no equal there, and their chunk fails, with the words below and the cure;
-with a `reject_limit` their rows alone are refused. `another`: the plan takes another path.
+and the edges of each type among them. `yes`: every value is the same in the target as in the
+source. `but not`: these values have no equal there, and their chunk fails, with the reason given
+below and the cure; with a `reject_limit`, only their rows are refused. `another`: the plan takes
+another path.
 
-`dicts` is `transformation_func`: what it does not touch is written as it was read, and else JSON
-1.10 may become 1.1, and 24 hours a day. `Arrow` is `transform_batch`: what has no Arrow type that
-holds all its values is text there, as PostgreSQL writes it. Columns that `transform_columns` does
-not name travel as by text copy.
+`dicts` is `transformation_func`. What the function does not touch is written as it was read; of
+what it touches, JSON 1.10 may become 1.1, and 24 hours may become a day. `Arrow` is
+`transform_batch`. A type is text there, as PostgreSQL writes it, if Arrow has none that holds all
+its values. Columns that `transform_columns` does not name travel as by text copy.
 """
 
 
