@@ -262,7 +262,7 @@ else.
 
 ## Memory and time as rows grow
 
-Four workers load chunks of 50,000 rows, by ranges of the key. Seconds are those of the call, in a process of its own. The
+Four workers load chunks of 50,000 rows, by ranges of the key. Seconds are those of the call, in its own process. The
 peak is that of the process, interpreter and imports included. `times` compares with a tenth of the rows. The first chunk
 counts as loaded when its rows are committed.
 

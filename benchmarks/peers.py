@@ -1,4 +1,4 @@
-"""Ours against what else moves a table: each a whole process, in an environment of its own.
+"""Ours against what else moves a table: each a whole process, in its own environment.
 
 `make bench WHAT=peers` runs it over 6 million rows, with ROWS=600000 over fewer.
 """
@@ -187,7 +187,7 @@ _PAGE = """# Against other programs
 
 {rows:,} rows of TPC-H's `lineitem`, made by its generator, are loaded from one database of a server into another, over
 TCP. The target has no index and is recreated before each load. `ours` is mapper. Each program is a whole process from start
-to end in an environment of its own, with two workers if it has workers. {machine}
+to end in its own environment, with two workers if it has workers. {machine}
 
 Rounds: {rounds}, after one round that is not counted. All programs take turns, in random order. Seconds are medians, and
 ratios are medians of the rounds' ratios. The slow programs load only the first tenth of the rows, by key: compare rows per

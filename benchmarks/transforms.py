@@ -135,7 +135,7 @@ _PAGE = """# Rows changed on the way
 
 Rows of TPC-H's `lineitem`, made by its generator, are loaded from one database of a server into another, over TCP. On the
 way the tax is added to the price, and the ship mode is changed to small letters. The values that arrive are compared.
-`ours` is mapper. Each program is a whole process from start to end, in an environment of its own. {machine}
+`ours` is mapper. Each program is a whole process from start to end, in its own environment. {machine}
 
 Rounds: {rounds}, after one round of the other programs that is not counted. All programs take turns, in random order.
 Values are medians, and ratios are medians of the rounds' ratios. A CPU second is one of the client's processes, their start
