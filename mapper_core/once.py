@@ -23,3 +23,8 @@ class once(Generic[T]):  # noqa: N801 - a decorator, as `property` is
         # What an object has under this name of its own comes before this the next time.
         found = instance.__dict__[self._name] = self._find(instance)
         return found
+
+
+def found_already(instance: object, name: str) -> Any:
+    """Return what a property of `once` has found; None if nobody has asked for it so far."""
+    return instance.__dict__.get(name)

@@ -245,6 +245,31 @@ def test_far_above_the_threshold_nobody_counts(source, run, threshold, counted):
     assert ([(counted,)] if counted else []) == calls
 
 
+@pytest.mark.usefixtures("orders")
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, 142), ({"min_rows_for_parallel": 100}, 142), ({"strategy": "one_pass"}, 5)],
+    ids=["counted", "sorted", "never counted"],
+)
+def test_a_plan_expects_as_many_rows_as_were_counted(source, options, expected):
+    """And not as many as the planner guessed, where that guess was looked after."""
+    decided = plan(source, "SELECT * FROM orders WHERE id % 7 = 0", **options)
+
+    assert expected == decided.expected_rows
+    assert f"about {expected:,} rows" in str(decided)
+
+
+@pytest.mark.usefixtures("orders")
+@pytest.mark.parametrize(("size", "expected"), [(600, 500), (100, 100), (50_000, 1_000)])
+def test_chunks_of_a_key_are_not_all_expected_to_be_full(source, size, expected):
+    """An index that is walked counts nothing; the last chunk has what is left."""
+    decided = plan(
+        source, "SELECT * FROM orders ORDER BY id", chunk_size=size, min_rows_for_parallel=0
+    )
+
+    assert {expected} == {chunk.expected_rows for chunk in decided.chunks}
+
+
 AUTO: dict[str, Any] = {
     "argument": {"chunk_size": "auto"},
     "job_params": {"job_params": {"chunk_size": "AUTO "}},

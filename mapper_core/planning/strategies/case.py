@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ...fitting import spelled
 from ...model import Chunk, ChunkKind, Column, Estimate, Mapping, Refused, StrategyName
-from ...once import once
+from ...once import found_already, once
 from ...protocols import Survey
 from ...query import Query
 from .. import sizing
@@ -124,11 +124,27 @@ class Case:
                 return None
             rows = f"about {expected:,}"
         else:
-            counted = self.survey.count_up_to(threshold)
-            if counted >= threshold:
+            if self.counted >= threshold:
                 return None
-            rows = f"{counted:,}"
+            rows = f"{self.counted:,}"
         return f"the query has {rows} rows, fewer than the {threshold:,} that pay"
+
+    @once
+    def counted(self) -> int:
+        """Rows of the query, counted up to the threshold."""
+        return self.survey.count_up_to(self.threshold)
+
+    def expected(self, estimated: int | None) -> int | None:
+        """Return how many rows the query has: as estimated, where nothing better is known by now.
+
+        Nobody counts for this alone.
+        """
+        counted: int | None = found_already(self, "counted")
+        if counted is None:
+            return estimated
+        if counted < self.threshold:
+            return counted
+        return max(counted, estimated or 0)
 
     @once
     def key(self) -> tuple[tuple[str, ...], str]:

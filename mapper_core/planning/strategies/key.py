@@ -2,6 +2,7 @@
 
 from ... import chunker
 from ...model import Refused, StrategyName
+from ...protocols import KeyCuts
 from .case import Answer, Case, Division
 
 
@@ -24,9 +25,22 @@ def divide(case: Case) -> Answer:
         found.cuts,
         # Without one snapshot a NULL key may appear after the cuts were looked for.
         has_nulls=found.has_nulls or not case.one_snapshot,
-        rows=found.rows,
+        rows=_rows(found, case),
         chunk_size=case.chunk_size,
         descending=not given and case.query.descending,
     )
     reason = f"ranges of {', '.join(found.key)} ({origin}), cut by rank in {found.method}"
     return Division(StrategyName.KEY, reason, chunks, found.key, found.types)
+
+
+def _rows(found: KeyCuts, case: Case) -> int | None:
+    """Return the query's rows: as counted, else as expected where the cuts leave it open.
+
+    Between two cuts lies a chunk of the size asked for; behind the last one, at most that.
+    """
+    if found.rows is not None:
+        return found.rows
+    if (expected := case.expected(case.estimate.rows)) is None:
+        return None
+    full = len(found.cuts) * case.chunk_size
+    return min(max(expected, full), full + case.chunk_size)

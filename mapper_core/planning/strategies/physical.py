@@ -17,7 +17,7 @@ def divide(case: Case) -> Answer:
     found = case.survey.block_cuts(case.range_size[0], asked_for=case.forced)
     if isinstance(found, Refused):
         return found
-    chunks = chunker.block_chunks(found.cuts, rows=found.rows, kind=found.kind)
+    chunks = chunker.block_chunks(found.cuts, rows=case.expected(found.rows), kind=found.kind)
     reason = f"{found.method} of {'.'.join(case.query.table or ())}"
     return Division(StrategyName.PHYSICAL, reason, chunks, marks=found.marks)
 

@@ -20,7 +20,7 @@ def divide(case: Case) -> Answer:
     )
     if found is None:
         why = case.whole or "nothing divides it"
-        whole = chunker.one_chunk(case.estimate.rows)
+        whole = chunker.one_chunk(case.expected(case.estimate.rows))
         reason = f"INSERT ... SELECT inside the server, in one statement: {why}"
         return Division(StrategyName.SAME_DATABASE, reason, whole, undivided=why)
     reason = f"INSERT ... SELECT inside the server, by {found.reason}"

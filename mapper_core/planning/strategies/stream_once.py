@@ -18,7 +18,8 @@ def divide(case: Case) -> Answer:
     if case.small:
         return Refused(case.small)
     reason = f"one reader, {case.workers} writers, published once at the end: {_why(case)}"
-    return Division(StrategyName.STREAM_ONCE, reason, chunker.one_stream(case.estimate.rows))
+    rows = case.expected(case.estimate.rows)
+    return Division(StrategyName.STREAM_ONCE, reason, chunker.one_stream(rows))
 
 
 def _why(case: Case) -> str:
