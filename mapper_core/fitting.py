@@ -164,3 +164,22 @@ def spelled(wanted: Sequence[str], names: set[str]) -> tuple[str, ...]:
     folded = Counter(name.lower() for name in names)
     alike = {name.lower(): name for name in names if folded[name.lower()] == 1}
     return tuple(name if name in names else alike.get(name.lower(), name) for name in wanted)
+
+
+def changes(before: Sequence[Column], after: Sequence[Column]) -> list[str]:
+    """Return what has become of a query's columns, in words; nothing if they are the same.
+
+    >>> changes([Column("id", "int"), Column("a")], [Column("id", "text"), Column("b", "date")])
+    ['a is gone', 'b (date) is new', 'id was int and is text']
+    """
+    was = {column.name: column.type for column in before}
+    now = {column.name: column.type for column in after}
+    return [
+        *(f"{name} is gone" for name in was if name not in now),
+        *(f"{name} ({now[name]}) is new" for name in now if name not in was),
+        *(
+            f"{name} was {was[name]} and is {now[name]}"
+            for name in was
+            if name in now and was[name] != now[name]
+        ),
+    ]

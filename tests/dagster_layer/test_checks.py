@@ -148,6 +148,78 @@ def test_a_blocking_check_that_fails_stops_what_is_downstream(
     assert (not blocking, not blocking) == (result.success, bool(reported))
 
 
+@pytest.fixture
+def run_checks(instance, resources):
+    """Run all checks of a mapping by themselves; return the result."""
+
+    def run_all(mapping, partition, **options):
+        defs = dg.Definitions(
+            assets=[dg.AssetSpec(mapping.key, partitions_def=mapping.partitions_def)],
+            asset_checks=build_mapping_checks(mapping, **options),
+            resources=resources,
+            jobs=[
+                dg.define_asset_job(
+                    "checks", selection=dg.AssetSelection.checks_for_assets(mapping.key)
+                )
+            ],
+        )
+        return defs.resolve_job_def("checks").execute_in_process(
+            instance=instance, tags={"dagster/partition": partition}, raise_on_error=False
+        )
+
+    return run_all
+
+
+EVERY_CHECK = {"max_reject_share": 0.0, "due_within": timedelta(days=36_500)}
+
+
+@pytest.mark.usefixtures("events")
+@pytest.mark.parametrize(
+    ("blocking", "steps"),
+    [
+        (False, ["fact_events_checks"]),
+        (True, ["fact_events_checks", "fact_events_source_equals_target"]),
+    ],
+)
+def test_checks_are_made_by_one_step_and_a_blocking_one_by_its_own(
+    run_mapping, run_checks, blocking, steps
+):
+    """A step costs the start of a process; what is downstream waits for no other check."""
+    assert run_mapping(BY_MONTH, "2024-01-01").success
+
+    result = run_checks(BY_MONTH, "2024-01-01", blocking=blocking, **EVERY_CHECK)
+
+    assert steps == sorted({event.step_key for event in result.get_step_success_events()})
+    found = {each.check_name: each for each in result.get_asset_check_evaluations()}
+    assert {
+        "columns_unchanged": "2024-01-01",
+        "few_rows_rejected": "2024-01-01",
+        "partitions_on_time": None,
+        "source_equals_target": "2024-01-01",
+    } == {name: each.partition for name, each in found.items()}
+    assert all(each.passed for each in found.values())
+
+
+@pytest.mark.usefixtures("events")
+def test_a_check_that_cannot_be_made_keeps_no_other_from_being_made(
+    run_mapping, run_checks, target, run
+):
+    """Without the table nothing can be compared, and the step fails; what else it asked is told."""
+    assert run_mapping(BY_MONTH, "2024-01-01").success
+    run(target, "drop table fact_events")
+
+    result = run_checks(BY_MONTH, "2024-01-01", **EVERY_CHECK)
+
+    assert not result.success
+    found = {each.check_name: each.passed for each in result.get_asset_check_evaluations()}
+    others = ("columns_unchanged", "few_rows_rejected", "partitions_on_time")
+    assert dict.fromkeys(others, True) == found
+    (failed,) = result.get_step_failure_events()
+    words = failed.step_failure_data.user_failure_data.description
+    assert words.startswith("source_equals_target could not be checked: ")
+    assert 'relation "public.fact_events" does not exist' in words
+
+
 @pytest.mark.usefixtures("events")
 def test_columns_that_changed_since_the_latest_load_are_named(run_mapping, check, source, run):
     """Gone, new, and of another type."""
