@@ -13,8 +13,8 @@ from mapper_core import SettingsError
 from ..asked import has_partition, those_there
 from ..mapping import Mapping
 from ..resources import DatabaseResource, resource_of
-from ..steps import WILL_RETRY
 from ..translator import MappingTranslator
+from .retries import will_be_retried
 
 REQUEST = "mapper/load_request"
 """Tag of a run: the id of the request that it is for."""
@@ -206,8 +206,10 @@ def _outcome(
     # The tags, not the run's key: a run executed again has the ones and not the other.
     runs = instance.get_runs(dg.RunsFilter(tags=tags), limit=1)
     if runs:
-        again = runs[0].tags.get(WILL_RETRY) == "true"
-        status = _UNDER_WAY if again else _WORDS.get(runs[0].status, _UNDER_WAY)
+        status = _WORDS.get(runs[0].status, _UNDER_WAY)
+        failed = runs[0].status is dg.DagsterRunStatus.FAILURE
+        if failed and will_be_retried(instance, runs[0]) is not False:
+            status = _UNDER_WAY
         return _Outcome(status, runs[0].run_id)
     definition, key = mapping.partitions_def, request.partition_key
     if (definition is None) != (key is None):

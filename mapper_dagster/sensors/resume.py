@@ -6,9 +6,10 @@ from datetime import datetime, timezone
 import dagster as dg
 
 from ..mapping import Mapping
-from ..steps import RESUMES, WILL_RETRY
+from ..steps import RESUMES
 from ..translator import MappingTranslator
 from .cursors import moment_of
+from .retries import will_be_retried
 
 # Failed runs looked at in one tick.
 _MOST = 50
@@ -16,6 +17,15 @@ _MOST = 50
 _ATTEMPT = "mapper/resume_attempt"
 
 _RANGE = "dagster/asset_partition_range_"
+
+# Tags of Dagster's own that say how a run is executed. All others say what has become of it.
+_SETTINGS = {
+    f"dagster/{setting}"
+    for setting in (
+        *("priority", "max_runtime", "max_retries", "retry_strategy"),
+        "retry_on_asset_or_op_failure",
+    )
+}
 
 # What a run was to materialize: a whole job's has no selection, and one executed again from
 # failure has that of its parent. And what it has materialized.
@@ -92,7 +102,11 @@ def _skipped(since: datetime, left: Sequence[str]) -> str:
 
 def _left_alone(instance: dg.DagsterInstance, run: dg.DagsterRun, most: int) -> str | None:
     """Return why a failed run's load is not gone on with, in words; None if it may be."""
-    if run.tags.get(WILL_RETRY) == "true":
+    again = will_be_retried(instance, run)
+    if again is None:
+        # That it says so is news of the run, which comes by here then.
+        return "Dagster has yet to say whether it executes it again by itself"
+    if again:
         # If that fails too, it comes by here.
         return "Dagster executes it again by itself"
     if instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": run.run_id}), limit=1):
@@ -112,6 +126,15 @@ def _ranges(run: dg.DagsterRun) -> dict[str, str]:
     return {tag: value for tag, value in run.tags.items() if tag.startswith(_RANGE)}
 
 
+def _given(run: dg.DagsterRun) -> dict[str, str]:
+    """Return the tags that somebody has given a run: by them it is queued, bounded and found."""
+    return {
+        tag: value
+        for tag, value in run.tags.items()
+        if tag in _SETTINGS or not tag.lstrip(".").startswith("dagster/")
+    }
+
+
 def _unfinished(
     instance: dg.DagsterInstance, run: dg.DagsterRun, planned: set[dg.AssetKey]
 ) -> set[dg.AssetKey]:
@@ -129,6 +152,7 @@ def _request(run: dg.DagsterRun, unfinished: set[dg.AssetKey]) -> dg.RunRequest:
         asset_selection=sorted(unfinished),
         partition_key=run.tags.get("dagster/partition"),
         tags={
+            **_given(run),
             RESUMES: run.tags.get(RESUMES) or run.root_run_id or run.run_id,
             _ATTEMPT: str(_resumes(run) + 1),
             **_ranges(run),

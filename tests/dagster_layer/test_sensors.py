@@ -345,6 +345,40 @@ def test_what_the_daemon_will_retry_is_left_to_it(requests, instance, resources,
     assert [f"resume:{last.run_id}"] == [request.run_key for request in resuming.tick()]
 
 
+@pytest.mark.usefixtures("events")
+@pytest.mark.parametrize("said", ["true", "false"])
+def test_what_becomes_of_a_failed_run_is_told_when_dagster_has_said_so(
+    resources, target, run, said
+):
+    """A run has failed a moment before it has the tag that says whether it is executed again."""
+    run(target, REQUESTS)
+    run(target, "insert into load_request values (1, 'fact_events', '2024-01-01', 'requested')")
+    settings = {"run_retries": {"enabled": True}}
+    with dg.DagsterInstance.ephemeral(settings=settings) as instance:
+        sensors = (build_load_request_sensor([EVENTS]), build_resume_sensor([EVENTS]))
+        requests, resuming = (Ticking(each, EVENTS, instance, resources) for each in sensors)
+        assert [] == resuming.tick()
+        (asked,) = requests.tick()
+        failed = instance.create_run_for_job(
+            requests.defs.resolve_implicit_global_asset_job_def(),
+            tags={**asked.tags, "dagster/partition": "2024-01-01"},
+            asset_selection={EVENTS.key},
+            status=dg.DagsterRunStatus.FAILURE,
+        )
+
+        assert ([], []) == (requests.tick(), resuming.tick())
+        assert resuming.words.endswith(
+            "Dagster has yet to say whether it executes it again by itself"
+        )
+        assert [("started",)] == run(target, "select status from load_request")
+
+        instance.add_run_tags(failed.run_id, {"dagster/will_retry": said})
+        assert [] == requests.tick()
+        last = "started" if said == "true" else "failed"
+        assert [(last,)] == run(target, "select status from load_request")
+        assert (said == "false") == bool(resuming.tick())
+
+
 BY_REGION = replace(
     EVENTS,
     name="by_region",
@@ -524,6 +558,25 @@ def test_a_failed_load_is_gone_on_with_where_it_stopped(
         if "gone on with" in (each.asset_observation.description or "")
     ]
     assert (11, 0) == (last["mapper/chunks_in"].value, last["mapper/chunks_missing"].value)
+
+
+@pytest.mark.usefixtures("events")
+def test_a_load_is_gone_on_with_under_the_tags_that_its_run_was_given(
+    instance, resources, target, run, run_mapping
+):
+    """By them runs are queued and bounded; those that tell of one run are that run's alone."""
+    ticking = Ticking(build_resume_sensor([EVENTS]), EVENTS, instance, resources)
+    assert [] == ticking.tick()
+    run(target, "alter table fact_events add constraint picky check (id <> 121)")
+    given = {"warehouse": "small", "dagster/priority": "3", "dagster/max_runtime": "900"}
+    of_the_run = {"dagster/backfill": "abcdefgh", "dagster/run_key": "nightly"}
+    assert not run_mapping(EVENTS, "2024-01-01", tags={**given, **of_the_run}).success
+
+    (request,) = ticking.tick()
+
+    assert given == {tag: request.tags.get(tag) for tag in given}
+    assert "abcdefgh" not in request.tags.values()
+    assert "nightly" not in request.tags.values()
 
 
 @pytest.mark.usefixtures("events")
