@@ -11,7 +11,7 @@ from .failures import RETRY_POLICY
 from .mapping import Mapping
 from .steps import Step
 from .translator import MappingTranslator
-from .windows import ALONE, Lane, PartitionLoad, lane_key, lane_of
+from .windows import ALONE, Lane, PartitionLoad, lane_key, lane_of, load_of
 
 
 def plan_op(
@@ -60,8 +60,11 @@ def lane_op(name: str, mapping: Mapping, translator: MappingTranslator) -> dg.Op
     )
     def load_lane(context: dg.OpExecutionContext) -> None:
         step = Step(mapping, translator, context)
-        lane = lane_of(context.get_mapping_key() or "")
-        step.load(step.loads[lane.place], lane)
+        key = context.get_mapping_key() or ""
+        if (load := load_of(key, step.loads)) is None:
+            context.log.warning("The partition of this lane has been taken away: it is left out.")
+            return
+        step.load(load, lane_of(key))
 
     return load_lane
 

@@ -1,7 +1,7 @@
 """Partition keys <-> load windows. Pure: a partition is the half-open window of its key."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -139,3 +139,15 @@ def lane_of(key: str) -> Lane:
     if match is None:
         raise dg.DagsterInvariantViolationError(f"{key!r} is not the key of a lane")
     return Lane(int(match["place"] or 0), int(match["number"]) - 1, int(match["lanes"]))
+
+
+def load_of(key: str, loads: Sequence[PartitionLoad]) -> PartitionLoad | None:
+    """Return which of a run's loads a lane's mapping key is of; None if it is gone.
+
+    Dynamic partitions may be taken away while a run is under way. Those behind move up then.
+    """
+    lane = lane_of(key)
+    for load in reversed(loads[: lane.place + 1]):
+        if lane_key(lane, load.partition_key) == key:
+            return load
+    return None

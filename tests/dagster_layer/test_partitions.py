@@ -105,6 +105,37 @@ def test_a_dynamic_partition_loads_what_its_query_says(run_mapping, instance, ta
 
 
 @pytest.mark.usefixtures("events")
+def test_a_partition_that_is_taken_away_while_its_run_is_under_way_is_left_out(
+    run_mapping, instance, target, run
+):
+    """The lanes of those behind it load theirs, and no other's."""
+    instance.add_dynamic_partitions("notes", ["n2", "n3", "n4"])
+
+    def seen(rows):
+        instance.delete_dynamic_partition("notes", "n3")
+        return rows
+
+    mapping = Mapping(
+        name="by_note",
+        source_sql=f"{SQL} WHERE note LIKE :partition_key || '%'",
+        partitions_def=dg.DynamicPartitionsDefinition(name="notes"),
+        transformation_func=seen,
+        chunk_size=100,
+        min_rows_for_parallel=0,
+        lanes=2,
+        **UPSERT,
+    )
+
+    ends = {"start": "n2", "end": "n4"}
+    tags = {f"dagster/asset_partition_range_{end}": key for end, key in ends.items()}
+    assert run_mapping(mapping, tags=tags).success
+
+    # 4,000 events: those of n4 are n4 to n499, and n4000.
+    first = "select left(note, 2), count(*) from fact_events group by 1 order by 1"
+    assert [("n2", 1111), ("n4", 112)] == run(target, first)
+
+
+@pytest.mark.usefixtures("events")
 def test_two_dimensions_are_a_window_and_a_key(run_mapping, shown, source, target, run):
     """A month of one kind of event."""
     mapping = Mapping(
