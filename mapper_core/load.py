@@ -206,8 +206,13 @@ class Load:
             return None
 
     def find(self) -> LoadRecord:
-        """Return what the ledger has of this load. Raises LedgerError when it has nothing."""
-        return self._there(self._errands.do("read the ledger of", self._find))
+        """Return what the ledger has of this load.
+
+        Raises LedgerError when it has nothing, or has planned another one under this name.
+        """
+        record = self._there(self._errands.do("read the ledger of", self._find))
+        resumption.check_query(record, self.mapping)
+        return record
 
     def _there(self, record: LoadRecord | None) -> LoadRecord:
         if record is None:

@@ -465,6 +465,34 @@ def test_a_load_with_a_missing_chunk_is_not_published(step, source, target, run)
 
 
 @pytest.mark.parametrize(
+    "other",
+    [
+        {"target_table": "others"},
+        {"sql": "select * from orders where id > 500 order by id"},
+        {"transformation_func": list},
+        {"load_mode": "replace_window"},
+    ],
+    ids=["table", "query", "function", "mode"],
+)
+def test_the_steps_of_a_load_that_was_declared_anew_in_between_are_refused(
+    step, source, target, run, other
+):
+    """Else its rows would be in two tables, or of two kinds; repeated as it was, it goes on."""
+    run(target, "create table others (like orders)")
+    step("plan")
+    step("lane", 0)
+
+    for said in (step("lane", 1, **other), step("publish", **other)):
+        assert said.startswith("LedgerError: load id 'run/orders' was used for another query, ")
+
+    assert [(0,)] == run(target, "select count(*) from others")
+    step("lane", 1)
+    assert f"total_rows_successful={ROWS}" in step("publish")
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+    wait_until(lambda: not holder(source), "the holder to end")
+
+
+@pytest.mark.parametrize(
     "change", ["delete from {} where id = 7", "insert into {} select * from {} where id = 7"]
 )
 def test_a_stage_that_something_else_wrote_to_is_not_published(step, source, target, run, change):
