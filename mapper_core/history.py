@@ -12,7 +12,7 @@ from .ledger import Ledger, LoadRecord, lists
 from .ledger.lists import LoadSummary
 from .model import Chunk
 from .protocols import Transaction
-from .results import ChunkResult, Reject
+from .results import ChunkResult, Reject, RejectCause
 from .retry import RetryConfig, RetryHandler
 from .settings import resolve
 
@@ -27,6 +27,16 @@ class LoadChunks:
     finished: tuple[ChunkResult, ...]
     """By their id; of a stream, its pieces, and the stream itself once all of it is in."""
     missing: tuple[Chunk, ...]
+
+    @property
+    def rows_in(self) -> int:
+        """How many source rows of the finished chunks were taken."""
+        return sum((chunk.rows_read or 0) - chunk.rows_rejected for chunk in self.finished)
+
+    @property
+    def rows_rejected(self) -> int:
+        """How many of them were refused."""
+        return sum(chunk.rows_rejected for chunk in self.finished)
 
 
 def loads(target_conn: Any, *, ledger_schema: str | None = None) -> tuple[LoadSummary, ...]:
@@ -104,6 +114,22 @@ def rejects(
         if ledger.find(transaction, load_id) is None:
             return None
         return tuple(lists.rejects(ledger, transaction, load_id))
+
+    return _known(load_id, _asked(target_conn, ledger_schema, ask))
+
+
+def reject_causes(
+    target_conn: Any, load_id: str, *, ledger_schema: str | None = None
+) -> tuple[RejectCause, ...]:
+    """Return why rows of a load were left out, the most frequent cause first.
+
+    Tells no row's values. Raises as `rejects` does.
+    """
+
+    def ask(ledger: Ledger, transaction: Transaction) -> tuple[RejectCause, ...] | None:
+        if ledger.find(transaction, load_id) is None:
+            return None
+        return lists.reject_causes(ledger, transaction, load_id)
 
     return _known(load_id, _asked(target_conn, ledger_schema, ask))
 

@@ -41,6 +41,19 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RejectCause:
+    """Why rows of a load were refused, and how many."""
+
+    code: str
+    """See `Reject`."""
+    error: str
+    """Without the values of rows, which differ."""
+    rows: int
+    chunks: int
+    """In how many chunks they were."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkResult:
     """The result of one chunk. Counts are source rows, except `rows_written`."""
 
@@ -73,6 +86,14 @@ class ChunkResult:
     def rows_are_in(self) -> bool:
         """Whether the chunk's rows are committed, by this call or an earlier one."""
         return self.status in {ChunkStatus.SUCCEEDED, ChunkStatus.SKIPPED}
+
+    @property
+    def failed_in_passing(self) -> bool:
+        """Whether it failed of what may be over by now: it was tried again, or given up in doubt.
+
+        One that failed for good did so at its first attempt.
+        """
+        return self.status is ChunkStatus.FAILED and (self.attempts > 1 or self.in_doubt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,16 +8,9 @@ from typing import Any
 
 import dagster as dg
 
-from mapper_core import (
-    Chunk,
-    ChunkResult,
-    Column,
-    LoadMode,
-    ParallelProcessingResult,
-    Plan,
-    Reject,
-)
+from mapper_core import ChunkResult, Column, LoadMode, ParallelProcessingResult, Plan
 from mapper_core.history import LoadChunks
+from mapper_core.results import RejectCause
 from mapper_core.row_values import left_out
 
 from . import timeline
@@ -102,13 +95,13 @@ def of_part(
     Missing are chunks that are neither in nor known to have failed: others may be at work on them.
     Rows that were rejected are among those failed, as in a load's result.
     """
-    rejected = sum(chunk.rows_rejected for chunk in known.finished)
+    rejected = known.rows_rejected
     return {
         LOAD_ID: known.record.load_id,
         "mapper/chunks_in": len(known.finished),
         "mapper/chunks_failed": chunks_failed,
         CHUNKS_MISSING: max(0, len(known.missing) - chunks_failed),
-        "mapper/rows_in": _rows_in(known.finished),
+        "mapper/rows_in": known.rows_in,
         "mapper/rows_failed": rows_failed + rejected,
         REJECTED: rejected,
         **({"mapper/chunks_uncounted": chunks_uncounted} if chunks_uncounted else {}),
@@ -173,22 +166,15 @@ def _records(shown: Dict[str, dg.MetadataValue[Any]], name: str) -> list[dict[st
     return [dict(record.data) for record in shown[name].records]  # type: ignore[attr-defined]  # it is a table
 
 
-def of_resumed(
-    plan: Plan, finished: Sequence[ChunkResult], missing: Sequence[Chunk]
-) -> Dict[str, Any]:
+def of_resumed(plan: Plan, known: LoadChunks) -> Dict[str, Any]:
     """Return how far a load had come when another run took it up."""
     return {
         LOAD_ID: plan.load_id,
         "mapper/snapshot": str(plan.snapshot),
-        "mapper/chunks_in": len(finished),
-        CHUNKS_MISSING: len(missing),
-        "mapper/rows_in": _rows_in(finished),
+        "mapper/chunks_in": len(known.finished),
+        CHUNKS_MISSING: len(known.missing),
+        "mapper/rows_in": known.rows_in,
     }
-
-
-def _rows_in(finished: Sequence[ChunkResult]) -> int:
-    """Return how many source rows of finished chunks were taken."""
-    return sum((chunk.rows_read or 0) - chunk.rows_rejected for chunk in finished)
 
 
 def of_chunks(chunks: Sequence[ChunkResult]) -> Dict[str, Any]:
@@ -223,25 +209,20 @@ def of_total(rows: int) -> Dict[str, Any]:
     return {ROW_COUNT: rows}
 
 
-def of_rejects(load_id: str, rejects: Sequence[Reject]) -> Dict[str, Any]:
+def of_rejects(load_id: str, causes: Sequence[RejectCause]) -> Dict[str, Any]:
     """Return how many rows were left out and why, and the command that lists them.
 
     Their values may be anybody's secrets; the command shows them to who may read the ledger.
     """
-    if not rejects:
+    if not causes:
         return {}
-    chunks_of: dict[tuple[str, str], list[int]] = {}
-    for each in rejects:
-        chunks_of.setdefault((each.code, left_out(each.error)), []).append(each.chunk_id)
-    # The most frequent cause first.
-    causes = sorted(chunks_of.items(), key=lambda cause: -len(cause[1]))
     records = [
         dg.TableRecord(
-            {"rows": len(chunks), "chunks": len({*chunks}), "code": code, "error": error}
+            {"rows": each.rows, "chunks": each.chunks, "code": each.code, "error": each.error}
         )
-        for (code, error), chunks in causes[:SHOWN_REJECTS]
+        for each in causes[:SHOWN_REJECTS]
     ]
-    others = sum(len(chunks) for _, chunks in causes[SHOWN_REJECTS:])
+    others = sum(each.rows for each in causes[SHOWN_REJECTS:])
     return {
         "mapper/rejects": dg.MetadataValue.table(records),
         **_not_shown("mapper/rejects_not_shown", others),

@@ -1,11 +1,13 @@
 """What people ask a ledger: which loads there are, which rows were left out. Reads only."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
 from ..protocols import Transaction
-from ..results import Reject
+from ..results import Reject, RejectCause
+from ..row_values import left_out
 from .stored import SPLIT_TEXT, instant
 from .tables import Tables
 
@@ -80,3 +82,23 @@ def rejects(ledger: Tables, transaction: Transaction, load_id: str) -> list[Reje
         Reject(load_id=load_id, chunk_id=row[0], row=json.loads(row[1]), error=row[2], code=row[3])
         for row in rows
     ]
+
+
+def reject_causes(
+    ledger: Tables, transaction: Transaction, load_id: str
+) -> tuple[RejectCause, ...]:
+    """Return why rows of a load were refused, the most frequent cause first."""
+    refused = transaction.execute(
+        f"select chunk_id, code, error from {ledger.names['reject']} where load_id = :load_id"
+        " order by chunk_id",
+        {"load_id": load_id},
+    )
+    chunks_of: dict[tuple[str, str], Counter[int]] = {}
+    for chunk_id, code, error in refused:
+        # In the ledger each has the values of its own row.
+        chunks_of.setdefault((code, left_out(error)), Counter())[chunk_id] += 1
+    causes = (
+        RejectCause(code=code, error=error, rows=of_chunks.total(), chunks=len(of_chunks))
+        for (code, error), of_chunks in chunks_of.items()
+    )
+    return tuple(sorted(causes, key=lambda cause: -cause.rows))
