@@ -25,6 +25,7 @@ test: $(INSTALLED)  ## Run the tests; PYTEST_ARGS=... are passed to pytest
 	@.ci/browser
 	@.ci/oracle
 	@.ci/pooler
+	@.ci/postgresql
 	@$(PY) -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder \
 		$(PYTEST_ARGS)
 

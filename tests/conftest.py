@@ -13,6 +13,7 @@ os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
 from . import oracle
 from .databases import making_databases
 from .own_server import Server, initialized, start_server
+from .programs import newest, system_server
 
 # No test ends the machine, and nothing else needs the first two: a process that is killed loses
 # nothing. What is known of a table is what its test has asked for, whenever a vacuum would come.
@@ -61,6 +62,43 @@ def server(request):
             yield socket
         finally:
             started.cleanup()
+
+
+@pytest.fixture(scope="session")
+def packaged_server():
+    """The socket folder of a PostgreSQL of the system's packages; None where there is none."""
+    if (programs := newest()) is None:
+        yield None
+        return
+    with system_server(programs, **HASTY) as socket:
+        yield socket
+
+
+@pytest.fixture(scope="session")
+def server_with(request):
+    """Return the server itself if it has something, which a query tells by its rows.
+
+    Else one of the system's packages, started for the first who needs it: its socket folder.
+    Where neither has it, the test skips.
+    """
+
+    def find(server, what, query):
+        found = server
+        if not _rows(found, query):
+            found = request.getfixturevalue("packaged_server")
+        if found is None or not _rows(found, query):
+            pytest.skip(
+                f"neither the tests' server has {what}, nor one of the system's packages:"
+                " .ci/postgresql gets one with apt"
+            )
+        return found
+
+    return find
+
+
+def _rows(server, query):
+    with psycopg.connect(host=server, user="postgres", dbname="postgres") as asking:
+        return asking.execute(query).fetchall()
 
 
 @pytest.fixture

