@@ -1,5 +1,7 @@
 """What goes back and forth between a load and PostgreSQL: each answer costs a network's delay."""
 
+import signal
+import threading
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -171,4 +173,39 @@ def test_an_error_that_comes_before_the_message_has_been_sent_is_told_alone(sour
         with pytest.raises(psycopg.errors.DivisionByZero):
             say_one_by_one(live)
         assert [(1,)] == live.execute("select 1").fetchall()
+    assert not caplog.records
+
+
+class EndedError(BaseException):
+    """What only its own program knows."""
+
+
+class LateError(Exception):
+    """As an alarm clock's."""
+
+
+@pytest.mark.parametrize("libpq", ["in one message", "one by one"])
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, EndedError, LateError])
+def test_what_a_signals_handler_raises_is_told(source, caplog, monkeypatch, raised, libpq):
+    """And nothing else: a load would try again after an error of psycopg's. The session goes on."""
+    if libpq == "one by one":
+        monkeypatch.setattr(capabilities, "has_pipeline", lambda: False)
+
+    def handler(*_):
+        raise raised
+
+    before, main = signal.signal(signal.SIGUSR1, handler), threading.get_ident()
+    try:
+        with psycopg.connect(source, autocommit=True) as live:
+            timer = threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGUSR1))
+            timer.start()
+            with pytest.raises(raised):
+                saying.run_together(
+                    live, ("begin", None), ("select pg_sleep(20)", None), ("select 1", None)
+                )
+            session.end_statement(live)
+            live.execute("rollback")
+            assert [(1,)] == live.execute("select 1").fetchall()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
     assert not caplog.records

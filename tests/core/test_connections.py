@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import signal
 import sqlite3
+import threading
 import time
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
@@ -28,6 +30,8 @@ from mapper_core import (
     execute_query_parallel,
 )
 from mapper_core.connections import opener_of
+
+from ..waiting import backends, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -574,6 +578,42 @@ def test_a_failing_query_leaves_the_callers_transaction_alive(tables, source, ta
     assert changed == ("changed",)
 
 
+class EndedError(BaseException):
+    """What only its own program knows."""
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, EndedError])
+def test_a_signal_leaves_the_callers_transaction_alive(tables, source, target, run, raised):
+    """It is told, and so is no error of a connection that is still busy."""
+
+    def handler(*_):
+        raise raised
+
+    def send():
+        planned = "state = 'active' and query like 'explain%'"
+        wait_until(lambda: backends(source, "%", planned), "a query that is being planned")
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    run(
+        source,
+        "create function nap() returns int immutable language plpgsql as"
+        " 'begin perform pg_sleep(30); return 0; end'",
+    )
+    before, main = signal.signal(signal.SIGUSR1, handler), threading.get_ident()
+    sending = threading.Thread(target=send)
+    try:
+        with psycopg.connect(source) as live:
+            live.execute("update items set label = 'changed' where id = 1")
+            sending.start()
+            with pytest.raises(raised):
+                load(live, target, "select * from items where id > nap()")
+            changed = live.execute("select label from items where id = 1").fetchone()
+    finally:
+        sending.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert changed == ("changed",)
+
+
 def test_a_transform_reads_uncommitted_rows_too(tables, source, target, run):
     """The path of Python rows goes over the connection given as well."""
     with psycopg.connect(source, row_factory=dict_row, prepare_threshold=0) as live:
@@ -740,6 +780,29 @@ def test_secrets_stay_out_of_an_openers_repr(source):
     """What is printed of an opener names the driver and the limit, no more."""
     opener = opener_of("postgresql://me:s3cret@localhost/x", role="source_conn")
     assert "s3cret" not in repr(opener)
+
+
+class Interrupted(psycopg.Connection[Any]):
+    """On which Ctrl-C is pressed while a transaction is taken back."""
+
+    def execute(self, query, *args, **more):
+        """Run a statement."""
+        found = super().execute(query, *args, **more)
+        if query == "rollback":
+            raise KeyboardInterrupt
+        return found
+
+
+def test_ctrl_c_gives_a_connection_back_as_it_came(tables, source, target):
+    """At whatever moment: a pool would lend it on in autocommit mode."""
+    with psycopg_pool.ConnectionPool(
+        source, connection_class=Interrupted, min_size=1, max_size=3
+    ) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            load(pool, target)
+        with ExitStack() as lent:
+            lives = [lent.enter_context(pool.connection()) for _ in range(3)]
+            assert {(False, 5)} == {(live.autocommit, live.prepare_threshold) for live in lives}
 
 
 def test_a_stopped_load_gives_all_connections_back(tables, source, target):

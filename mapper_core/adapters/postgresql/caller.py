@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -64,15 +64,25 @@ def asking(given: Any) -> Iterator[Callable[[str], list[Row]]]:
             return list(cursor.fetchall()) if cursor.description else []
 
         inside = status is TransactionStatus.INTRANS
-        if inside:
-            ask(f"savepoint {session.SAVEPOINT}")
-        try:
-            yield ask
-        finally:
+
+        def put_back() -> None:
+            if isinstance(given, psycopg.Connection):
+                # What a signal has interrupted.
+                session.end_statement(given)
             if inside:
                 ask(session.BACK_TO_SAVEPOINT)
             elif not given.autocommit:
                 given.rollback()
+
+        try:
+            if inside:
+                ask(f"savepoint {session.SAVEPOINT}")
+            yield ask
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to report
+                put_back()
+            raise
+        put_back()
 
 
 _CANNOT_BE_ASKED = {

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 from psycopg import capabilities
+from psycopg.pq import ConnStatus, PipelineStatus
 from psycopg.rows import tuple_row
+
+from .arrivals import Arrivals
 
 Connection = psycopg.Connection[Any]
 
@@ -79,19 +82,57 @@ def in_one_message(connection: Connection, told: Sequence[Said]) -> Iterator[Non
     if not capabilities.has_pipeline():
         yield
         return
-    met: psycopg.Error | None = None
+    met: BaseException | None = None
     try:
-        with connection.pipeline():
+        with _left_ready(connection), connection.pipeline():
             try:
                 yield
-            except psycopg.Error as error:
+            except BaseException as error:  # noqa: BLE001 - raised again below
                 # Let through, it would have psycopg warn people of what the pipeline's end meets.
                 met = error
     except psycopg.Error as error:
         met = met or error
-    if met is not None:
+    if isinstance(met, psycopg.Error):
         first = next((cursor.failed for cursor in told if cursor.failed), met)
         raise first from (first.__cause__ if first is met else met)
+    if met is not None:
+        raise met
+
+
+@contextmanager
+def _left_ready(connection: Connection) -> Iterator[None]:
+    """Leave no pipeline open, whatever a signal's handler raises while its answers are waited for.
+
+    psycopg takes in what is still to come after some such errors. Over others it raises that the
+    pipeline cannot be left, and leaves it open.
+    """
+    try:
+        yield
+    except BaseException as error:
+        pgconn = connection.pgconn
+        if pgconn.status != ConnStatus.OK or pgconn.pipeline_status == PipelineStatus.OFF:
+            raise
+        try:
+            _take_in(connection)
+        except psycopg.Error:
+            connection.close()
+        hidden = error.__context__
+        if isinstance(error, psycopg.OperationalError) and hidden is not None:
+            raise hidden from None
+        raise
+
+
+def _take_in(connection: Connection) -> None:
+    """Cancel what runs in a pipeline, take its results off the wire, and leave it."""
+    pgconn = connection.pgconn
+    connection.cancel_safe(timeout=10)
+    # Behind all that has been sent, whether or not that ended in such a mark.
+    pgconn.pipeline_sync()
+    arrived = Arrivals(pgconn)
+    while pgconn.pipeline_status != PipelineStatus.OFF:
+        if arrived.result() is None:
+            with suppress(psycopg.OperationalError):  # there is more to come
+                pgconn.exit_pipeline_mode()
 
 
 _MARKS = re.compile(r"""("(?:[^"]|"")*"|'(?:[^']|'')*')|(?<![:\w]):([a-z_]\w*)|(%)""")

@@ -89,14 +89,17 @@ def _as_ours(connection: Connection) -> Iterator[None]:
     finally:
         # Whatever state an error left it in, its backend must not stay behind.
         with suppress(psycopg.Error):
-            if connection.info.transaction_status in {
-                TransactionStatus.ACTIVE,
-                TransactionStatus.INTRANS,
-                TransactionStatus.INERROR,
-            }:
-                end_statement(connection)
-                connection.execute("rollback")
-            connection.autocommit, connection.prepare_threshold = before
+            try:
+                if connection.info.transaction_status in {
+                    TransactionStatus.ACTIVE,
+                    TransactionStatus.INTRANS,
+                    TransactionStatus.INERROR,
+                }:
+                    end_statement(connection)
+                    connection.execute("rollback")
+            finally:
+                # Also when Ctrl-C is pressed just then.
+                connection.autocommit, connection.prepare_threshold = before
 
 
 @contextmanager
