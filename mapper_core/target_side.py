@@ -185,12 +185,20 @@ class TargetSide:
             msg = f"direct_path cannot serve: {words}"
             raise TargetError(msg)
 
-    def check_direct(self) -> None:
-        """Raise TargetError when rows cannot be written to the target itself, chunk by chunk."""
+    def takes_chunks(self, path: DataPath) -> bool:
+        """Whether rows may go into the target itself, chunk by chunk.
+
+        Not into one that a crash empties: the ledger would go on to say that its chunks are in.
+
+        Raises TargetError when they cannot be written there by `path`.
+        """
         with self.transaction() as transaction:
-            if why := transaction.write_blocker(self.table):
+            if transaction.is_emptied_by_crash(self.table):
+                return False
+            if path is not DataPath.IN_SERVER and (why := transaction.write_blocker(self.table)):
                 msg = f"{self.mapping.target_name} may not be written: {why}"
                 raise TargetError(msg)
+        return True
 
     def insert_select_blocker(
         self,

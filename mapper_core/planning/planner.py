@@ -60,8 +60,8 @@ class Planning:
         elif streamed:
             path, path_reason = self._of_a_stream(path, path_reason)
         staged = self.mapping.staged or streamed
-        if self.target and not staged and path is not DataPath.IN_SERVER:
-            self.target.check_direct()
+        if self.target and not staged:
+            staged = not self.target.takes_chunks(path)
         workers = self._workers(division.strategy)
         if streamed and self.settings.max_workers == AUTO:
             # All of them write what one reader brings.

@@ -123,6 +123,9 @@ class Transaction(Protocol):
     def write_blocker(self, table: Sequence[str]) -> str | None:
         """Return why `write` cannot serve the table, though another statement could, or None."""
 
+    def is_emptied_by_crash(self, table: Sequence[str]) -> bool:
+        """Whether a crash of the server takes rows from the table, or a part of it, for good."""
+
     def insert_select(
         self,
         query: Query,

@@ -178,7 +178,9 @@ class _Publishing:
         return f"(select * from {ranked} ranked where {rank} = 1)"
 
     def _check_key_is_unique(self, rows: str, key: Sequence[str]) -> None:
-        keys, order = ", ".join(map(self.target.quote, key)), self.mapping.order_column
+        # With the table before it: a column may be called what the database calls its count.
+        keys = ", ".join(f"d.{self.target.quote(name)}" for name in key)
+        order = self.mapping.order_column
         twice = self.transaction.execute(
             f"select {keys}, count(*) from {rows} d group by {keys} having count(*) > 1"
             f" order by count(*) desc, {keys}"

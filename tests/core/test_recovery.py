@@ -14,6 +14,7 @@ from mapper_core import (
     RetryConfig,
     RetryHandler,
     execute_query_parallel,
+    plan,
 )
 
 from ..own_server import PATIENT
@@ -209,6 +210,72 @@ def test_pieces_of_a_stream_and_commits_that_are_timed_are_waited_for(
     assert "succeeded" == result.status, (result.error, result.chunk_errors)
     assert LOST not in caplog.text
     assert_all_but_the_seventh(run, source, forgetful)
+
+
+UNLOGGED = {
+    "table": "alter table copies set unlogged",
+    "partition": "drop table copies;"
+    " create table copies (id int check (id <> 7), note text) partition by range (id);"
+    " create table low partition of copies for values from (minvalue) to (500);"
+    " create unlogged table high partition of copies for values from (500) to (maxvalue)",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "ended"),
+    [
+        ("table", {}, 6),
+        ("partition", {"strategy": "physical", "max_workers": 3}, 6),
+        ("table", {"strategy": "one_pass"}, 1),
+    ],
+    ids=["table", "partition", "one-chunk"],
+)
+def test_a_table_that_a_crash_empties_lacks_no_row_of_a_load_it_met(
+    forgetful, crash, source, run, kind, more, ended
+):
+    """An append into an unlogged table: what was in it is gone, and the ledger still has it."""
+    run(forgetful.url, UNLOGGED[kind])
+
+    result = execute_query_parallel(source, QUERY, **options(forgetful, crash(ended), **more))
+
+    assert "succeeded" == result.status, (result.error, result.chunk_errors)
+    assert_all_but_the_seventh(run, source, forgetful)
+    assert ROWS - 1 == result.rows_written
+    assert "all at once" in str(plan(source, QUERY, **options(forgetful, None, **more)))
+
+
+def test_inside_one_database_that_crashes_no_row_of_an_unlogged_table_is_called_loaded(
+    forgetful, crash, run
+):
+    """The read point is gone with the server, and with it what the table had of the load."""
+    run(
+        forgetful.url,
+        "create table orders (id int, note text)",
+        f"insert into orders select i, 'n' || i from generate_series(10, {ROWS}) i",
+        UNLOGGED["table"],
+    )
+    crash_later = crash(6)
+
+    def callback(snapshot):
+        if snapshot.completed_chunks == 4:
+            run(forgetful.url, "checkpoint")  # so that claims are on disk
+        crash_later(snapshot)
+
+    given = options(
+        forgetful,
+        callback,
+        strategy="same_database",
+        reject_limit=0,
+        load_id="here",
+        chunk_key="id",
+    )
+    result = execute_query_parallel(forgetful.url, QUERY, **given)
+
+    assert "failed" == result.status
+    assert (0, [(0,)]) == (result.rows_written, run(forgetful.url, "select count(*) from copies"))
+    again = execute_query_parallel(forgetful.url, QUERY, **given)
+    assert ("succeeded", ROWS - 9) == (again.status, again.rows_written)
+    assert run(forgetful.url, SUM) == run(forgetful.url, SUM.replace("from orders", "from copies"))
 
 
 def test_a_target_that_stays_away_is_told_by_publishing(forgetful, source, caplog):

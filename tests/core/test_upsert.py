@@ -216,6 +216,20 @@ def test_a_column_may_be_called_mapper_rank(source, target, run):
     assert [(1, 2)] == run(target, "select * from t")
 
 
+@pytest.mark.parametrize("name", ["count", "d", "t", "s", "count(*)"])
+def test_a_key_may_be_called_what_a_statement_of_ours_has_in_it(source, target, run, name):
+    """What is asked of a key names its columns so that they are no others."""
+    run(source, f'create table t ("{name}" int, note text)', "insert into t values (1, 'a')")
+    run(target, f'create table t ("{name}" int, note text)', "insert into t values (1, 'b')")
+
+    load(source, target, load_mode="upsert", primary_key=name).raise_for_failures()
+    run(source, "insert into t values (1, 'c')")
+    twice = load(source, target, load_mode="upsert", primary_key=name)
+
+    assert [(1, "a")] == run(target, "select * from t")
+    assert "1 key" in twice.error
+
+
 def test_names_may_differ_in_case(source, target, run):
     """As those of the query may; the target's spelling counts."""
     for database in (source, target):

@@ -78,6 +78,15 @@ select c.oid::regclass::text from tree join pg_class c on c.oid = tree.oid and c
 order by 1 limit 1
 """
 
+# Whether there is a table that recovery from a crash empties among those that rows may go to.
+UNLOGGED = f"""
+{TREE}
+select exists (
+    select from tree join pg_class c on c.oid = tree.oid
+    where c.relpersistence = 'u' and c.relkind = 'r'
+)
+"""
+
 # A view without what COPY asks for. Bits of tgtype: for each row 1, insert 4, instead 64.
 TAKES_NO_COPY = """
 select 1 from pg_class c where c.oid = to_regclass(:name) and c.relkind = 'v'

@@ -84,9 +84,9 @@ class Merge:
 
 def blocker(connection: saying.Connection, table: Sequence[str], key: Sequence[str]) -> str | None:
     """Return why rows cannot be merged into a table by a key, in the server's words, or None."""
-    name, names = session.identifier(*table), ", ".join(map(session.identifier, key))
+    name, names = session.identifier(*table), ", ".join(f"t.{session.identifier(k)}" for k in key)
     # Rows of the key are counted, and the table may have rules.
-    asked = [f"explain select {names}, count(*) from {name} group by {names} order by {names}"]
+    asked = [f"explain select {names}, count(*) from {name} t group by {names} order by {names}"]
     if connection.info.server_version >= _MERGE:
         asked.append(
             f"explain merge into {name} t using {name} s on {_same(key)}"

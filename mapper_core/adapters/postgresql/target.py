@@ -255,6 +255,9 @@ class PostgreSQLTransaction(Messages):
                 copy.write(block)  # type: ignore[arg-type]  # a copy path carries bytes
         return cursor.rowcount
 
+    def is_emptied_by_crash(self, table: Sequence[str]) -> bool:
+        return bool(self.execute(catalog.UNLOGGED, {"name": session.identifier(*table)})[0][0])
+
     def insert_select(
         self,
         query: Query,
