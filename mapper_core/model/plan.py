@@ -1,6 +1,7 @@
 """What is decided before a row is read: chunks, their read point, and how their rows travel."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .words import ChunkKind, DataPath, LoadMode, StrategyName
@@ -107,6 +108,9 @@ class Snapshot:
     """The moment of the read point, with time zone, as its database writes it."""
     server: str | None = None
     """Which start of its server it belongs to; after a restart, ids begin anew."""
+    settings: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What statements mean there, as settings of its database: sessions that join it have these,
+    however they would have begun."""
 
     def is_same_point(self, other: "Snapshot") -> bool:
         """Whether both are one read point that sessions can join."""

@@ -12,16 +12,8 @@ from psycopg.rows import tuple_row
 from ...errors import SettingsError
 from ...model import Row
 from ...query import UNPARSED, Query
-from . import session
+from . import meaning, session
 from .statements import Statements
-
-# What a query's meaning depends on and a live connection may have changed: whose rows it may see,
-# which tables its names mean, how it reads and writes texts.
-_COPIED = (
-    *("role", "search_path", "TimeZone", "row_security", "default_text_search_config"),
-    *("lc_monetary", "lc_numeric", "lc_time", "timezone_abbreviations", "transform_null_equals"),
-    *("xmloption", "standard_conforming_strings"),
-)
 
 # A setting of somebody's own that SQL asks for: its name has a dot.
 _ASKED_FOR = r"current_setting\s*\(\s*'([^']+\.[^']+)'"
@@ -107,12 +99,10 @@ def settings_of(given: Any) -> dict[str, str]:
     Raises SettingsError when it cannot be asked, say in a failed transaction.
     """
     with asking(given) as ask:
-        ((user, dates),) = ask("select session_user::text, current_setting('DateStyle')")
+        ((user,),) = ask("select session_user::text")
         # Before the role, which it sets back; who logged in may always be named.
         found = {} if user == given.info.user else {"session_authorization": user}
-        found |= {name: ask(f"select current_setting('{name}')")[0][0] for name in _COPIED}
-        # The order of day and month in what is read; what is written is ISO.
-        found["datestyle"] = f"ISO, {dates.rpartition(', ')[2]}"
+        found |= dict(ask(meaning.ASKED))
         return found | _own(ask, [name for (name,) in ask(_ASKED_WITHIN)])
 
 

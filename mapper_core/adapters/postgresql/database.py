@@ -13,7 +13,7 @@ from ...errors import SettingsError, SnapshotLostError
 from ...model import Column, DataPath, LoadWindow, Snapshot
 from ...protocols import LedgerDialect, Place, Source, Target
 from ...query import Query
-from . import caller, checksum, errors, in_server, saying, session, sockets, types
+from . import caller, checksum, errors, in_server, meaning, saying, session, sockets, types
 from .source import READ_NOW, PostgreSQLReader
 from .statements import Statements
 from .target import PostgreSQLWriter
@@ -112,7 +112,8 @@ class PostgreSQL:
                 asked = (
                     f"select pg_export_snapshot(), statement_timestamp()::text, {session.SERVER}"
                 )
-                row = saying.run(connection, asked).fetchone()
+                meant, taken = saying.run_together(connection, (meaning.ASKED, None), (asked, None))
+                row = taken.fetchone()
             except psycopg.Error as error:
                 if errors.is_transient(error):
                     raise
@@ -122,7 +123,13 @@ class PostgreSQL:
                 )
                 raise SnapshotLostError(msg) from error
             described = f"snapshot {row[0]} of {row[1]}"
-            snapshot = Snapshot(row[0], described, instant=row[1], server=row[2])
+            snapshot = Snapshot(
+                row[0],
+                described,
+                instant=row[1],
+                server=row[2],
+                settings=dict(meant.fetchall()),
+            )
             if on_lost is None:
                 yield snapshot
                 return

@@ -9,7 +9,7 @@ from ...errors import SnapshotLostError
 from ...model import Column, Snapshot
 from ...protocols import Place
 from ...query import Query
-from . import catalog, errors, session
+from . import catalog, errors, meaning, session
 from .target import PostgreSQLWriter
 
 # What may add rows to those inserted, or take some away: how many came could not be told from how
@@ -50,6 +50,8 @@ def blocker(
         for each in fields(Place):
             if getattr(here, each.name) != getattr(place, each.name):
                 return f"source and target {_WORDS[each.name]}"
+        if name := meaning.differs(snapshot.settings, transaction.meaning()):
+            return f"sessions of source and target have different {name}"
         for ours, theirs in pairs:
             if ours.type_id != theirs.type_id:
                 return f"{theirs.name} is {ours.type} in the query and {theirs.type} in the target"

@@ -207,12 +207,16 @@ def beginning(connection: Connection, how: str) -> tuple[Statement, str]:
     return (f"begin {how}", None), "rollback"
 
 
-def setting(connection: Connection, settings: Mapping[str, str]) -> Statement:
+def setting(
+    connection: Connection, settings: Mapping[str, str], snapshot: Snapshot | None = None
+) -> Statement:
     """Return the statement that sets settings until the transaction's end.
 
-    Apart from `beginning`, because a transaction joins a snapshot before its first query.
+    Where a snapshot is joined, those of its read point too, unless others are given. Apart from
+    `beginning`, because a transaction joins a snapshot before its first query.
     """
-    values = {**_FORMATS, **settings}
+    shared = snapshot.settings if snapshot else {}
+    values = {**_FORMATS, **shared, **settings}
     if connection.info.server_version >= _TRANSACTION_TIMEOUT:
         # A role's limit on transactions would end the one that holds the snapshot.
         values["transaction_timeout"] = "0"

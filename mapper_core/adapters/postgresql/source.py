@@ -53,7 +53,7 @@ class PostgreSQLReader:
         self._connection = connection
         self._ending = Ending(connection)
         self._snapshot = snapshot
-        self._setting = session.setting(connection, settings)
+        self._setting = session.setting(connection, settings, snapshot)
         self._statements = Statements(connection, snapshot)
         self._joined = snapshot is not None and snapshot.id is not None
         self._may_wait = False

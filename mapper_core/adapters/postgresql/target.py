@@ -10,7 +10,7 @@ from ...errors import TargetError
 from ...model import Chunk, Column, DataPath, Plan, Snapshot
 from ...protocols import STAGE_CHUNK, Checksum, Merged, Place
 from ...query import Query
-from . import catalog, checksum, errors, saying, session, unseen
+from . import catalog, checksum, errors, meaning, saying, session, unseen
 from .ending import Ending
 from .messages import Messages
 from .statements import Statements, copy_format, key_columns
@@ -52,6 +52,10 @@ class PostgreSQLTransaction(Messages):
     def place(self) -> Place:
         """Return where the transaction's session is."""
         return place(self._connection)
+
+    def meaning(self) -> dict[str, str]:
+        """Return the settings that decide what statements mean in the transaction's session."""
+        return dict(self.execute(meaning.ASKED))
 
     def explain(self, query: Query, snapshot: Snapshot) -> str:
         """Have the query planned. Raises what running it would for want of rights or tables."""
@@ -321,6 +325,7 @@ class PostgreSQLWriter:
     def __init__(self, connection: saying.Connection, settings: Mapping[str, str]) -> None:
         self._connection = connection
         self._ending = Ending(connection)
+        self._settings = settings
         self._setting = session.setting(connection, settings)
 
     def cancel(self) -> None:
@@ -332,7 +337,10 @@ class PostgreSQLWriter:
         # Whatever the server's default: a claim must see the claims of others.
         level = "repeatable read" if joins else "read committed"
         begin, _ = session.beginning(self._connection, f"isolation level {level}")
-        opening = (begin, self._setting)
+        setting = self._setting
+        if joins:
+            setting = session.setting(self._connection, self._settings, snapshot)
+        opening = (begin, setting)
         transaction = PostgreSQLTransaction(self._connection, () if joins else opening)
         try:
             if snapshot is not None and joins:
