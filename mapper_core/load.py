@@ -103,12 +103,17 @@ class Load:
         for every piece of a stream. With `may_split` the last chunks may come in parts, which are
         chunks of that plan; `has_neighbours` says that other processes run the rest of its chunks.
         """
+        load = self._as_planned(plan)
         with self._processes() as processes:
-            work = self._work(plan, processes, has_neighbours=has_neighbours)
+            work = load._work(plan, processes, has_neighbours=has_neighbours)
             running = Running(
-                work, self.target, self.tracker, self._finished_by_now, self._wait_for_disk
+                work, load.target, self.tracker, load._finished_by_now, load._wait_for_disk
             )
             return running.run(chunks, may_split=may_split)
+
+    def _as_planned(self, plan: Plan) -> "Load":
+        """Return the same load, its sessions of the target having the settings of its planning."""
+        return replace(self, target=self.target.sharing(plan)) if self.target else self
 
     @contextmanager
     def _processes(self) -> "Iterator[TransformProcesses | None]":
@@ -147,7 +152,7 @@ class Load:
             InDoubtError: it is not known whether it is published.
             MapperError: it may not be published, or could not be; the target is as it was.
         """
-        if (target := self.target) is None:
+        if (target := self._as_planned(plan).target) is None:
             return ""
         verifying = self._verifying(plan, target)
         expected, asked = self._ask_source(verifying, target)
@@ -234,14 +239,14 @@ class Load:
             if record is not None:
                 return self._take_up(record, planning)
             plan = planning.decide()
-            if self.target:
-                with self.target.transaction() as transaction:
+            if target := self._as_planned(plan).target:
+                with target.transaction() as transaction:
                     # Another call under this load id may have planned it since it was looked for.
                     transaction.lock(f"plan {self.load_id}")
-                    record = self.target.ledger.find(transaction, self.load_id)
+                    record = target.ledger.find(transaction, self.load_id)
                     if record is None:
-                        self.target.create_tables(transaction, plan)
-                        self.target.ledger.store(transaction, plan, self.mapping, load_group)
+                        target.create_tables(transaction, plan)
+                        target.ledger.store(transaction, plan, self.mapping, load_group)
                 if record is not None:
                     return self._take_up(record, planning)
         return plan, False
@@ -271,13 +276,18 @@ class Load:
         resumption.check_query(record, self.mapping)
         if record.published:
             return record.plan, True
-        table = target.found(planning.columns)
-        resumption.check_shapes(record.plan, planning.columns, table)
-        record = replace(record, plan=planning.taken_up(record.plan, table))
+        found = target.found(planning.columns)
+        resumption.check_shapes(record.plan, planning.columns, found.columns)
+        before = record.plan.target_settings
+        record = replace(record, plan=planning.taken_up(record.plan, found))
         resumption.check_place(record.plan, planning.read_in)
         # As this call wants it, which may be otherwise than the one before it.
         self._verifying(record.plan, target).decide(lambda: planning.survey)
+        target = target.sharing(record.plan)
         if planning.snapshot.is_same_point(record.plan.snapshot):
+            if record.plan.target_settings != before:
+                with target.transaction() as transaction:
+                    target.ledger.note(transaction, record.plan)  # for its other processes
             return record.plan, False
         return resumption.at_another_point(record, target, planning.snapshot, planning.survey)
 

@@ -1,6 +1,7 @@
 """The target's side of a load: the table as found, where rows go, the ledger's answers."""
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Mapping as Dict
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -37,6 +38,20 @@ class WrittenTable:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundTable:
+    """The target table before a load writes to it."""
+
+    columns: tuple[Column, ...]
+    """Its columns, or those that it will be created with."""
+    settings: Dict[str, str]
+    """What statements mean there, see `Plan.target_settings`."""
+    write_blocker: str | None = None
+    """Why rows cannot be written to it chunk by chunk, though a stage could be moved there."""
+    is_emptied_by_crash: bool = False
+    """Whether a crash takes its rows, while the ledger goes on to say that their chunks are in."""
+
+
+@dataclass(frozen=True, slots=True)
 class TargetSide:
     """The database that a mapping writes to, its table there, and its ledger."""
 
@@ -63,8 +78,12 @@ class TargetSide:
         ):
             yield transaction
 
-    def found(self, columns: Sequence[Column]) -> tuple[Column, ...]:
-        """Return the target's columns, or those it will be created with for a query's `columns`.
+    def sharing(self, plan: Plan) -> "TargetSide":
+        """Return the same, each session of which means by its SQL what the plan's did."""
+        return replace(self, database=self.database.sharing(plan.target_settings))
+
+    def found(self, columns: Sequence[Column]) -> FoundTable:
+        """Return the target table, or what it will be that is created for a query's `columns`.
 
         Raises TargetError when it is not there, or not ours to write.
         """
@@ -88,16 +107,18 @@ class TargetSide:
                 )
                 raise TargetError(msg)
             if not table and self.mapping.create_target:
-                return _to_create(self.database.as_created(columns), name)
+                made = _to_create(self.database.as_created(columns), name)
+                return FoundTable(made, transaction.settings())
             if not table:
                 raise TargetError(self._missing(transaction))
-            refusal = transaction.refusal(self.table, self.mapping.privileges)
+            access = transaction.access(self.table, self.mapping.privileges)
             names = {column.name for column in table}
             key, blocker = spelled(self.mapping.primary_key, names), None
-            if key and set(key) <= names and not refusal:
+            if key and set(key) <= names and not access.refusal:
                 blocker = transaction.merge_blocker(self.table, key)
-        if refusal:
-            msg = f"{name} may not be written: {refusal}"
+            settings = transaction.settings()
+        if access.refusal:
+            msg = f"{name} may not be written: {access.refusal}"
             raise TargetError(msg)
         if blocker:
             msg = f"load_mode='upsert' cannot serve {name}: {blocker}"
@@ -105,7 +126,7 @@ class TargetSide:
         if ours := sorted(names & {STAGE_CHUNK, STAGE_RANK}):
             msg = f"{name} has a column {', '.join(ours)}, a name that a load needs: rename it"
             raise TargetError(msg)
-        return table
+        return FoundTable(table, settings, access.write_blocker, access.is_emptied_by_crash)
 
     def _missing(self, transaction: Transaction) -> str:
         """Return that the target is not there, and what to do about it."""
@@ -184,21 +205,6 @@ class TargetSide:
         if words := self.database.no_direct_path(written):
             msg = f"direct_path cannot serve: {words}"
             raise TargetError(msg)
-
-    def takes_chunks(self, path: DataPath) -> bool:
-        """Whether rows may go into the target itself, chunk by chunk.
-
-        Not into one that a crash empties: the ledger would go on to say that its chunks are in.
-
-        Raises TargetError when they cannot be written there by `path`.
-        """
-        with self.transaction() as transaction:
-            if transaction.is_emptied_by_crash(self.table):
-                return False
-            if path is not DataPath.IN_SERVER and (why := transaction.write_blocker(self.table)):
-                msg = f"{self.mapping.target_name} may not be written: {why}"
-                raise TargetError(msg)
-        return True
 
     def insert_select_blocker(
         self,

@@ -157,10 +157,10 @@ class Loads(Tables):
         return int(found[0][0])
 
     def note(self, transaction: Transaction, plan: Plan) -> None:
-        """Note the plan, with its read point, at which a load goes on."""
+        """Note the plan, with its read point, at which a load goes on; nothing of an old epoch."""
         transaction.execute(
-            f"update {self._load} set plan = :plan where load_id = :load_id",
-            {"load_id": plan.load_id, "plan": plan_text(plan)},
+            f"update {self._load} set plan = :plan where load_id = :load_id and epoch = :epoch",
+            {"load_id": plan.load_id, "epoch": plan.epoch, "plan": plan_text(plan)},
         )
 
     def take_over(self, transaction: Transaction, load_id: str) -> int | None:

@@ -152,6 +152,9 @@ class Plan:
     """The database, its schemas and the time zone in which the SQL is read, where known."""
     target_columns: tuple[Column, ...] = ()
     """Columns of the target at the time of planning; none without a target."""
+    target_settings: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What statements mean in the target, as settings of its database: sessions have these, however
+    they would have begun."""
     stage_table: str | None = None
     """Where rows wait until they are published; None when chunks appear as they commit."""
     epoch: int = 0

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from .. import fitting, verification
-from ..errors import LedgerError, SettingsError
+from ..errors import LedgerError, SettingsError, TargetError
 from ..model import Column, DataPath, Mapping, Plan, Snapshot, StrategyName
 from ..protocols import Database, Place, Reader, Source, Survey, Target
 from ..query import Query
 from ..settings import AUTO, Settings
-from ..target_side import TargetSide
+from ..target_side import FoundTable, TargetSide
 from .strategies import Case, choose
 
 # Workers of a load that finds out by itself how many it needs: databases rarely bear more.
@@ -48,7 +48,8 @@ class Planning:
     def decide(self) -> Plan:
         """Return the plan. Raises MapperError for what would not do; nothing is stored."""
         fitting.check_key(self.mapping.chunk_key or (), self.columns)
-        table = self.target.found(self.columns) if self.target else ()
+        found = self.target.found(self.columns) if self.target else FoundTable((), {})
+        table = found.columns
         path, path_reason = self._data_path(table)
         self._check_window(table)
         case = self._case(table)
@@ -59,9 +60,10 @@ class Planning:
             path, path_reason = DataPath.IN_SERVER, "source and target are one database"
         elif streamed:
             path, path_reason = self._of_a_stream(path, path_reason)
-        staged = self.mapping.staged or streamed
-        if self.target and not staged:
-            staged = not self.target.takes_chunks(path)
+        staged = self.mapping.staged or streamed or found.is_emptied_by_crash
+        if found.write_blocker and not staged and path is not DataPath.IN_SERVER:
+            msg = f"{self.mapping.target_name} may not be written: {found.write_blocker}"
+            raise TargetError(msg)
         workers = self._workers(division.strategy)
         if streamed and self.settings.max_workers == AUTO:
             # All of them write what one reader brings.
@@ -85,6 +87,7 @@ class Planning:
             marks=division.marks,
             read_in=self.read_in,
             target_columns=table,
+            target_settings=found.settings,
             stage_table=_stage_name(self.load_id) if staged else None,
             target=self.mapping.target_name,
             load_mode=self.mapping.load_mode,
@@ -96,13 +99,14 @@ class Planning:
         """Where the query is read, as a plan has it."""
         return () if self.place is None else self.place.meaning
 
-    def taken_up(self, plan: Plan, table: Sequence[Column]) -> Plan:
+    def taken_up(self, plan: Plan, found: FoundTable) -> Plan:
         """Return a plan of the ledger as this call can carry it out, its chunks as they are.
 
         Connections and settings are this call's, and may be others than when it was planned.
 
         Raises LedgerError when its chunks would not be the query's rows then.
         """
+        table = found.columns
         if reason := self._unfit(plan, table):
             msg = (
                 f"load {self.load_id!r} was planned by strategy {plan.strategy}, and this call"
@@ -110,6 +114,7 @@ class Planning:
                 " start a new load"
             )
             raise LedgerError(msg)
+        plan = replace(plan, target_settings=found.settings)
         streamed = plan.strategy is StrategyName.STREAM_ONCE
         auto = self.settings.max_workers == AUTO
         workers = self._workers(plan.strategy) if self.settings.enable_parallel else 1

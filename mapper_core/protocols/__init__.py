@@ -7,11 +7,21 @@ half the databases will only ever be sources.
 from .database import Checksum, Database, Place
 from .source import Reader, Source
 from .survey import BlockCuts, Blocker, KeyCuts, Survey
-from .target import STAGE_CHUNK, STAGE_RANK, LedgerDialect, Merged, Target, Transaction, Writer
+from .target import (
+    STAGE_CHUNK,
+    STAGE_RANK,
+    Access,
+    LedgerDialect,
+    Merged,
+    Target,
+    Transaction,
+    Writer,
+)
 
 __all__ = [
     "STAGE_CHUNK",
     "STAGE_RANK",
+    "Access",
     "BlockCuts",
     "Blocker",
     "Checksum",

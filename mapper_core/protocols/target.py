@@ -27,6 +27,18 @@ class Merged:
     """New or different before it; None where the database takes all of them, or fails."""
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What stands against writing to a table, in words; None where nothing does."""
+
+    refusal: str | None = None
+    """Why it may not be written at all: what it is, or which privilege lacks."""
+    write_blocker: str | None = None
+    """Why `Transaction.write` cannot serve it, though another statement could."""
+    is_emptied_by_crash: bool = False
+    """Whether a crash of the server takes rows from the table, or a part of it, for good."""
+
+
 class Transaction(Protocol):
     """One open transaction on the target."""
 
@@ -45,11 +57,14 @@ class Transaction(Protocol):
     def columns(self, table: Sequence[str]) -> tuple[Column, ...]:
         """Describe a table's columns, as this transaction sees it; empty without such a table."""
 
-    def refusal(self, table: Sequence[str], privileges: Sequence[str]) -> str | None:
-        """Return why the table may not be written, in words: what it is, or which privilege lacks.
+    def settings(self) -> Mapping[str, str]:
+        """Return the settings of the session that decide what its statements mean.
 
-        None when nothing stands against it, and when the database cannot tell beforehand.
+        None where a database has none that could change.
         """
+
+    def access(self, table: Sequence[str], privileges: Sequence[str]) -> Access:
+        """Return what stands against writing to a table, as far as it can be told beforehand."""
 
     def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
         """Run a statement that changes rows, its `:name`s bound; return how many it changed."""
@@ -119,12 +134,6 @@ class Transaction(Protocol):
 
     def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> str | None:
         """Return why rows cannot be merged into the table by this key, where that can be known."""
-
-    def write_blocker(self, table: Sequence[str]) -> str | None:
-        """Return why `write` cannot serve the table, though another statement could, or None."""
-
-    def is_emptied_by_crash(self, table: Sequence[str]) -> bool:
-        """Whether a crash of the server takes rows from the table, or a part of it, for good."""
 
     def insert_select(
         self,
@@ -218,6 +227,12 @@ class Target(Database, Protocol):
 
     def open_writer(self) -> AbstractContextManager[Writer]:
         """Open a connection."""
+
+    def sharing(self, settings: Mapping[str, str]) -> "Target":
+        """Return this database with sessions that have settings of another one's.
+
+        However they would have begun; what the caller has given comes first.
+        """
 
     def quote(self, *names: str) -> str:
         """Return `"schema"."table"`, quoted so that any name is safe."""

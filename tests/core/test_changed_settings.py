@@ -65,7 +65,7 @@ def end_readers(url):
         " where datname = current_database() and query like 'copy (%'"
     )
     with psycopg.connect(url, autocommit=True, options="-c role=none") as connection:
-        return connection.execute(ended).fetchone()[0]
+        return connection.execute(ended).fetchall()
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -77,7 +77,7 @@ def test_a_session_that_begins_later_reads_by_the_settings_of_the_read_point(
     set_in(source, "search_path", "one")
     set_in(source, name, before)
     run(target, "create table items (id int, said text)")
-    lost = []
+    lost: list[Any] = []
 
     def change(rows):
         if not lost:
@@ -95,7 +95,7 @@ def test_a_session_that_begins_later_reads_by_the_settings_of_the_read_point(
     )
 
     result.raise_for_failures()
-    assert [1] == lost
+    assert [[(1,)]] == lost
     assert 10 == result.chunks_total
     assert 1 == len(run(target, "select distinct said from items"))
     assert [(ROWS,)] == run(target, "select count(*) from items")
@@ -141,7 +141,7 @@ def test_a_server_that_reloads_its_settings_changes_no_chunk(own, run, strategy)
         "alter system set default_text_search_config = simple",
         "select pg_reload_conf()",
     )
-    changed = []
+    changed: list[bool] = []
 
     def change(_):
         if not changed:
@@ -169,3 +169,93 @@ def test_a_server_that_reloads_its_settings_changes_no_chunk(own, run, strategy)
     assert changed
     assert 10 == result.chunks_total
     assert [("'houses':2 'the':1",)] == run(own.url, "select distinct words from copies")
+
+
+# Of a setting of the target, how it is when the load begins and what it becomes.
+THERE = {
+    "search_path": ("one", "other"),
+    "timezone": ("'Asia/Kathmandu'", "UTC"),
+    "datestyle": ("'ISO, DMY'", "'ISO, MDY'"),
+}
+ARRIVED = [(ROWS, ROWS, "2024-04-03 2024-07-01 06:15:00")]
+SEEN = (
+    "select count(*), count(distinct id),"
+    " string_agg(distinct day || ' ' || (at at time zone 'UTC'), ',') from one.arrived"
+)
+
+
+@pytest.fixture
+def arrived(source, target, run):
+    """A table of texts, and two tables of one name for what they mean."""
+    run(
+        source,
+        "create table items (id int primary key, day text, at text)",
+        "insert into items select i, '03/04/2024', '2024-07-01 12:00'"
+        f" from generate_series(1, {ROWS}) i",
+    )
+    for schema in ("one", "other"):
+        table = f"{schema}.arrived (id int, day date, at timestamptz)"
+        run(target, f"create schema {schema}", f"create table {table}")
+    for name, (before, _) in THERE.items():
+        set_in(target, name, before)
+
+
+def change_there(target, run):
+    """Change all of it, for sessions that are yet to begin; end those that are there."""
+    for name, (_, after) in THERE.items():
+        set_in(target, name, after)
+    others = "datname = current_database() and pid <> pg_backend_pid()"
+    run(target, f"select pg_terminate_backend(pid, 5000) from pg_stat_activity where {others}")
+
+
+@pytest.mark.parametrize("options", [{}, {"publish": "atomic"}], ids=["append", "staged"])
+def test_a_session_that_begins_later_writes_by_the_settings_of_the_planning(
+    arrived, source, target, run, options
+):
+    """Into the same table, the same dates and times."""
+    changed: list[bool] = []
+
+    def change(_):
+        if not changed:
+            changed.append(True)
+            change_there(target, run)
+
+    result = execute_query_parallel(
+        source,
+        "select * from items order by id",
+        target_conn=target,
+        target_table="arrived",
+        transformation_func=list,  # what texts of its rows mean is the target's to say
+        progress_callback=change,
+        **{**IN_CHUNKS, **options, "enable_progress": True},
+    )
+
+    result.raise_for_failures()
+    assert changed
+    assert ARRIVED == run(target, SEEN)
+
+
+def test_steps_in_several_processes_write_by_the_settings_of_the_latest_planning(
+    arrived, source, target, run
+):
+    """Whoever has mended them and plans the load again wants them to hold."""
+    step = (source, "select * from items order by id", "group")
+    options: dict[str, Any] = {
+        "target_conn": target,
+        "target_table": "arrived",
+        "transformation_func": list,
+        "publish": "atomic",
+    }
+    processor = ParallelProcessor(**IN_CHUNKS)
+    change_there(target, run)
+    processor.plan_load(*step, **options)
+    for name, (before, _) in THERE.items():
+        set_in(target, name, before)
+    processor.plan_load(*step, **options)
+    change_there(target, run)
+
+    for lane in range(2):
+        processor.load_lane(*step, lane=lane, lanes=2, **options)
+    processor.publish_load(*step, **options)
+
+    assert ARRIVED == run(target, SEEN)

@@ -1,7 +1,7 @@
 """A database spoken to through SQLAlchemy, in both roles: sessions, and what it can do."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,6 +79,10 @@ class Generic:
     def open_writer(self) -> Iterator[GenericWriter]:
         with self._connection() as connection:
             yield GenericWriter(connection)
+
+    def sharing(self, settings: Mapping[str, str]) -> "Generic":
+        del settings  # nothing that all databases have a place for
+        return self
 
     def written_out(self, query: Query) -> str:
         return query.render(lambda _, value: repr(value))

@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateSchema
 from ...batches import Batch, JsonText, rows_of
 from ...errors import SettingsError, TargetError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
-from ...protocols import STAGE_CHUNK, Checksum, Merged, Place
+from ...protocols import STAGE_CHUNK, Access, Checksum, Merged, Place
 from ...query import Query
 from . import sqlite
 from .statements import cancel
@@ -82,16 +82,19 @@ class GenericTransaction:
         if rows := [self._bound(each) for each in values]:
             self._connection.execute(sa.text(sql), rows)
 
-    def refusal(self, table: Sequence[str], privileges: Sequence[str]) -> str | None:
+    def settings(self) -> dict[str, str]:
+        return {}
+
+    def access(self, table: Sequence[str], privileges: Sequence[str]) -> Access:
         del privileges  # no word for them that all databases share
         if not self._sqlite:
-            return None
+            return Access()
         asked = sa.inspect(self._connection)
         schema = table[0] if len(table) > 1 else None
         views = [*asked.get_view_names(schema=schema), *asked.get_temp_view_names()]
         if table[-1] not in views:
-            return None
-        return (
+            return Access()
+        return Access(
             "it is a view, and SQLite does not tell how many rows the triggers of one have written:"
             " load into the table behind it"
         )
@@ -174,13 +177,6 @@ class GenericTransaction:
 
     def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> None:
         """Return None: what would stand against it cannot be asked for beforehand."""
-
-    def write_blocker(self, table: Sequence[str]) -> None:
-        """Return None: rows are written by INSERT."""
-
-    def is_emptied_by_crash(self, table: Sequence[str]) -> bool:
-        del table  # what has committed stays
-        return False
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

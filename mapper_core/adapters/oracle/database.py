@@ -1,7 +1,7 @@
 """An Oracle database in both roles: its sessions, its read points, and what it can do."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -123,6 +123,10 @@ class Oracle:
                     yield another
 
             yield OracleWriter(connection, definer)
+
+    def sharing(self, settings: Mapping[str, str]) -> "Oracle":
+        del settings  # no session of ours takes what its statements mean from the server
+        return self
 
     @property
     def _has_another(self) -> bool:

@@ -16,7 +16,7 @@ import oracledb
 from ...batches import Batch, rows_of
 from ...errors import SettingsError, TargetError
 from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
-from ...protocols import STAGE_CHUNK, Checksum, Merged, Place
+from ...protocols import STAGE_CHUNK, Access, Checksum, Merged, Place
 from ...query import Query
 from . import catalog, direct_path, errors, session, values
 
@@ -138,8 +138,11 @@ class OracleTransaction:
         found = self._found(table)
         return () if found is None else catalog.columns(self._connection, *found)
 
-    def refusal(self, table: Sequence[str], privileges: Sequence[str]) -> str | None:
-        return catalog.refusal(self._connection, *self._resolved(table), privileges)
+    def settings(self) -> dict[str, str]:
+        return {}  # each session is told the same, see `session`
+
+    def access(self, table: Sequence[str], privileges: Sequence[str]) -> Access:
+        return Access(catalog.refusal(self._connection, *self._resolved(table), privileges))
 
     def create_missing(self, table: Sequence[str], definition: str) -> None:
         if self._found(table) is None:
@@ -262,13 +265,6 @@ class OracleTransaction:
 
     def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> None:
         """Return None: what would stand against it cannot be asked for beforehand."""
-
-    def write_blocker(self, table: Sequence[str]) -> None:
-        """Return None: rows are written by INSERT."""
-
-    def is_emptied_by_crash(self, table: Sequence[str]) -> bool:
-        del table  # what has committed stays
-        return False
 
     def insert_select(
         self,

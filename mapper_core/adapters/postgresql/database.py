@@ -1,6 +1,6 @@
 """A PostgreSQL database in both roles: sessions, snapshots, what it can do."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -154,6 +154,9 @@ class PostgreSQL:
             sockets.room_to_send(connection),
         ):
             yield PostgreSQLWriter(connection, self._settings)
+
+    def sharing(self, settings: Mapping[str, str]) -> "PostgreSQL":
+        return PostgreSQL(self._opener, {**settings, **self._settings})
 
     def quote(self, *names: str) -> str:
         return session.identifier(*names)

@@ -50,7 +50,7 @@ def blocker(
         for each in fields(Place):
             if getattr(here, each.name) != getattr(place, each.name):
                 return f"source and target {_WORDS[each.name]}"
-        if name := meaning.differs(snapshot.settings, transaction.meaning()):
+        if name := meaning.differs(snapshot.settings, transaction.settings()):
             return f"sessions of source and target have different {name}"
         for ours, theirs in pairs:
             if ours.type_id != theirs.type_id:

@@ -8,7 +8,7 @@ import psycopg
 from ...batches import Batch, rows_of
 from ...errors import TargetError
 from ...model import Chunk, Column, DataPath, Plan, Snapshot
-from ...protocols import STAGE_CHUNK, Checksum, Merged, Place
+from ...protocols import STAGE_CHUNK, Access, Checksum, Merged, Place
 from ...query import Query
 from . import catalog, checksum, errors, meaning, saying, session, unseen
 from .ending import Ending
@@ -18,6 +18,12 @@ from .survey import place
 
 # The setting that tells a stage's column default which chunk is being written.
 _CHUNK_SETTING = "mapper.chunk"
+
+
+_NO_COPY = (
+    "COPY writes to a view by an INSTEAD OF trigger for each row only: give it one, or pass"
+    " publish='atomic', which inserts all rows in one statement"
+)
 
 
 class PostgreSQLTransaction(Messages):
@@ -53,8 +59,7 @@ class PostgreSQLTransaction(Messages):
         """Return where the transaction's session is."""
         return place(self._connection)
 
-    def meaning(self) -> dict[str, str]:
-        """Return the settings that decide what statements mean in the transaction's session."""
+    def settings(self) -> dict[str, str]:
         return dict(self.execute(meaning.ASKED))
 
     def explain(self, query: Query, snapshot: Snapshot) -> str:
@@ -74,7 +79,7 @@ class PostgreSQLTransaction(Messages):
             for name, kind, number, required, generated, binary in found
         )
 
-    def refusal(self, table: Sequence[str], privileges: Sequence[str]) -> str | None:
+    def access(self, table: Sequence[str], privileges: Sequence[str]) -> Access:
         name = session.identifier(*table)
         # All but DELETE can be granted for some columns.
         asked = [
@@ -85,21 +90,28 @@ class PostgreSQLTransaction(Messages):
             )
             for privilege in privileges
         ]
-        foreign, taken, *granted = self._together(
-            (catalog.FOREIGN, {"name": name}), (catalog.TAKEN, {"name": name}), *asked
+        foreign, taken, no_copy, unlogged, *granted = self._together(
+            (catalog.FOREIGN, {"name": name}),
+            (catalog.TAKEN, {"name": name}),
+            (catalog.TAKES_NO_COPY, {"name": name}),
+            (catalog.UNLOGGED, {"name": name}),
+            *asked,
         )
         if foreign:
-            return (
+            return Access(
                 f"the rows of {foreign[0][0]}, a foreign table, would commit on their own server,"
                 " and not with the ledger's: load into the table there, or into tables kept here"
                 " alone"
             )
         for privilege, ((may, user),) in zip(privileges, granted, strict=True):
             if privilege in catalog.EVENTS and not taken[0][0] & catalog.EVENTS[privilege]:
-                return f"it takes no {privilege.upper()}: load into a table, or a view that does"
+                words = f"it takes no {privilege.upper()}: load into a table, or a view that does"
+                return Access(words)
             if not may:
-                return f"{user} lacks the privilege: grant {privilege} on {name} to {user}"
-        return None
+                return Access(f"{user} lacks the privilege: grant {privilege} on {name} to {user}")
+        return Access(
+            write_blocker=_NO_COPY if no_copy else None, is_emptied_by_crash=unlogged[0][0]
+        )
 
     def create_missing(self, table: Sequence[str], definition: str) -> None:
         self.execute(f"create table if not exists {session.identifier(*table)} ({definition})")
@@ -136,14 +148,6 @@ class PostgreSQLTransaction(Messages):
         from . import merging  # for upserts alone
 
         return merging.blocker(self._connection, table, key)
-
-    def write_blocker(self, table: Sequence[str]) -> str | None:
-        if not self.execute(catalog.TAKES_NO_COPY, {"name": session.identifier(*table)}):
-            return None
-        return (
-            "COPY writes to a view by an INSTEAD OF trigger for each row only: give it one, or pass"
-            " publish='atomic', which inserts all rows in one statement"
-        )
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -258,9 +262,6 @@ class PostgreSQLTransaction(Messages):
             for block in blocks:
                 copy.write(block)  # type: ignore[arg-type]  # a copy path carries bytes
         return cursor.rowcount
-
-    def is_emptied_by_crash(self, table: Sequence[str]) -> bool:
-        return bool(self.execute(catalog.UNLOGGED, {"name": session.identifier(*table)})[0][0])
 
     def insert_select(
         self,
