@@ -9,9 +9,11 @@ import sqlalchemy as sa
 
 from mapper_core import SettingsError, TargetError, execute_query_parallel
 
-from .running import load
+from .running import asked, load
 
 pytestmark = pytest.mark.timeout(60)
+
+ROWS = 3_000
 
 # Rows that a session may see by a setting of its own, as applications of many tenants have it.
 TENANTS = (
@@ -188,3 +190,48 @@ def test_a_connection_in_a_pipeline_is_refused(source, target, run, side):
                 enable_progress=False,
             )
         assert [(1,)] == said.fetchall()
+
+
+@pytest.mark.parametrize("encoding", ["latin1", "sql_ascii"])
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("connect", [psycopg.connect, psycopg2.connect])
+def test_names_that_are_not_ascii_hold_in_every_session(
+    connect, side, encoding, source, target, run
+):
+    """Also where sessions of the database begin in another encoding than ours."""
+    url = {"source": source, "target": target}[side]
+    with psycopg.connect(url) as live:
+        name = live.info.dbname
+    run(
+        url,
+        'create schema "größe"',
+        'create role "müller"',
+        'grant usage on schema "größe" to "müller"',
+        'create table "größe".items (id int, who text default current_user)',
+        'grant select, insert on "größe".items to "müller"',
+        f'grant create on database {name} to "müller"',
+    )
+    if side == "source":
+        run(url, f'insert into "größe".items select i, null from generate_series(1, {ROWS}) i')
+        run(target, "create table items (id int, who text)")
+    else:
+        run(source, f"create table items as select i as id from generate_series(1, {ROWS}) i")
+    query = "select id, current_user::text as who from items order by id"
+    table = "items" if side == "source" else '"größe".items'
+    run(url, f"alter database {name} set client_encoding = {encoding}")
+    try:
+        with closing(connect(url)) as live:
+            cursor = live.cursor()
+            # As who gives such names in ASCII.
+            cursor.execute(r"""select set_config('search_path', E'"gr\u00f6\u00dfe"', false)""")
+            cursor.execute(r"select set_config('role', E'm\u00fcller', false)")
+            live.commit()
+            ends = (live, target) if side == "source" else (source, live)
+            if side == "target":
+                query = "select id from items order by id"
+            load(ends[0], query, ends[1], "items").raise_for_failures()
+    finally:
+        run(url, f"alter database {name} reset client_encoding")
+        counted = asked(target, f"select count(*), min(who) from {table}")
+        run(url, 'drop owned by "müller"', 'drop role "müller"')
+    assert [(ROWS, "müller")] == counted

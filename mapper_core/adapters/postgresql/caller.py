@@ -53,7 +53,7 @@ def asking(given: Any) -> Iterator[Callable[[str], list[Row]]]:
 
         def ask(statement: str) -> list[Row]:
             cursor.execute(statement)
-            return list(cursor.fetchall()) if cursor.description else []
+            return list(map(_texts, cursor.fetchall())) if cursor.description else []
 
         inside = status is TransactionStatus.INTRANS
 
@@ -84,6 +84,11 @@ _CANNOT_BE_ASKED = {
 }
 
 
+def _texts(row: Sequence[Any]) -> Row:
+    """Return a row whose texts are such, also as psycopg gives those of SQL_ASCII."""
+    return tuple(each.decode() if isinstance(each, bytes) else each for each in row)
+
+
 def _plain_cursor(given: Any) -> Any:
     """Return a cursor whose rows are tuples, whatever the caller's connection makes of rows."""
     if isinstance(given, psycopg.Connection):
@@ -99,10 +104,12 @@ def settings_of(given: Any) -> dict[str, str]:
     Raises SettingsError when it cannot be asked, say in a failed transaction.
     """
     with asking(given) as ask:
-        ((user,),) = ask("select session_user::text")
+        ((user,),) = ask(f"select {_IN_ASCII.format('session_user::text')}")
+        user = _from_ascii(user)
         # Before the role, which it sets back; who logged in may always be named.
         found = {} if user == given.info.user else {"session_authorization": user}
-        found |= dict(ask(meaning.ASKED))
+        asked = f"select name, {_IN_ASCII.format('value')} from ({meaning.ASKED}) s(name, value)"
+        found |= {name: _from_ascii(value) for name, value in ask(asked)}
         return found | _own(ask, [name for (name,) in ask(_ASKED_WITHIN)])
 
 
@@ -136,17 +143,26 @@ def hides(given: Any, table: Sequence[str]) -> bool:
     return bool(found) and bool(found[0][0])
 
 
+# A text in letters that every encoding has: that of the session may lack some of its own.
+_IN_ASCII = "encode(convert_to({}, 'UTF8'), 'hex')"
+
+
+def _from_ascii(text: str) -> str:
+    return bytes.fromhex(text).decode()
+
+
 def _own(ask: Callable[[str], list[Row]], names: Sequence[str]) -> dict[str, str]:
     """Return those of these settings that somebody made up, or has set in this session."""
     found = {}
     for name in sorted(set(names)):
         quoted = session.literal(None, name)
-        ((value,),) = ask(
+        value = _IN_ASCII.format(f"current_setting({quoted}, true)")
+        ((told,),) = ask(
             f"select case when not exists (select from pg_settings where lower(name) ="
-            f" lower({quoted}) and source <> 'session') then current_setting({quoted}, true) end"
+            f" lower({quoted}) and source <> 'session') then {value} end"
         )
-        if value is not None:
-            found[name] = value
+        if told is not None:
+            found[name] = _from_ascii(told)
     return found
 
 

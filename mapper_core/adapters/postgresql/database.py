@@ -106,7 +106,7 @@ class PostgreSQL:
             begin, _ = session.beginning(connection, READ_NOW)
             # Idle for as long as the load lasts: the server's own time-out must not end it.
             setting = session.setting(connection, self._settings | {_IDLE: "0"})
-            saying.run_together(connection, begin, setting)
+            saying.run_together(connection, begin, *setting)
             session.hold_tables(connection, self.written_out(query))
             try:
                 asked = (

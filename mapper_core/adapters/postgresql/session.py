@@ -29,9 +29,11 @@ LOCK_TIMEOUT = "60s"
 # A transform may think for a while between claim and rows; a dead peer may not stay for hours.
 IDLE_TIMEOUT = "1h"
 
+_ENCODING = "UTF8"
+
 # What a session needs to write its values as text that any other session reads back the same.
 _FORMATS = {
-    "client_encoding": "UTF8",
+    "client_encoding": _ENCODING,
     "datestyle": "ISO",
     "intervalstyle": "postgres",
     "extra_float_digits": "1",
@@ -209,8 +211,8 @@ def beginning(connection: Connection, how: str) -> tuple[Statement, str]:
 
 def setting(
     connection: Connection, settings: Mapping[str, str], snapshot: Snapshot | None = None
-) -> Statement:
-    """Return the statement that sets settings until the transaction's end.
+) -> tuple[Statement, ...]:
+    """Return the statements that set settings until the transaction's end.
 
     Where a snapshot is joined, those of its read point too, unless others are given. Apart from
     `beginning`, because a transaction joins a snapshot before its first query.
@@ -223,7 +225,12 @@ def setting(
     calls = sql.SQL(", ").join(
         sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in values.items()
     )
-    return sql.SQL("select {}").format(calls).as_string(connection), None
+    # Without the connection, whose encoding may have no letters for these names.
+    said: Statement = (sql.SQL("select {}").format(calls).as_string(None), None)
+    if _told(connection, "client_encoding") == _ENCODING:
+        return (said,)
+    # The server reads a statement by the encoding that is in force when it comes to it.
+    return ((f"set local client_encoding = '{_ENCODING}'", None), said)
 
 
 def reads_as_ours(connection: Connection) -> bool:
@@ -233,12 +240,16 @@ def reads_as_ours(connection: Connection) -> bool:
     answer to a message: what comes in the message that makes the change would be misread.
     Source: PostgreSQL source, tcop/postgres.c, ReportChangedGUCOptions() before ReadyForQuery.
     """
-    told = connection.info.parameter_status
     return (
-        told("client_encoding") == "UTF8"
-        and (told("DateStyle") or "").startswith("ISO")
-        and told("IntervalStyle") == "postgres"
+        _told(connection, "client_encoding") == _ENCODING
+        and _told(connection, "DateStyle").startswith("ISO")
+        and _told(connection, "IntervalStyle") == "postgres"
     )
+
+
+def _told(connection: Connection, name: str) -> str:
+    """Return a setting as the server has last told of it."""
+    return connection.info.parameter_status(name) or ""
 
 
 def commit(connection: Connection, before: Sequence[Statement] = ()) -> str | None:

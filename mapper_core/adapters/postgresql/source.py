@@ -67,7 +67,7 @@ class PostgreSQLReader:
         """Begin to read at the snapshot; return what takes that back."""
         how = READ if self._joined else READ_NOW
         begin, take_back = session.beginning(self._connection, how)
-        then: list[saying.Statement] = [self._setting, ("show statement_timeout", None)]
+        then: list[saying.Statement] = [*self._setting, ("show statement_timeout", None)]
         if self._snapshot is not None and self._joined:
             *_, asked = session.join(self._connection, self._snapshot, begin, *then)
         else:

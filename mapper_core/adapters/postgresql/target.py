@@ -341,7 +341,7 @@ class PostgreSQLWriter:
         setting = self._setting
         if joins:
             setting = session.setting(self._connection, self._settings, snapshot)
-        opening = (begin, setting)
+        opening = (begin, *setting)
         transaction = PostgreSQLTransaction(self._connection, () if joins else opening)
         try:
             if snapshot is not None and joins:
