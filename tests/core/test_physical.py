@@ -193,7 +193,7 @@ def test_a_table_with_a_foreign_partition_has_no_blocks_of_its_own(source, run):
     with psycopg.connect(source) as connection:
         for table in ("orders", "there"):
             found = blocks.find(
-                lambda sql, values=None: connection.execute(sql, values).fetchall(),
+                connection,
                 explain,
                 version=180_000,
                 table=table,

@@ -13,7 +13,7 @@ import psycopg
 
 from ...model import Refused
 from ...protocols import BlockCuts
-from . import errors
+from . import catalog, errors, saying
 from .explained import nodes
 
 # First version that reads a range of blocks without reading all others.
@@ -28,12 +28,8 @@ _LEAST_SHARE = 0.5
 _KINDS = {"v": "a view", "f": "a foreign table"}
 
 # The leaves: the table itself, its partitions, the tables that inherit from it.
-_LEAVES = """
-with recursive tree as (
-    select to_regclass(%s)::oid as oid
-    union
-    select i.inhrelid from tree join pg_inherits i on i.inhparent = tree.oid
-)
+_LEAVES = f"""
+{catalog.TREE}
 select c.oid::int8, c.relkind::text, coalesce(am.amname, ''), c.relpages, c.reltuples::float8,
        case when c.relkind in ('r', 'm')
             then pg_relation_size(c.oid) / current_setting('block_size')::int else 0 end,
@@ -49,11 +45,11 @@ _YOUNGER = """
 with point as (
     select pg_snapshot_xmin(old)::text::int8 as oldest,
            pg_snapshot_xmax(pg_current_snapshot())::text::int8 as next
-    from (select %s::pg_snapshot) given(old)
+    from (select :snapshot::pg_snapshot) given(old)
 )
 select exists (
     select from {table} t, point
-    where ((t.xmin::text::int8 - oldest) %% 4294967296 + 4294967296) %% 4294967296 < next - oldest
+    where ((t.xmin::text::int8 - oldest) % 4294967296 + 4294967296) % 4294967296 < next - oldest
 )
 """
 
@@ -70,7 +66,7 @@ class _Leaf:
 
 
 def find(
-    run: Callable[..., list[tuple[Any, ...]]],
+    connection: saying.Connection,
     explain: Callable[[str], dict[str, Any]],
     *,
     version: int,
@@ -83,7 +79,7 @@ def find(
     """Return where to cut the blocks of `table`, which `query` reads, or why not to.
 
     Args:
-        run: runs a statement at the snapshot.
+        connection: reads at the snapshot.
         explain: returns the planner's plan of a statement; the transaction outlives its error.
         version: of the server.
         table: quoted.
@@ -94,7 +90,7 @@ def find(
     """
     if version < _RANGE_SCANS:
         return Refused("PostgreSQL reads ranges of blocks from version 14 on")
-    leaves = [_Leaf(*row) for row in run(_LEAVES, (table,))]
+    leaves = _leaves(connection, table)
     if not leaves:
         return Refused(f"{table} is no table")
     for leaf in leaves:
@@ -121,8 +117,12 @@ def find(
             f"the query keeps about {rows:,} of the table's rows, and they may lie anywhere in it"
         )
     return BlockCuts(
-        tuple(map(str, _cuts(leaves, rows, chunk_size))), rows, _marks(run, table, leaves)
+        tuple(map(str, _cuts(leaves, rows, chunk_size))), rows, _marks(connection, table, leaves)
     )
+
+
+def _leaves(connection: saying.Connection, table: str) -> list[_Leaf]:
+    return [_Leaf(*row) for row in saying.run(connection, _LEAVES, {"name": table}).fetchall()]
 
 
 def _scans(plan: dict[str, Any]) -> list[str]:
@@ -171,20 +171,19 @@ def _cuts(leaves: Sequence[_Leaf], rows: int, chunk_size: int) -> list[int]:
     return found
 
 
-def _marks(
-    run: Callable[..., list[tuple[Any, ...]]], table: str, leaves: Sequence[_Leaf]
-) -> tuple[str, ...]:
+def _marks(connection: saying.Connection, table: str, leaves: Sequence[_Leaf]) -> tuple[str, ...]:
     """Return what tells, at another read point, whether rows have moved since this one."""
     files = json.dumps([[leaf.oid, leaf.file] for leaf in leaves])
-    return table, files, str(run("select pg_current_snapshot()")[0][0])
+    return table, files, str(saying.run(connection, "select pg_current_snapshot()").fetchone()[0])
 
 
-def moved(run: Callable[..., list[tuple[Any, ...]]], marks: Sequence[str]) -> str | None:
+def moved(connection: saying.Connection, marks: Sequence[str]) -> str | None:
     """Return why the table's blocks hold other rows than when the marks were made, or None."""
     table, files, snapshot = marks
-    now = [[leaf.oid, leaf.file] for leaf in (_Leaf(*row) for row in run(_LEAVES, (table,)))]
+    now = [[leaf.oid, leaf.file] for leaf in _leaves(connection, table)]
     if now != json.loads(files):
         return f"{table} has been rewritten, or has other partitions"
-    if run(_YOUNGER.format(table=table.replace("%", "%%")), (snapshot,))[0][0]:
+    younger = _YOUNGER.format(table=table)
+    if saying.run(connection, younger, {"snapshot": snapshot}).fetchone()[0]:
         return f"rows of {table} have been, or may have been, added or updated"
     return None

@@ -1,4 +1,4 @@
-"""What the catalog says of a table that rows are to be written to, as SQL over its `:name`."""
+"""What the catalog says of a table, as SQL over its `:name`; mostly of one to be written to."""
 
 # Begins a statement over `tree`: the table itself, its partitions, and what inherits from it.
 TREE = """

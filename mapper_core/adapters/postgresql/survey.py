@@ -206,7 +206,7 @@ class PostgreSQLSurvey:
         if self._query.with_slots is None or self._query.table is None:
             return Refused("the query is more than a plain SELECT from one table")
         return blocks.find(
-            self._run,
+            self._connection,
             self._tried,
             version=self._connection.info.server_version,
             table=session.identifier(*self._query.table),
@@ -217,7 +217,7 @@ class PostgreSQLSurvey:
         )
 
     def moved(self, marks: Sequence[str]) -> str | None:
-        return blocks.moved(self._run, marks)
+        return blocks.moved(self._connection, marks)
 
     def place(self) -> Place | None:
         return place(self._connection)
