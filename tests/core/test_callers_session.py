@@ -153,6 +153,39 @@ def test_who_the_session_acts_as_holds_in_every_session(connect, source, target,
     assert counted == [("t2tenant_of_tests", 1000)]
 
 
+def test_a_role_that_was_taken_after_who_the_session_acts_as_holds_too(source, target, run):
+    """On both sides: to say who the session acts as sets the role back."""
+    run(
+        source,
+        f"create table items as select i as id from generate_series(1, {ROWS}) i",
+        "create role acting_of_tests",
+        "create role taken_of_tests role acting_of_tests",
+        "grant select on items to taken_of_tests",
+    )
+    with psycopg.connect(target) as live:
+        name = live.info.dbname
+    run(
+        target,
+        "create table items (id int, reader text, writer text default current_user)",
+        "grant select, insert on items to taken_of_tests",
+        f"grant create on database {name} to taken_of_tests",
+    )
+    sql = "select id, current_user::text as reader from items order by id"
+    try:
+        with closing(psycopg.connect(source)) as here, closing(psycopg.connect(target)) as there:
+            for live in (here, there):
+                live.execute("set session authorization acting_of_tests")
+                live.execute("set role taken_of_tests")
+                live.commit()
+            load(here, sql, there, "items").raise_for_failures()
+        counted = run(target, "select reader, writer, count(*) from items group by 1, 2")
+    finally:
+        for url in (source, target):
+            run(url, "drop owned by taken_of_tests")
+        run(source, "drop role taken_of_tests", "drop role acting_of_tests")
+    assert [("taken_of_tests", "taken_of_tests", ROWS)] == counted
+
+
 @pytest.mark.parametrize("others_see_one", [True, False])
 def test_a_temporary_target_is_refused_in_words(others_see_one, source, target, run):
     """Our sessions do not see it: rows would go into another table of its name."""

@@ -156,7 +156,7 @@ class PostgreSQL:
             yield PostgreSQLWriter(connection, self._settings)
 
     def sharing(self, settings: Mapping[str, str]) -> "PostgreSQL":
-        return PostgreSQL(self._opener, {**settings, **self._settings})
+        return PostgreSQL(self._opener, meaning.shared(self._settings, settings))
 
     def quote(self, *names: str) -> str:
         return session.identifier(*names)

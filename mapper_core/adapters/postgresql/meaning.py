@@ -11,14 +11,26 @@ _SETTINGS = (
     *("xmloption", "transform_null_equals", "standard_conforming_strings", "backslash_quote"),
 )
 
-# A row of name and value for each. Of dates only the order of day and month in what is read counts:
-# what is written is ISO.
+# A row of name and value for each that the server has. Of dates only the order of day and month in
+# what is read counts: what is written is ISO.
 ASKED = f"""
-select name, case when name = 'datestyle'
-                  then regexp_replace(current_setting(name), '^[^,]*', 'ISO')
-                  else current_setting(name) end
-from unnest('{{{",".join(_SETTINGS)}}}'::text[]) with ordinality named(name, place) order by place
+select name, case when name = 'datestyle' then regexp_replace(value, '^[^,]*', 'ISO') else value end
+from unnest('{{{",".join(_SETTINGS)}}}'::text[]) with ordinality named(name, place),
+     current_setting(name, true) found(value)
+where value is not null order by place
 """
+
+
+def shared(given: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings given, and those of another session that are not among them.
+
+    In the order given: who the session acts as comes before its role, which that sets back.
+
+    >>> shared({"b": "given", "a": "given"}, {"a": "other", "c": "other"})
+    {'b': 'given', 'a': 'given', 'c': 'other'}
+    """
+    return {**given, **{name: value for name, value in others.items() if name not in given}}
+
 
 # Of which a `Place` says by itself what comes of them.
 _TOLD_BY_PLACE = frozenset({"role", "search_path", "TimeZone"})
@@ -27,4 +39,4 @@ _TOLD_BY_PLACE = frozenset({"role", "search_path", "TimeZone"})
 def differs(one: Mapping[str, str], other: Mapping[str, str]) -> str | None:
     """Return a setting of `one` session that another one at its place has otherwise, or None."""
     names = [name for name in one if name not in _TOLD_BY_PLACE]
-    return next((name for name in names if one[name] != other[name]), None)
+    return next((name for name in names if one[name] != other.get(name)), None)

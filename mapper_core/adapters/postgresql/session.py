@@ -17,7 +17,7 @@ from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from ...connections import Opener
 from ...errors import RUN_AGAIN, SnapshotLostError
 from ...model import Snapshot
-from . import errors
+from . import errors, meaning
 from .arrivals import Arrivals
 from .saying import Connection, Said, Statement, in_one_message, run_together, say
 
@@ -217,8 +217,7 @@ def setting(
     Where a snapshot is joined, those of its read point too, unless others are given. Apart from
     `beginning`, because a transaction joins a snapshot before its first query.
     """
-    shared = snapshot.settings if snapshot else {}
-    values = {**_FORMATS, **shared, **settings}
+    values = {**_FORMATS, **meaning.shared(settings, snapshot.settings if snapshot else {})}
     if connection.info.server_version >= _TRANSACTION_TIMEOUT:
         # A role's limit on transactions would end the one that holds the snapshot.
         values["transaction_timeout"] = "0"
