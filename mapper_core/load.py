@@ -253,6 +253,9 @@ class Load:
 
     def _planning(self, reader: Reader, snapshot: Snapshot) -> planner.Planning:
         survey = reader.survey(self.query)
+        if snapshot.id is None:
+            # Nobody holds a read point; but all of the load is to be one query, at any moment.
+            snapshot = replace(snapshot, settings=survey.settings())
         return planner.Planning(
             load_id=self.load_id,
             mapping=self.mapping,

@@ -1,6 +1,6 @@
 """What planning asks of a source about one query."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -99,6 +99,12 @@ class Survey(Protocol):
 
     def moved(self, marks: Sequence[str]) -> str | None:
         """Return why blocks hold other rows than when the marks were made, or None."""
+
+    def settings(self) -> Mapping[str, str]:
+        """Return the settings of the session that decide what its statements mean.
+
+        None where a database has none that could change.
+        """
 
     def place(self) -> Place | None:
         """Return where the session is; None where INSERT ... SELECT is not offered anyway."""

@@ -68,11 +68,16 @@ def end_readers(url):
         return connection.execute(ended).fetchall()
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize(
+    ("name", "options"), [*((name, {}) for name in CHANGES), ("datestyle", {"snapshot": False})]
+)
 def test_a_session_that_begins_later_reads_by_the_settings_of_the_read_point(
-    items, source, target, run, name
+    items, source, target, run, name, options
 ):
-    """One that was lost is begun anew after a default of its database has changed."""
+    """One that was lost is begun anew after a default of its database has changed.
+
+    Without a read point it is that of the planning.
+    """
     before, after, depends = CHANGES[name]
     set_in(source, "search_path", "one")
     set_in(source, name, before)
@@ -91,12 +96,12 @@ def test_a_session_that_begins_later_reads_by_the_settings_of_the_read_point(
         target_conn=target,
         target_table="items",
         transformation_func=change,
-        **IN_CHUNKS,
+        **{**IN_CHUNKS, **options},
     )
 
     result.raise_for_failures()
     assert [[(1,)]] == lost
-    assert 10 == result.chunks_total
+    assert result.chunks_total >= 10
     assert 1 == len(run(target, "select distinct said from items"))
     assert [(ROWS,)] == run(target, "select count(*) from items")
 

@@ -85,6 +85,9 @@ class GenericSurvey:
         del marks
         return None
 
+    def settings(self) -> dict[str, str]:
+        return {}
+
     def place(self) -> Place | None:
         return None
 

@@ -115,6 +115,9 @@ class OracleSurvey:
     def moved(self, marks: Sequence[str]) -> str | None:
         return rowids.moved(self._connection, marks)
 
+    def settings(self) -> dict[str, str]:
+        return {}
+
     def place(self) -> Place | None:
         return None
 

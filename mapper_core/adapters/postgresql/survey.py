@@ -12,7 +12,7 @@ from ...errors import QueryError
 from ...model import Estimate, Refused
 from ...protocols import BlockCuts, Blocker, KeyCuts, Place
 from ...query import Query, says_now
-from . import blocks, cuts, saying, session
+from . import blocks, cuts, meaning, saying, session
 from .explained import nodes
 from .statements import Statements
 
@@ -218,6 +218,9 @@ class PostgreSQLSurvey:
 
     def moved(self, marks: Sequence[str]) -> str | None:
         return blocks.moved(self._connection, marks)
+
+    def settings(self) -> dict[str, str]:
+        return dict(self._run(meaning.ASKED))
 
     def place(self) -> Place | None:
         return place(self._connection)
