@@ -1,6 +1,7 @@
 """What a caller has set up in its live session holds in ours: the same rows, the same values."""
 
 from contextlib import closing
+from urllib.parse import urlsplit
 
 import psycopg
 import psycopg2
@@ -66,6 +67,51 @@ def test_a_setting_that_says_whose_rows_are_seen_holds_in_every_session(
     finally:
         run(source, *NONE_LEFT)
     assert run(target, "select tenant, count(*) from items group by tenant") == [("t1", 1000)]
+
+
+ENCODINGS = ["utf8", "latin1", "sql_ascii"]
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_setting_holds_letter_by_letter_in_whatever_encoding(
+    source, target, run, encoding, autocommit
+):
+    """Sessions begin with that of the one given: what is set in them first is written for it."""
+    run(
+        source,
+        "create schema größe",
+        "create table größe.items as select i as id, 'té' as tenant from generate_series(1, 9) i",
+        "create view größe.mine as select * from größe.items"
+        " where tenant = current_setting('app.tenant', true)",
+    )
+    run(target, "create table items (id int, tenant text)")
+
+    with psycopg.connect(source, client_encoding=encoding, autocommit=autocommit) as live:
+        for setting in ("app.tenant = 'té'", "search_path = größe"):
+            live.execute(f"set {setting}".encode("latin1" if encoding == "latin1" else "utf8"))
+        live.commit()
+        load(live, "select * from mine", target, "items").raise_for_failures()
+        assert "IDLE" == live.info.transaction_status.name
+        assert live.info.parameter_status("client_encoding") == encoding.upper()
+
+    assert [("té", 9)] == run(target, "select tenant, count(*) from items group by tenant")
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_load_id_may_have_any_letter_in_whatever_encoding(source, target, run, encoding):
+    """Which the sessions are called by."""
+    for url in (source, target):
+        name = urlsplit(url).path[1:]
+        run(url, f"alter database {name} set client_encoding = {encoding}")
+    run(source, "create table items as select i as id from generate_series(1, 9) i")
+    run(target, "create table items (id int)")
+
+    load(source, "select * from items", target, "items", load_id="größe 日").raise_for_failures()
+
+    assert [("größe 日",)] == run(
+        target, "set client_encoding = utf8", "select load_id from mapper.load"
+    )
 
 
 def test_a_setting_that_the_query_asks_for_holds_in_every_session(source, target, run):

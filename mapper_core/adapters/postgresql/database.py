@@ -25,7 +25,8 @@ _IDLE = "idle_in_transaction_session_timeout"
 # million rows, read by key by two workers on two cores, took an eighth less of the server's CPU.
 _ONE_PROCESS = {"max_parallel_workers_per_gather": "0"}
 
-# Longer application names are cut with a notice. Source: PostgreSQL documentation, NAMEDATALEN.
+# Longer application names are cut with a notice, and letters beyond ASCII are replaced.
+# Source: PostgreSQL documentation, NAMEDATALEN, and application_name.
 _NAME_BYTES = 63
 
 
@@ -36,7 +37,7 @@ def connect(opener: Opener, *, application: str, time_zone: str | None) -> "Post
         with opener.model() as live:
             settings = caller.settings_of(live)
     settings |= {
-        "application_name": application.encode()[:_NAME_BYTES].decode(errors="ignore"),
+        "application_name": application.encode("ascii", "backslashreplace")[:_NAME_BYTES].decode(),
         "lock_timeout": session.LOCK_TIMEOUT,
         _IDLE: session.IDLE_TIMEOUT,
     }
