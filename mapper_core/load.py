@@ -219,6 +219,17 @@ class Load:
         resumption.check_query(record, self.mapping)
         return record
 
+    def published(self) -> Plan | None:
+        """Return the plan of a load that the ledger has as published; None for any other.
+
+        Raises LedgerError when that was another load under this name.
+        """
+        record = self._errands.do("read the ledger of", self._find)
+        if record is None or not record.published:
+            return None
+        resumption.check_query(record, self.mapping)
+        return record.plan
+
     def _there(self, record: LoadRecord | None) -> LoadRecord:
         if record is None:
             msg = f"the ledger has no load {self.load_id}: plan it first"

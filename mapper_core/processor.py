@@ -111,6 +111,9 @@ class ParallelProcessor:
             self._opened(source_conn, source_sql, options, load_group, fresh=again) as load,
             ExitStack() as stack,
         ):
+            # Nobody reads it again; and who holds a read point for it ends when it is published.
+            if not again and (published := load.published()) is not None:
+                return published
             held = self._held(load, source_conn, options)
             snapshot = load.joinable() or stack.enter_context(held)
             return load.plan(snapshot, load_group=load_group)[0]

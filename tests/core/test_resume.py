@@ -445,6 +445,24 @@ def test_steps_in_several_processes_read_the_plans_snapshot(step, source, target
     assert sent == run(target, SUM.format("orders"))
 
 
+def test_of_a_published_load_the_plan_is_told_without_another_read_point(step, source, target, run):
+    """Who would hold one for it, sees that it is published, and ends: perhaps before it is read."""
+    planned = step("plan")
+    for lane in range(2):
+        step("lane", lane)
+    step("publish")
+    wait_until(lambda: not holder(source), "the holder to end")
+    name = source.split("/")[3].split("?")[0]
+
+    run(target, f"alter database {name} allow_connections false")
+    try:
+        told = step("plan", again=False)
+    finally:
+        run(target, f"alter database {name} allow_connections true")
+
+    assert planned == told
+
+
 def test_a_load_with_a_missing_chunk_is_not_published(step, source, target, run):
     """The chunks are named; a lane run again, and only then, completes it."""
     step("plan", load_mode="replace_window")
