@@ -282,6 +282,10 @@ class Mapping:
                 "a fence is for partitions by time: leave it out",
             ),
             (
+                self.fence is not None and self.fence < timedelta(0),
+                "fence is a time to wait: 0 or more",
+            ),
+            (
                 self.include_earlier and not self.has_windows,
                 "include_earlier is for partitions by time: leave it out",
             ),

@@ -19,6 +19,10 @@ def partitions_on_time(case: Case, within: timedelta) -> Check:
     mapping, definition = case.mapping, case.mapping.partitions_def
     if not isinstance(within, timedelta):
         raise SettingsError(f"mapping {mapping.name}: due_within {within!r} is no timedelta")
+    if within < timedelta(0):
+        raise SettingsError(
+            f"mapping {mapping.name}: due_within would end before a partition has ended: 0 or more"
+        )
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         raise SettingsError(f"mapping {mapping.name}: due_within is for partitions by time")
 

@@ -130,6 +130,12 @@ class BackfillPolicy(Strict):
     type: Literal["single_run", "multi_run"]
     max_partitions_per_run: int = Field(1, ge=1, description="For multi_run.")
 
+    @model_validator(mode="after")
+    def _says_nothing_idle(self) -> "BackfillPolicy":
+        if self.type == "single_run" and "max_partitions_per_run" in self.model_fields_set:
+            raise ValueError("a single run has all partitions: leave out max_partitions_per_run")
+        return self
+
     def policy(self) -> dg.BackfillPolicy:
         """Return it as a Dagster object."""
         if self.type == "single_run":

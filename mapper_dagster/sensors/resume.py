@@ -5,6 +5,8 @@ from datetime import datetime, timezone
 
 import dagster as dg
 
+from mapper_core import SettingsError
+
 from ..mapping import Mapping
 from ..steps import RESUMES
 from ..translator import MappingTranslator
@@ -55,7 +57,12 @@ def build_resume_sensor(
         minimum_interval_seconds: seconds between two ticks.
         default_status: whether it runs without being started.
         translator: the translator that the assets were built with.
+
+    Raises:
+        SettingsError: max_resumes is less than 1.
     """
+    if max_resumes < 1:
+        raise SettingsError("max_resumes is at least 1: else leave the sensor out")
     translator = translator or MappingTranslator()
     keys = {translator.get_asset_spec(mapping).key for mapping in mappings}
 

@@ -96,7 +96,8 @@ def build_watermark_sensor(
         translator: the translator that the asset was built with.
 
     Raises:
-        SettingsError: the mapping has no partitions by time, or no window column.
+        SettingsError: the mapping has no partitions by time, or no window column; or what else is
+            given cannot be meant.
     """
     definition = mapping.partitions_def
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
@@ -105,6 +106,10 @@ def build_watermark_sensor(
         raise SettingsError(f"mapping {mapping.name}: a watermark needs window_column")
     if max_partitions < 1:
         raise SettingsError(f"mapping {mapping.name}: max_partitions is at least 1")
+    if not isinstance(settle, timedelta):
+        raise SettingsError(f"mapping {mapping.name}: settle {settle!r} is no timedelta")
+    if settle < timedelta(0):
+        raise SettingsError(f"mapping {mapping.name}: settle is a time to wait: 0 or more")
     key = (translator or MappingTranslator()).get_asset_spec(mapping).key
 
     @dg.sensor(

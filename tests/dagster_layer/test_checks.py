@@ -391,6 +391,7 @@ def test_of_many_partitions_that_are_not_loaded_the_last_are_named(check):
         ({"load_mode": "replace"}, {"max_reject_share": 5}, "no share"),
         ({"load_mode": "replace"}, {"due_within": 24}, "due_within 24 is no timedelta"),
         ({"load_mode": "replace"}, {"due_within": timedelta(1)}, "by time"),
+        ({"load_mode": "replace"}, {"due_within": -timedelta(1)}, "before a partition has ended"),
     ],
 )
 def test_checks_that_would_say_nothing_are_refused(change, options, words):

@@ -160,7 +160,7 @@ def test_every_attribute_reaches_the_mapping(load):
         schedule.default_status,
     )
     assert "dw__fact_orders_watermark" == sensor.name
-    assert 4 == len(list(defs.asset_checks))
+    assert 4 == sum(len(list(each.check_specs)) for each in defs.asset_checks)
     dg.Definitions.validate_loadable(defs)
 
 
@@ -222,6 +222,11 @@ def test_an_asset_nobody_has_described_says_what_it_is_made_of(load):
             "partitions of type static take no dimensions, timezone",
         ),
         ("name: m\nsource_sql: SELECT 1\ntarget_table: t\nload_mode: merge", "load_mode"),
+        (
+            "name: m\nsource_sql: SELECT 1\ntarget_table: t\n"
+            "backfill_policy: {type: single_run, max_partitions_per_run: 5}",
+            "a single run has all partitions: leave out max_partitions_per_run",
+        ),
     ],
 )
 def test_a_slip_of_the_pen_is_told(load, attributes, words):

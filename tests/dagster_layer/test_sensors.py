@@ -640,7 +640,21 @@ def test_a_watermark_without_windows_is_refused(change, words):
         build_watermark_sensor(replace(BY_MONTH, **change), changed_at="changed_at")
 
 
-def test_a_watermark_that_would_ask_for_nothing_is_refused():
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_partitions": 0}, "max_partitions is at least 1"),
+        ({"settle": 60}, "settle 60 is no timedelta"),
+        ({"settle": -timedelta(seconds=1)}, "settle is a time to wait: 0 or more"),
+    ],
+)
+def test_a_watermark_that_cannot_be_meant_is_refused(options, words):
     """When it is built."""
-    with pytest.raises(SettingsError, match="max_partitions is at least 1"):
-        build_watermark_sensor(BY_MONTH, changed_at="changed_at", max_partitions=0)
+    with pytest.raises(SettingsError, match=words):
+        build_watermark_sensor(BY_MONTH, changed_at="changed_at", **options)
+
+
+def test_a_sensor_that_would_go_on_with_nothing_is_refused():
+    """When it is built."""
+    with pytest.raises(SettingsError, match="max_resumes is at least 1"):
+        build_resume_sensor([BY_MONTH], max_resumes=0)

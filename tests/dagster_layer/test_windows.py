@@ -1,6 +1,6 @@
 """Partition keys are half-open load windows, and back."""
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 
 import dagster as dg
@@ -106,6 +106,7 @@ def test_lane_keys_survive_any_partition_key(key, place):
         ({**BY_DAY, "load_mode": "replace"}, "'replace' would leave the partition loaded last"),
         ({**BY_DAY, **UPSERT, "window_column": "at"}, "load_mode is 'upsert': leave it out"),
         ({"deps": "orders"}, "deps is a list"),
+        ({**BY_DAY, "fence": timedelta(seconds=-1)}, "fence is a time to wait: 0 or more"),
         ({"owners": "team:data"}, "owners is a list"),
         (
             {**BY_DAY, "params": {"window_start": "2024-01-31"}},
