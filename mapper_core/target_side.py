@@ -116,7 +116,6 @@ class TargetSide:
             key, blocker = spelled(self.mapping.primary_key, names), None
             if key and set(key) <= names and not access.refusal:
                 blocker = transaction.merge_blocker(self.table, key)
-            settings = transaction.settings()
         if access.refusal:
             msg = f"{name} may not be written: {access.refusal}"
             raise TargetError(msg)
@@ -126,7 +125,9 @@ class TargetSide:
         if ours := sorted(names & {STAGE_CHUNK, STAGE_RANK}):
             msg = f"{name} has a column {', '.join(ours)}, a name that a load needs: rename it"
             raise TargetError(msg)
-        return FoundTable(table, settings, access.write_blocker, access.is_emptied_by_crash)
+        return FoundTable(
+            table, access.settings, access.write_blocker, is_emptied_by_crash=access.is_emptied_by_crash
+        )
 
     def _missing(self, transaction: Transaction) -> str:
         """Return that the target is not there, and what to do about it."""

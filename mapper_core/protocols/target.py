@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..batches import Batch, Packer
@@ -29,7 +29,7 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What stands against writing to a table, in words; None where nothing does."""
+    """What stands against writing to a table, in words, None where nothing does; and for whom."""
 
     refusal: str | None = None
     """Why it may not be written at all: what it is, or which privilege lacks."""
@@ -37,6 +37,8 @@ class Access:
     """Why `Transaction.write` cannot serve it, though another statement could."""
     is_emptied_by_crash: bool = False
     """Whether a crash of the server takes rows from the table, or a part of it, for good."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Those of the session that asked, see `Transaction.settings`."""
 
 
 class Transaction(Protocol):
@@ -64,7 +66,10 @@ class Transaction(Protocol):
         """
 
     def access(self, table: Sequence[str], privileges: Sequence[str]) -> Access:
-        """Return what stands against writing to a table, as far as it can be told beforehand."""
+        """Return what stands against writing to a table, as far as it can be told beforehand.
+
+        With the settings, since it can be asked with them.
+        """
 
     def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
         """Run a statement that changes rows, its `:name`s bound; return how many it changed."""

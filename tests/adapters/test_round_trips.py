@@ -74,6 +74,16 @@ def test_a_chunk_waits_for_few_answers(tables, source, target, options, most):
     assert of_target <= most
 
 
+def test_a_load_of_one_chunk_waits_for_about_fifty_answers(tables, source, target):
+    """Planned, written and published; most of them are the ledger's and the planning's."""
+    load(source, target, 1).raise_for_failures()  # makes the ledger
+
+    of_source, of_target = answers(source, target, 1)
+
+    assert of_source <= 22
+    assert of_target <= 26
+
+
 def test_an_error_of_what_was_sent_with_the_commit_is_the_chunks(tables, source, target, run):
     """It is known that nothing came of it, and why."""
     load(source, target, 1).raise_for_failures()

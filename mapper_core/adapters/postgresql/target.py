@@ -90,11 +90,12 @@ class PostgreSQLTransaction(Messages):
             )
             for privilege in privileges
         ]
-        foreign, taken, no_copy, unlogged, *granted = self._together(
+        foreign, taken, no_copy, unlogged, meant, *granted = self._together(
             (catalog.FOREIGN, {"name": name}),
             (catalog.TAKEN, {"name": name}),
             (catalog.TAKES_NO_COPY, {"name": name}),
             (catalog.UNLOGGED, {"name": name}),
+            (meaning.ASKED, None),
             *asked,
         )
         if foreign:
@@ -110,7 +111,9 @@ class PostgreSQLTransaction(Messages):
             if not may:
                 return Access(f"{user} lacks the privilege: grant {privilege} on {name} to {user}")
         return Access(
-            write_blocker=_NO_COPY if no_copy else None, is_emptied_by_crash=unlogged[0][0]
+            write_blocker=_NO_COPY if no_copy else None,
+            is_emptied_by_crash=unlogged[0][0],
+            settings=dict(meant),
         )
 
     def create_missing(self, table: Sequence[str], definition: str) -> None:
