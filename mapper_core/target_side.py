@@ -126,7 +126,10 @@ class TargetSide:
             msg = f"{name} has a column {', '.join(ours)}, a name that a load needs: rename it"
             raise TargetError(msg)
         return FoundTable(
-            table, access.settings, access.write_blocker, is_emptied_by_crash=access.is_emptied_by_crash
+            table,
+            access.settings,
+            access.write_blocker,
+            is_emptied_by_crash=access.is_emptied_by_crash,
         )
 
     def _missing(self, transaction: Transaction) -> str:
