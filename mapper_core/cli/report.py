@@ -125,9 +125,13 @@ def rejects_text(rejects: Sequence[Reject]) -> str:
     if not rejects:
         return "no rejects"
     return "\n".join(
-        f"chunk {reject.chunk_id}  {json.dumps(reject.row)}  {reject.code}: {reject.error}"
-        for reject in rejects
+        f"chunk {reject.chunk_id}  {json.dumps(reject.row)}  {_why(reject)}" for reject in rejects
     )
+
+
+def _why(reject: Reject) -> str:
+    """Return code and error; where there is no code but the error's own kind, that once."""
+    return f"{reject.code}: {reject.error.removeprefix(f'{reject.code}: ')}"
 
 
 def loads_text(loads: Sequence[LoadSummary]) -> str:

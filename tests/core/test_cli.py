@@ -194,6 +194,23 @@ def test_rows_that_were_rejected_are_neither_staged_nor_loaded(mapper, orders, t
     assert "  rows       0 loaded, 3,998 loaded earlier, 0 failed" == out.splitlines()[1]
 
 
+def test_why_a_row_was_rejected_is_told_once(mapper, tmp_path):
+    """Where a database has no codes, an error's own kind stands for one, and is in its words."""
+    file = tmp_path / "shop.db"
+    with closing(sqlite3.connect(file)) as shop:
+        shop.execute("create table orders (id int)")
+        shop.execute("insert into orders values (6), (7)")
+        shop.execute("create table few (id int check (id <> 7))")
+        shop.commit()
+    url = f"sqlite:///{file}"
+    at = ("--source", url, "--target", url, "--query", "select * from orders", "--table", "few")
+    assert 0 == mapper("load", *at, "--load-id", "nightly", "--reject-limit", "1")[0]
+
+    _, out, _ = mapper("rejects", "--target", url, "--load-id", "nightly")
+
+    assert 'chunk 1  {"id": 7}  IntegrityError: CHECK constraint failed: id <> 7' == out.strip()
+
+
 def test_load_as_json(mapper, orders):
     """The result is one object on standard output."""
     code, result = mapper.json("load", "--query", ORDERED, "--table", "dw.orders", *SMALL)
