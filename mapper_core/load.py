@@ -292,18 +292,19 @@ class Load:
             return record.plan, True
         found = target.found(planning.columns)
         resumption.check_shapes(record.plan, planning.columns, found.columns)
-        before = record.plan.target_settings
+        resumption.check_table(record.plan, found.access.table_id, lambda: target.finished(self.load_id))
+        stored = record.plan
         record = replace(record, plan=planning.taken_up(record.plan, found))
         resumption.check_place(record.plan, planning.read_in)
         # As this call wants it, which may be otherwise than the one before it.
         self._verifying(record.plan, target).decide(lambda: planning.survey)
-        target = target.sharing(record.plan)
+        sharing = target.sharing(record.plan)
         if planning.snapshot.is_same_point(record.plan.snapshot):
-            if record.plan.target_settings != before:
-                with target.transaction() as transaction:
-                    target.ledger.note(transaction, record.plan)  # for its other processes
+            if stored.found_there != record.plan.found_there:
+                with sharing.transaction() as transaction:
+                    sharing.ledger.note(transaction, record.plan)  # for its other processes
             return record.plan, False
-        return resumption.at_another_point(record, target, planning.snapshot, planning.survey)
+        return resumption.at_another_point(record, sharing, planning.snapshot, planning.survey)
 
     def _verifying(self, plan: Plan, target: TargetSide) -> verification.Verifying:
         return verification.Verifying(

@@ -1,7 +1,6 @@
 """The target's side of a load: the table as found, where rows go, the ledger's answers."""
 
 from collections.abc import Iterator, Sequence
-from collections.abc import Mapping as Dict
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +16,7 @@ from .model import (
     Snapshot,
 )
 from .origins import note
-from .protocols import STAGE_CHUNK, STAGE_RANK, Place, Target, Transaction
+from .protocols import STAGE_CHUNK, STAGE_RANK, Access, Place, Target, Transaction
 from .query import Query
 from .results import ChunkResult
 from .stopping import InUse
@@ -43,12 +42,8 @@ class FoundTable:
 
     columns: tuple[Column, ...]
     """Its columns, or those that it will be created with."""
-    settings: Dict[str, str]
-    """What statements mean there, see `Plan.target_settings`."""
-    write_blocker: str | None = None
-    """Why rows cannot be written to it chunk by chunk, though a stage could be moved there."""
-    is_emptied_by_crash: bool = False
-    """Whether a crash takes its rows, while the ledger goes on to say that their chunks are in."""
+    access: Access
+    """What stands against writing to it, and in what kind of session; it may be written at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +103,7 @@ class TargetSide:
                 raise TargetError(msg)
             if not table and self.mapping.create_target:
                 made = _to_create(self.database.as_created(columns), name)
-                return FoundTable(made, transaction.settings())
+                return FoundTable(made, Access(settings=transaction.settings()))
             if not table:
                 raise TargetError(self._missing(transaction))
             access = transaction.access(self.table, self.mapping.privileges)
@@ -125,12 +120,7 @@ class TargetSide:
         if ours := sorted(names & {STAGE_CHUNK, STAGE_RANK}):
             msg = f"{name} has a column {', '.join(ours)}, a name that a load needs: rename it"
             raise TargetError(msg)
-        return FoundTable(
-            table,
-            access.settings,
-            access.write_blocker,
-            is_emptied_by_crash=access.is_emptied_by_crash,
-        )
+        return FoundTable(table, access)
 
     def _missing(self, transaction: Transaction) -> str:
         """Return that the target is not there, and what to do about it."""

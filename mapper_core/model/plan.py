@@ -152,6 +152,8 @@ class Plan:
     """The database, its schemas and the time zone in which the SQL is read, where known."""
     target_columns: tuple[Column, ...] = ()
     """Columns of the target at the time of planning; none without a target."""
+    target_id: str | None = None
+    """What tells the target from another table of its name, where it was there and this is told."""
     target_settings: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What statements mean in the target, as settings of its database: sessions have these, however
     they would have begun."""
@@ -165,6 +167,11 @@ class Plan:
     load_mode: LoadMode = LoadMode.APPEND
     verification: str = ""
     """A text for people: how source and target are compared before publishing, or why not."""
+
+    @property
+    def found_there(self) -> tuple[str | None, Mapping[str, str]]:
+        """What planning has found of the target that another planning may find otherwise."""
+        return self.target_id, self.target_settings
 
     @property
     def connections(self) -> tuple[int, int]:

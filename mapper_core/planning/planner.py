@@ -7,7 +7,7 @@ from hashlib import sha256
 from .. import fitting, verification
 from ..errors import LedgerError, SettingsError, TargetError
 from ..model import Column, DataPath, Mapping, Plan, Snapshot, StrategyName
-from ..protocols import Database, Place, Reader, Source, Survey, Target
+from ..protocols import Access, Database, Place, Reader, Source, Survey, Target
 from ..query import Query
 from ..settings import AUTO, Settings
 from ..target_side import FoundTable, TargetSide
@@ -48,7 +48,7 @@ class Planning:
     def decide(self) -> Plan:
         """Return the plan. Raises MapperError for what would not do; nothing is stored."""
         fitting.check_key(self.mapping.chunk_key or (), self.columns)
-        found = self.target.found(self.columns) if self.target else FoundTable((), {})
+        found = self.target.found(self.columns) if self.target else FoundTable((), Access())
         table = found.columns
         path, path_reason = self._data_path(table)
         self._check_window(table)
@@ -60,9 +60,9 @@ class Planning:
             path, path_reason = DataPath.IN_SERVER, "source and target are one database"
         elif streamed:
             path, path_reason = self._of_a_stream(path, path_reason)
-        staged = self.mapping.staged or streamed or found.is_emptied_by_crash
-        if found.write_blocker and not staged and path is not DataPath.IN_SERVER:
-            msg = f"{self.mapping.target_name} may not be written: {found.write_blocker}"
+        staged = self.mapping.staged or streamed or found.access.is_emptied_by_crash
+        if found.access.write_blocker and not staged and path is not DataPath.IN_SERVER:
+            msg = f"{self.mapping.target_name} may not be written: {found.access.write_blocker}"
             raise TargetError(msg)
         workers = self._workers(division.strategy)
         if streamed and self.settings.max_workers == AUTO:
@@ -87,7 +87,8 @@ class Planning:
             marks=division.marks,
             read_in=self.read_in,
             target_columns=table,
-            target_settings=found.settings,
+            target_id=found.access.table_id,
+            target_settings=found.access.settings,
             stage_table=_stage_name(self.load_id) if staged else None,
             target=self.mapping.target_name,
             load_mode=self.mapping.load_mode,
@@ -114,7 +115,7 @@ class Planning:
                 " start a new load"
             )
             raise LedgerError(msg)
-        plan = replace(plan, target_settings=found.settings)
+        plan = replace(plan, target_id=found.access.table_id, target_settings=found.access.settings)
         streamed = plan.strategy is StrategyName.STREAM_ONCE
         auto = self.settings.max_workers == AUTO
         workers = self._workers(plan.strategy) if self.settings.enable_parallel else 1

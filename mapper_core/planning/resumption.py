@@ -1,7 +1,7 @@
 """Going on with a load in the ledger: what must be as it was, what a new read point means."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from ..errors import LedgerError
@@ -38,6 +38,24 @@ def check_shapes(plan: Plan, columns: Sequence[Column], table: Sequence[Column])
                 " planned, so it cannot be continued: start a new load"
             )
             raise LedgerError(msg)
+
+
+def check_table(plan: Plan, table_id: str | None, finished: Callable[[], Collection[int]]) -> None:
+    """Raise LedgerError when chunks are in a table of the target's name that is another one now.
+
+    Those that are `finished` are asked for only where it is. A staged load is published as a whole.
+    """
+    # Not every database tells, nor could a plan of a table yet to be made.
+    if plan.stage_table is not None or None in {plan.target_id, table_id}:
+        return
+    if plan.target_id != table_id and finished():
+        msg = (
+            f"{plan.target} is another table than when load {plan.load_id!r} was planned: it was"
+            " made anew, or the search path of the target's sessions leads to another one. What is"
+            " finished is in that one: repeat it with the connection that it had, or start a new"
+            " load"
+        )
+        raise LedgerError(msg)
 
 
 def check_place(plan: Plan, now: Sequence[str]) -> None:

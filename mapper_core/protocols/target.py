@@ -37,6 +37,8 @@ class Access:
     """Why `Transaction.write` cannot serve it, though another statement could."""
     is_emptied_by_crash: bool = False
     """Whether a crash of the server takes rows from the table, or a part of it, for good."""
+    table_id: str | None = None
+    """What tells the table from another one of its name; None where the database does not."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Those of the session that asked, see `Transaction.settings`."""
 

@@ -244,6 +244,37 @@ def test_an_unfinished_load_whose_target_changed_is_refused(
     assert before == run(target, "select count(*) from orders")
 
 
+@pytest.mark.parametrize("how", ["search path", "made anew"])
+def test_an_append_does_not_go_on_in_another_table(orders, source, target, run, how):
+    """What is finished would be in the one, and the rest in the other."""
+    run(target, BROKEN)
+    first = load(source, target)
+    there = target
+    if how == "search path":
+        run(target, "create schema other", "create table other.orders (like public.orders)")
+        there = f"{target}&options=-csearch_path%3Dother"
+    else:
+        run(target, "alter table orders rename to before", "create table orders (like before)")
+
+    with pytest.raises(LedgerError, match="orders is another table than when load 'nightly' was"):
+        load(source, there)
+
+    assert first.status != "succeeded"
+    assert first.total_rows_successful
+    assert [] == run(there, "select * from orders")
+
+
+def test_an_append_of_which_nothing_is_in_goes_on_in_another_table(orders, source, target, run):
+    """One that was made anew because it would not take the rows, say."""
+    run(target, "alter table orders add constraint broken check (id < 0)")
+    assert load(source, target).total_rows_successful == 0
+    run(target, "alter table orders rename to before", "create table orders (like before)")
+
+    load(source, target).raise_for_failures()
+
+    assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
+
+
 def test_a_staged_load_begins_anew_at_another_snapshot(orders, source, target, run, caplog):
     """Nothing of it was published, so all of it comes from one read point."""
     first = load(source, target, transformation_func=refuse_some, **STAGED)
@@ -547,6 +578,19 @@ def test_planning_again_joins_the_snapshot_and_keeps_what_is_finished(step, sour
 
     assert sent == run(target, SUM.format("orders"))
     wait_until(lambda: not holder(source), "the holder to end")
+
+
+def test_steps_planned_again_know_the_table_that_they_have_found(step, target, run):
+    """The one before it had no chunk of theirs."""
+    step("plan")
+    run(target, "alter table orders rename to before", "create table orders (like before)")
+    step("plan")
+    assert 5 == step("lane", 0).count("SUCCEEDED")
+
+    assert "load run/orders" in step("plan")
+
+    assert 5 == step("lane", 1).count("SUCCEEDED")
+    assert f"total_rows_successful={ROWS}" in step("publish")
 
 
 @pytest.mark.parametrize("mode", [None, "replace_window"])

@@ -90,12 +90,13 @@ class PostgreSQLTransaction(Messages):
             )
             for privilege in privileges
         ]
-        foreign, taken, no_copy, unlogged, meant, *granted = self._together(
+        foreign, taken, no_copy, unlogged, meant, ((oid,),), *granted = self._together(
             (catalog.FOREIGN, {"name": name}),
             (catalog.TAKEN, {"name": name}),
             (catalog.TAKES_NO_COPY, {"name": name}),
             (catalog.UNLOGGED, {"name": name}),
             (meaning.ASKED, None),
+            ("select to_regclass(:name)::oid::text", {"name": name}),
             *asked,
         )
         if foreign:
@@ -113,6 +114,7 @@ class PostgreSQLTransaction(Messages):
         return Access(
             write_blocker=_NO_COPY if no_copy else None,
             is_emptied_by_crash=unlogged[0][0],
+            table_id=oid,
             settings=dict(meant),
         )
 
