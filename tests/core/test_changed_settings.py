@@ -8,7 +8,9 @@ from psycopg import sql
 
 from mapper_core import ParallelProcessor, execute_query_parallel
 
-pytestmark = pytest.mark.timeout(60)
+from ..waiting import wait_until
+
+pytestmark = pytest.mark.timeout(120)
 
 ROWS = 1_000
 
@@ -264,3 +266,31 @@ def test_steps_in_several_processes_write_by_the_settings_of_the_latest_planning
     processor.publish_load(*step, **options)
 
     assert ARRIVED == run(target, SEEN)
+
+
+def test_a_setting_that_the_database_would_refuse_by_now_is_left_alone(own, run):
+    """A server's configuration may name what one of its databases has not."""
+    table = "create table {} (id int primary key)"
+    run(own.url, table.format("items"), table.format("copies"), "insert into items values (1)")
+    run(
+        own.url,
+        "create text search configuration mine (copy = simple)",
+        "alter system set default_text_search_config = 'public.mine'",
+        "select pg_reload_conf()",
+        "drop text search configuration mine",
+    )
+    wait_until(
+        lambda: [("public.mine",)] == run(own.url, "show default_text_search_config"), "the setting"
+    )
+
+    result = execute_query_parallel(
+        own.url,
+        "select * from items order by id",
+        target_conn=own.url,
+        target_table="copies",
+        strategy="key",
+        **IN_CHUNKS,
+    )
+
+    result.raise_for_failures()
+    assert [(1,)] == run(own.url, "select * from copies")

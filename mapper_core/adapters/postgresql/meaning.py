@@ -12,12 +12,19 @@ _SETTINGS = (
 )
 
 # A row of name and value for each that the server has. Of dates only the order of day and month in
-# what is read counts: what is written is ISO.
+# what is read counts: what is written is ISO. A server's configuration may name for texts what this
+# database has not, which nobody can set.
 ASKED = f"""
 select name, case when name = 'datestyle' then regexp_replace(value, '^[^,]*', 'ISO') else value end
 from unnest('{{{",".join(_SETTINGS)}}}'::text[]) with ordinality named(name, place),
      current_setting(name, true) found(value)
-where value is not null order by place
+where value is not null
+and (name <> 'default_text_search_config' or exists (
+    select from pg_ts_config c join pg_namespace n on n.oid = c.cfgnamespace
+    where value = quote_ident(n.nspname) || '.' || quote_ident(c.cfgname)
+    or value in (c.cfgname, quote_ident(c.cfgname)) and pg_ts_config_is_visible(c.oid)
+))
+order by place
 """
 
 
