@@ -292,7 +292,9 @@ class Load:
             return record.plan, True
         found = target.found(planning.columns)
         resumption.check_shapes(record.plan, planning.columns, found.columns)
-        resumption.check_table(record.plan, found.access.table_id, lambda: target.finished(self.load_id))
+        resumption.check_table(
+            record.plan, found.access.table_id, lambda: target.finished(self.load_id)
+        )
         stored = record.plan
         record = replace(record, plan=planning.taken_up(record.plan, found))
         resumption.check_place(record.plan, planning.read_in)
