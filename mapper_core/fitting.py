@@ -79,6 +79,11 @@ def match_columns(
     return tuple(pairs)
 
 
+def shape(columns: Sequence[Column]) -> list[tuple[str, str]]:
+    """Return what must not change about columns while a load goes by them: names and types."""
+    return [(column.name, column.type) for column in columns]
+
+
 def unfit(
     ours: Column, theirs: Column, cure: str = "CAST it in the query, or change the target"
 ) -> TargetError:
@@ -86,6 +91,15 @@ def unfit(
     return TargetError(
         f"column {theirs.name!r} is {theirs.type} in the target, but {ours.type} in the query, so"
         f" not every value would arrive as it is: {cure}"
+    )
+
+
+def altered(column: str, table: str, planned: str, now: str) -> TargetError:
+    """Return the error for a column of the target that is of another type than was planned for."""
+    return TargetError(
+        f"column {column!r} of {table} was {planned} when the load was planned and is {now} now, so"
+        " not every value would arrive as it is: make it what it was and run the load again under"
+        " its id, or start a new one"
     )
 
 

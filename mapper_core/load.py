@@ -246,21 +246,29 @@ class Load:
     def _plan(self, snapshot: Snapshot, load_group: str | None) -> tuple[Plan, bool]:
         with self.source.open_reader(snapshot) as reader, self._errands.stopping(reader.cancel):
             planning = self._planning(reader, snapshot)
-            record = self._find()
-            if record is not None:
-                return self._take_up(record, planning)
-            plan = planning.decide()
-            if target := self._as_planned(plan).target:
-                with target.transaction() as transaction:
-                    # Another call under this load id may have planned it since it was looked for.
-                    transaction.lock(f"plan {self.load_id}")
-                    record = target.ledger.find(transaction, self.load_id)
-                    if record is None:
-                        target.create_tables(transaction, plan)
-                        target.ledger.store(transaction, plan, self.mapping, load_group)
-                if record is not None:
-                    return self._take_up(record, planning)
-        return plan, False
+            record, stored = self._find(), False
+            while record is None and not stored:
+                plan = planning.decide()
+                record, stored = self._store(plan, load_group)
+            return self._take_up(record, planning) if record is not None else (plan, False)
+
+    def _store(self, plan: Plan, load_group: str | None) -> tuple[LoadRecord | None, bool]:
+        """Store a plan with its tables, unless others were faster.
+
+        Returns what another call under this load id has stored since it was looked for, and whether
+        this plan is stored; if neither, it is to be decided anew.
+        """
+        if (target := self._as_planned(plan).target) is None:
+            return None, True
+        with target.transaction() as transaction:
+            if self.mapping.create_target:  # so that one of several loads makes it
+                transaction.lock(f"table to be made {self.mapping.target_name}")
+            transaction.lock(f"plan {self.load_id}")
+            record = target.ledger.find(transaction, self.load_id)
+            stored = record is None and target.create_tables(transaction, plan)
+            if stored:
+                target.ledger.store(transaction, plan, self.mapping, load_group)
+        return record, stored
 
     def _planning(self, reader: Reader, snapshot: Snapshot) -> planner.Planning:
         survey = reader.survey(self.query)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from .errors import QueryError, TargetError
-from .fitting import match_columns, seen_by, spelled
+from .fitting import match_columns, seen_by, shape, spelled
 from .ledger import Ledger, LoadRecord
 from .model import (
     Column,
@@ -220,11 +220,19 @@ class TargetSide:
             self.create_stage(transaction, begun)
         return begun
 
-    def create_tables(self, transaction: Transaction, plan: Plan) -> None:
-        """Create what the plan needs: a missing target, if that was asked for, and a stage."""
-        if self.mapping.create_target and not transaction.columns(self.table):
-            transaction.create_table(self.table, plan.target_columns)
+    def create_tables(self, transaction: Transaction, plan: Plan) -> bool:
+        """Create what the plan needs: a missing target, if that was asked for, and a stage.
+
+        Returns False, having made nothing, where another load has made the target since, otherwise
+        than it was planned for.
+        """
+        if self.mapping.create_target:
+            if not (table := transaction.columns(self.table)):
+                transaction.create_table(self.table, plan.target_columns)
+            elif shape(table) != shape(plan.target_columns):
+                return False
         self.create_stage(transaction, plan)
+        return True
 
     def create_stage(self, transaction: Transaction, plan: Plan) -> None:
         """Create the plan's stage, emptying an old one; nothing for a plan without one."""

@@ -8,7 +8,7 @@ from itertools import chain
 from ..batches import Batch, cut, parts_of, passed_on, size_of
 from ..errors import TransferError
 from ..fitting import match_columns, seen_by
-from ..model import Chunk, ChunkKind, Column, DataPath, LoadMode, TransformScope
+from ..model import Chunk, ChunkKind, Column, DataPath, TransformScope
 from ..protocols import Transaction
 from ..transform import Changed, Step
 from .scheduling import giving_way
@@ -67,8 +67,8 @@ def write(work: Work, batches: Iterable[Batch], chunk: Chunk, transaction: Trans
             yield each.batch
 
     names = target_names(work, [Column(name) for name in first.names])
-    if work.mapping.load_mode is LoadMode.UPSERT:
-        # Rows that are known keep what they have in all other columns.
+    if work.writes_to.staged:
+        # All other columns are the target's own to fill in, or stay as they are.
         work.writes_to.ledger.note_columns(transaction, work.plan, chunk, names)
     written = _handed_over(work, counted(), chunk, transaction, names, step.path)
     if written != given:
@@ -171,6 +171,22 @@ def _of_json(columns: Iterable[Column], names: Iterable[str]) -> frozenset[str]:
     """Return which of the target's names are those of columns that are JSON in the query."""
     found = {column.name.lower() for column in columns if column.is_json}
     return frozenset(name for name in names if name.lower() in found)
+
+
+def hold_columns(work: Work, transaction: Transaction) -> None:
+    """Keep the target's columns as they are until a chunk's rows are in.
+
+    Nothing for a stage, which only its load knows.
+
+    Raises TargetError when a column that is written has another type than was planned for.
+    """
+    table, columns = work.writes_to, work.plan.target_columns
+    if table.staged:
+        return
+    if not work.mapping.transforms:
+        written = set(target_names(work, work.plan.columns))
+        columns = tuple(column for column in columns if column.name in written)
+    transaction.hold_columns(table.name, columns)
 
 
 def check_taken(work: Work, *, sent: int, taken: int) -> None:

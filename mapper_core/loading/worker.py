@@ -201,8 +201,13 @@ class Worker:
         all: a stream that was cut is never committed.
         """
         work, meter, rejected = self._work, intake.Meter(), 0
+        intake.hold_columns(work, transaction)
         work.writes_to.ledger.claim(transaction, work.plan, chunk, opened.asker)
         self.in_doubt = False  # whatever was sent before, it did not commit
+        if opened.asker is not None:
+            # The snapshot shows the catalog of then.
+            with opened.asker.begin() as asking:
+                intake.hold_columns(work, asking)
         if not work.in_server:
             rows = Rows(work, chunk, piece, opened.reader, self._upcoming)
             if piece is not None and not piece.rows:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from ..errors import LedgerError
+from ..fitting import shape
 from ..ledger import LoadRecord
 from ..ledger.stored import query_hash
 from ..model import ChunkKind, Column, Mapping, Plan, Snapshot, StrategyName
@@ -30,8 +31,8 @@ def check_shapes(plan: Plan, columns: Sequence[Column], table: Sequence[Column])
         ("query", columns, plan.columns),
         (f"target {plan.target}", table, plan.target_columns),
     ):
-        if _shape(now) != _shape(then):
-            changed = sorted({name for name, _ in set(_shape(now)) ^ set(_shape(then))})
+        if shape(now) != shape(then):
+            changed = sorted({name for name, _ in set(shape(now)) ^ set(shape(then))})
             listed = f" ({', '.join(changed)})" if changed else ""
             msg = (
                 f"the columns of the {what} have changed{listed} since load {plan.load_id!r} was"
@@ -77,10 +78,6 @@ def check_place(plan: Plan, now: Sequence[str]) -> None:
 
 # As `Plan.read_in` has them.
 _READ_IN = ("database", "search path", "time zone")
-
-
-def _shape(columns: Sequence[Column]) -> list[tuple[str, str]]:
-    return [(column.name, column.type) for column in columns]
 
 
 def at_another_point(

@@ -142,6 +142,13 @@ class Transaction(Protocol):
     def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> str | None:
         """Return why rows cannot be merged into the table by this key, where that can be known."""
 
+    def hold_columns(self, table: Sequence[str], columns: Sequence[Column]) -> None:
+        """Keep others from altering a table to the transaction's end.
+
+        Raises TargetError when one of its columns is of another type than is said here, at the
+        latest with what comes next. Nothing where the database does not let that be known.
+        """
+
     def insert_select(
         self,
         query: Query,
@@ -176,9 +183,10 @@ class Transaction(Protocol):
     ) -> None:
         """Create the table that holds a load's rows until they are published, emptying an old one.
 
-        It has these columns of the target, with their types and defaults but no constraint, and
-        `STAGE_CHUNK`, the id of the chunk that wrote the row. `checked` adds what the target asks
-        of a row by itself (NOT NULL and CHECK), so that such a row is refused where it is written.
+        It has these columns of the target, with their types but no constraint, and `STAGE_CHUNK`,
+        the id of the chunk that wrote the row. `checked` adds what the target asks of a row by
+        itself (NOT NULL and CHECK, and the defaults by which it meets them), so that such a row is
+        refused where it is written.
         """
 
 

@@ -65,6 +65,9 @@ class _Publishing:
     def publish(self) -> None:
         """Put the rows where they belong, as the load mode says."""
         staged = self._count_staged()
+        names = set(self._staged_columns())
+        written = [column for column in self.plan.target_columns if column.name in names]
+        self.transaction.hold_columns(self.mapping.target_parts, written)
         if self.mapping.load_mode is LoadMode.UPSERT:
             self._merge()
             return
@@ -122,10 +125,12 @@ class _Publishing:
 
     def _move(self, staged: int) -> None:
         """Add the stage's rows to the target."""
-        listed = ", ".join(map(self.target.quote, self._staged_columns()))
-        moved = self.transaction.change(
-            f"insert into {self._table} ({listed}) select {listed} from {self._rows}"
-        )
+        moved = 0
+        for columns, part in self._written(self._rows):
+            listed = ", ".join(map(self.target.quote, columns))
+            moved += self.transaction.change(
+                f"insert into {self._table} ({listed}) select {listed} from {part} s"
+            )
         if moved != staged:
             msg = (
                 f"{staged} rows were staged and {self.mapping.target_name} took {moved}: a trigger"

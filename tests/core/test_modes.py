@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import closing
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,6 +15,9 @@ from mapper_core import (
     execute_query_parallel,
     plan,
 )
+
+from ..waiting import wait_until, waiting_for_locks
+from .running import Background
 
 ROWS = 1_000
 
@@ -330,6 +334,43 @@ def test_a_missing_target_is_made_with_the_querys_types(orders, source, target, 
     ]
 
 
+def test_loads_that_would_all_make_their_target_share_one(orders, source, target, run):
+    """However many find it missing at the same moment."""
+    options = {"create_target": True, "target_table": "made", "load_mode": "append"}
+    with psycopg.connect(target) as holding:
+        key = "hashtextextended('table to be made made', 0)"
+        holding.execute(f"select pg_advisory_xact_lock({key})")
+        loads = [
+            Background(load, source, target, strategy=way, **options)
+            for way in ("key", "one_pass", "physical")
+        ]
+        wait_until(lambda: len(waiting_for_locks(target)) == len(loads), "all to find it missing")
+    for each in loads:
+        assert ("succeeded", ROWS) == (each.result().status, each.result().rows_written)
+    assert [(3 * ROWS, ROWS)] == run(target, "select count(*), count(distinct id) from made")
+
+
+def test_a_target_made_otherwise_since_is_taken_as_it_is(orders, source, target, run):
+    """A bigint's bytes would be those of another double precision."""
+    with psycopg.connect(target) as holding:
+        holding.execute("select pg_advisory_xact_lock(hashtextextended('plan late', 0))")
+        loading = Background(
+            load,
+            source,
+            target,
+            "select id::bigint as id from orders",
+            create_target=True,
+            target_table="made",
+            load_mode="append",
+            load_id="late",
+        )
+        wait_until(lambda: waiting_for_locks(target), "it to be planned")
+        run(target, "create table made (id numeric, note text default 'here')")
+    loading.result().raise_for_failures()
+    wanted = "select count(*), sum(id), min(note) from made"
+    assert [(ROWS, ROWS * (ROWS + 1) // 2, "here")] == run(target, wanted)
+
+
 def test_a_missing_type_of_a_missing_target_is_named_with_the_cure(orders, source, target, run):
     run(source, "create type mood as enum ('good')")
 
@@ -385,6 +426,44 @@ def test_what_takes_no_rows_is_told_before_they_move(
 
     with pytest.raises(TargetError, match=f"odd may not be written: it {words}"):
         load(source, target, target_table="odd", load_mode=mode, **key)
+
+
+FUNCTIONS: dict[str, dict[str, Any]] = {
+    "rows": {"transformation_func": lambda rows: [dict(row) for row in rows]},
+    "columns": {"transformation_func": list, "transform_columns": "id"},
+    "batches": {"transform_batch": lambda batch: batch},
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("rows", [0, ROWS])
+@pytest.mark.parametrize("mode", ["append", "replace"])
+def test_what_a_function_does_not_return_is_the_tables_own_to_fill_in(
+    orders, source, target, run, function, rows, mode
+):
+    """Behind a view too, which tells nothing of defaults and identities; by right as well."""
+    run(
+        target,
+        "create table kept (id int, note text, more text,"
+        " by int default 7, nr int generated always as identity)",
+        "create view seen as select * from kept",
+        "create role clerk",
+        "grant select, delete, insert (id, note) on seen to clerk",
+        "grant all on schema public to clerk",
+        "create schema mapper authorization clerk",
+    )
+    more = {"target_table": "seen", "load_mode": mode, "publish": "atomic", **FUNCTIONS[function]}
+    try:
+        with psycopg.connect(target) as clerk:
+            clerk.execute("set role clerk")
+            clerk.commit()
+            result = load(source, clerk, f"select id, note from orders where id <= {rows}", **more)
+    finally:
+        run(target, "drop owned by clerk cascade", "drop role clerk")
+
+    assert ("succeeded", rows) == (result.status, result.rows_written), result.error
+    filled = run(target, "select count(*), min(by), max(nr), count(more) from kept")
+    assert [(rows, 7 if rows else None, rows or None, 0)] == filled
 
 
 def test_a_view_that_takes_no_copy_is_told_before_rows_move(orders, source, target, run):

@@ -266,6 +266,9 @@ class OracleTransaction:
     def merge_blocker(self, table: Sequence[str], key: Sequence[str]) -> None:
         """Return None: what would stand against it cannot be asked for beforehand."""
 
+    def hold_columns(self, table: Sequence[str], columns: Sequence[Column]) -> None:
+        """Do nothing: values are converted to what a column is when they are written."""
+
     def insert_select(
         self,
         query: Query,

@@ -3,7 +3,7 @@
 Each answer that is waited for costs the delay of the network, or of two processes taking turns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +16,9 @@ from . import saying, session
 
 # More would only be memory.
 _MOST_WAITING = 100
+
+# A statement, and who hears of its rows.
+_Waiting = tuple[saying.Statement, Callable[[list[Row]], None] | None]
 
 
 class Messages:
@@ -31,23 +34,22 @@ class Messages:
     ) -> None:
         self._raw = connection
         self._opening = opening
-        self._waiting: list[saying.Statement] = []
+        self._waiting: list[_Waiting] = []
 
     @property
     def _connection(self) -> saying.Connection:
         """The connection, on which nothing is left to be sent."""
-        if waiting := self._taken():
-            saying.run_together(self._raw, *waiting)
+        self._run()
         return self._raw
 
-    def _taken(self) -> list[saying.Statement]:
+    def _taken(self) -> list[_Waiting]:
         """Take what waits to be sent, and goes in one message."""
         opening, self._opening = self._opening, ()
         if opening and not session.reads_as_ours(self._raw):
             saying.run_together(self._raw, *opening)
             opening = ()
-        waiting, self._waiting = [*opening, *self._waiting], []
-        return waiting
+        waiting, self._waiting = self._waiting, []
+        return [*((each, None) for each in opening), *waiting]
 
     def _forget(self) -> None:
         """Send nothing of what waits."""
@@ -55,8 +57,15 @@ class Messages:
 
     def _run(self, *statements: saying.Statement) -> list[Any]:
         """Run statements, those that wait before them; return their cursors."""
-        cursors = saying.run_together(self._raw, *self._taken(), *statements)
-        return cursors[-len(statements) :]
+        before = self._taken()
+        if not before and not statements:
+            return []
+        waited = [statement for statement, _ in before]
+        cursors = saying.run_together(self._raw, *waited, *statements)
+        for (_, hear), cursor in zip(before, cursors, strict=False):
+            if hear is not None:
+                hear(list(cursor.fetchall()))
+        return cursors[len(before) :]
 
     def _together(self, *statements: saying.Statement) -> list[list[Row]]:
         """Return the rows of several statements, in one message."""
@@ -67,9 +76,18 @@ class Messages:
         return list(cursor.fetchall()) if cursor.description else []
 
     def execute_later(self, sql: str, values: Mapping[str, Any] | None = None) -> None:
-        self._waiting.append((sql, values))
+        self._ask_later(sql, values)
+
+    def _ask_later(
+        self,
+        sql: str,
+        values: Mapping[str, Any] | None,
+        hear: Callable[[list[Row]], None] | None = None,
+    ) -> None:
+        """Run a statement before whatever comes next, and have its rows heard then."""
+        self._waiting.append(((sql, values), hear))
         if len(self._waiting) == _MOST_WAITING:
-            saying.run_together(self._raw, *self._taken())
+            self._run()
 
     def execute_many(self, sql: str, values: Sequence[Mapping[str, Any]]) -> None:
         for each in values:
@@ -83,7 +101,9 @@ class Messages:
         """End the transaction. Raises TransferError when the server has rolled it back."""
         if self._opening and not self._waiting:
             return  # it has not begun
-        ended = session.commit(self._raw, self._taken())
+        if any(hear for _, hear in self._waiting):
+            self._run()  # what is heard may be a reason not to commit
+        ended = session.commit(self._raw, [statement for statement, _ in self._taken()])
         if ended != "COMMIT":
             # A transaction that failed unnoticed is rolled back by COMMIT, without an error.
             msg = f"the target answered {ended} to COMMIT; nothing was committed"

@@ -5,9 +5,10 @@ from contextlib import contextmanager, suppress
 
 import psycopg
 
+from ... import fitting
 from ...batches import Batch, rows_of
 from ...errors import TargetError
-from ...model import Chunk, Column, DataPath, Plan, Snapshot
+from ...model import Chunk, Column, DataPath, Plan, Row, Snapshot
 from ...protocols import STAGE_CHUNK, Access, Checksum, Merged, Place
 from ...query import Query
 from . import catalog, checksum, errors, meaning, saying, session, unseen
@@ -194,12 +195,11 @@ class PostgreSQLTransaction(Messages):
             raise TargetError(msg) from error
         # Rows come as COPY blocks that nobody takes apart, so the chunk's id is a default.
         defaults = [(STAGE_CHUNK, f"current_setting('{_CHUNK_SETTING}')::integer")]
-        for column, default in self.execute(
-            catalog.DEFAULTS, {"name": session.identifier(*target)}
-        ):
-            if column in columns:
-                # From the target's own catalog, already as SQL.
-                defaults.append((column, default))
+        if checked:
+            # What a function does not return is to pass the checks as it will in the target. From
+            # the target's own catalog, already as SQL.
+            found = self.execute(catalog.DEFAULTS, {"name": session.identifier(*target)})
+            defaults += [(column, default) for column, default in found if column in columns]
         for column, default in defaults:
             quoted = session.identifier(column)
             self.execute(f"alter table {name} alter column {quoted} set default {default}")
@@ -267,6 +267,20 @@ class PostgreSQLTransaction(Messages):
             for block in blocks:
                 copy.write(block)  # type: ignore[arg-type]  # a copy path carries bytes
         return cursor.rowcount
+
+    def hold_columns(self, table: Sequence[str], columns: Sequence[Column]) -> None:
+        name = session.identifier(*table)
+        # Locks as writing does, and by the same rights, but writes nothing.
+        self.execute_later(f"explain insert into {name} default values")
+        planned = {column.name: column.type for column in columns}
+
+        def compare(rows: list[Row]) -> None:
+            now = {name: kind for name, kind, *_ in rows}
+            for each, kind in planned.items():
+                if now.get(each, kind) != kind:
+                    raise fitting.altered(each, ".".join(table), kind, now[each])
+
+        self._ask_later(catalog.COLUMNS, {"name": name}, compare)
 
     def insert_select(
         self,
