@@ -405,6 +405,25 @@ def test_row_factories_of_the_caller_do_not_matter(row_factory, tables, source, 
         assert load(given, into).total_rows_successful == ROWS
 
 
+@pytest.mark.parametrize("row_factory", [dict_row, scalar_row])
+def test_row_factories_of_a_pool_do_not_matter(row_factory, tables, source, run):
+    """What is asked of its connections is understood: whether they read alike, say."""
+    run(
+        source,
+        "create table copies (like items)",
+        "create view mine as select * from items where current_setting('app.tenant', true) is null",
+    )
+    with psycopg_pool.ConnectionPool(
+        source, kwargs={"row_factory": row_factory}, min_size=1, max_size=6
+    ) as pool:
+        here = load(pool, pool, "select * from items", target_table="copies")
+        not_here = load(pool, pool, "select * from mine", target_table="copies")
+
+    assert ("same_database", ROWS) == (here.strategy, here.total_rows_successful)
+    assert "same_database" != not_here.strategy
+    assert ROWS == not_here.total_rows_successful
+
+
 @pytest.mark.parametrize("factory", [psycopg2.extras.RealDictCursor, psycopg2.extras.DictCursor])
 def test_cursor_factories_of_the_caller_do_not_matter(factory, tables, source, target):
     """The same for psycopg2."""

@@ -66,7 +66,7 @@ class PostgreSQLTransaction(Messages):
     def explain(self, query: Query, snapshot: Snapshot) -> str:
         """Have the query planned. Raises what running it would for want of rights or tables."""
         text = Statements(self._connection, snapshot).query(query)
-        planned = psycopg.Cursor(self._connection).execute(f"explain (verbose) {text}".encode())
+        planned = saying.run(self._connection, f"explain (verbose) {text}")
         return "\n".join(str(line) for (line,) in planned)
 
     def columns(self, table: Sequence[str]) -> tuple[Column, ...]:
