@@ -25,9 +25,6 @@ _TRANSIENT = frozenset(
     }
 )
 
-# Those of them that end a transaction, and not its session.
-_ANSWERED = frozenset({"40001", "40P01", "55P03"})
-
 # libpq keeps the SQLSTATE of a refused connection to itself, so here, and only here, the words of
 # the message decide. Unknown words (another language) count as transient: retries are bounded.
 _REFUSED_FOR_GOOD = (
@@ -105,7 +102,7 @@ def is_transient(error: BaseException) -> bool:
         return isinstance(error, ConnectionError | TimeoutError)
     if error.sqlstate:
         # What ends no session is no lost connection, but a $1 in a query.
-        if error.sqlstate == _POOLER_CODE and error.diag.severity_nonlocalized == "ERROR":
+        if error.sqlstate == _POOLER_CODE and not _ends_the_session(error):
             return False
         return error.sqlstate in _TRANSIENT or error.sqlstate.startswith(_TRANSIENT_CLASSES)
     # psycopg has no better class than DatabaseError for a result that came with a dead connection.
@@ -127,9 +124,17 @@ def is_crowded(error: BaseException) -> bool:
 
 
 def is_rolled_back(error: BaseException) -> bool:
-    """Whether the server has answered so: the session goes on, as it does after these errors."""
-    code = error.sqlstate if isinstance(error, psycopg.Error) else None
-    return not is_transient(error) or code in _ANSWERED
+    """Whether the server has answered so: the session goes on."""
+    answered = isinstance(error, psycopg.Error) and not _ends_the_session(error)
+    return answered or not is_transient(error)
+
+
+def _ends_the_session(error: psycopg.Error) -> bool:
+    """Whether a server's or pooler's error is its last word, whatever the code.
+
+    Source: PostgreSQL documentation, "Message Severity Levels".
+    """
+    return error.diag.severity_nonlocalized != "ERROR"
 
 
 def is_duplicate(error: BaseException) -> bool:
