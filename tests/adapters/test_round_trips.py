@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -180,10 +181,46 @@ def test_an_error_that_comes_before_the_message_has_been_sent_is_told_alone(sour
             wait_until(lambda: saying.say(live, told, "select 1"), "never: it raises", 20)
 
     with psycopg.connect(source, autocommit=True) as live:
-        with pytest.raises(psycopg.errors.DivisionByZero):
+        with pytest.raises(psycopg.errors.DivisionByZero) as caught:
             say_one_by_one(live)
+        assert caught.value.__cause__ is None
         assert [(1,)] == live.execute("select 1").fetchall()
     assert not caplog.records
+
+
+def test_what_waits_comes_after_the_transactions_beginning(target, run):
+    """Under its settings, and in its isolation."""
+    name = psycopg.conninfo.conninfo_to_dict(target)["dbname"]
+    run(target, f"alter database \"{name}\" set default_transaction_isolation = 'serializable'")
+    database = adapters.database(opener_of(target, role="target"), application="mapper test")
+    seen = "current_setting('transaction_isolation') || ' ' || current_setting('lock_timeout')"
+    with database.open_writer() as writer, writer.begin() as transaction:
+        transaction.lock("something")
+        transaction.execute_later(f"select set_config('mapper.seen', {seen}, true)")
+        told = transaction.execute("select current_setting('mapper.seen')")
+    assert [("read committed 1min",)] == told
+
+
+def test_a_statement_that_is_tried_on_a_session_that_ends_says_why(source):
+    """There is nothing left to be taken back, which would say less."""
+    with psycopg.connect(source, autocommit=True) as live:
+        live.execute("begin")
+        with pytest.raises(psycopg.errors.AdminShutdown, match="administrator command"):
+            session.tried(live, "select pg_terminate_backend(pg_backend_pid())")
+
+
+def test_what_waits_behind_a_savepoint_is_taken_back_with_it(target):
+    """It is not run: the transaction goes on."""
+    database = adapters.database(opener_of(target, role="target"), application="mapper test")
+    with database.open_writer() as writer:
+        with writer.begin() as transaction:
+            transaction.execute("create table kept (id int)")
+            with suppress(ValueError), transaction.savepoint():
+                transaction.execute_later("select 1 / 0")
+                raise ValueError
+            transaction.execute_later("insert into kept values (1)")
+        with writer.begin() as transaction:
+            assert [(1,)] == transaction.execute("select id from kept")
 
 
 class EndedError(BaseException):
@@ -194,6 +231,40 @@ class LateError(Exception):
     """As an alarm clock's."""
 
 
+def test_what_ends_a_message_before_it_has_been_sent_is_told_alone(source, caplog):
+    """It is no statement's: not the error of one that has been said by then."""
+
+    def say_the_first(live):
+        told: list[saying.Said] = []
+        with saying.in_one_message(live, told):
+            saying.say(live, told, "select 1 / 0")
+            raise EndedError
+
+    with psycopg.connect(source, autocommit=True) as live:
+        with pytest.raises(EndedError):
+            say_the_first(live)
+        assert [(1,)] == live.execute("select 1").fetchall()
+    assert not caplog.records
+
+
+@contextmanager
+def a_signal(raised):
+    """In a moment the program gets a signal, whose handler raises that."""
+
+    def handler(*_):
+        raise raised
+
+    before, main = signal.signal(signal.SIGUSR1, handler), threading.get_ident()
+    timer = threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGUSR1))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
 @pytest.mark.parametrize("libpq", ["in one message", "one by one"])
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, EndedError, LateError])
 def test_what_a_signals_handler_raises_is_told(source, caplog, monkeypatch, raised, libpq):
@@ -201,21 +272,22 @@ def test_what_a_signals_handler_raises_is_told(source, caplog, monkeypatch, rais
     if libpq == "one by one":
         monkeypatch.setattr(capabilities, "has_pipeline", lambda: False)
 
-    def handler(*_):
-        raise raised
-
-    before, main = signal.signal(signal.SIGUSR1, handler), threading.get_ident()
-    try:
-        with psycopg.connect(source, autocommit=True) as live:
-            timer = threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGUSR1))
-            timer.start()
-            with pytest.raises(raised):
-                saying.run_together(
-                    live, ("begin", None), ("select pg_sleep(20)", None), ("select 1", None)
-                )
-            session.end_statement(live)
-            live.execute("rollback")
-            assert [(1,)] == live.execute("select 1").fetchall()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with psycopg.connect(source, autocommit=True) as live:
+        with pytest.raises(raised), a_signal(raised):
+            saying.run_together(
+                live, ("begin", None), ("select pg_sleep(20)", None), ("select 1", None)
+            )
+        session.end_statement(live)
+        live.execute("rollback")
+        assert [(1,)] == live.execute("select 1").fetchall()
     assert not caplog.records
+
+
+def test_a_transaction_that_a_signal_ends_makes_room_for_the_next(target):
+    """On the same connection: its statement is ended, and what it did is taken back."""
+    database = adapters.database(opener_of(target, role="target"), application="mapper test")
+    with database.open_writer() as writer:
+        with pytest.raises(EndedError), a_signal(EndedError), writer.begin() as transaction:
+            transaction.execute("create table kept as select 1 as id from pg_sleep(20)")
+        with writer.begin() as transaction:
+            assert [(None,)] == transaction.execute("select to_regclass('kept')")

@@ -1,5 +1,6 @@
 """Stopping soon, with what is finished kept and nothing of the rest; and too few connections."""
 
+import itertools
 import signal
 import sys
 import threading
@@ -361,8 +362,20 @@ def test_a_load_goes_on_with_the_connections_there_are(
     assert "going on with" in caplog.text
 
 
+class Resting(RetryHandler):
+    """Counts how often a worker waits before it looks for a connection again."""
+
+    rests = 0
+
+    def rest(self, stop):
+        """Wait, as all do."""
+        self.rests += 1
+        super().rest(stop)
+
+
 def test_workers_that_rested_come_back(orders, source, target, run, crowded):
     """When there are connections again, the load uses them."""
+    patient = Resting(PATIENT.config)
     from_url, to_url = crowded(5)
     role = from_url.partition("//")[2].partition("@")[0]
 
@@ -381,7 +394,7 @@ def test_workers_that_rested_come_back(orders, source, target, run, crowded):
         from_url,
         sql,
         **{
-            **options(to_url, retry_handler=PATIENT, progress_callback=widen),
+            **options(to_url, retry_handler=patient, progress_callback=widen),
             "max_workers": 4,
             "enable_progress": True,
             "strategy": "key",
@@ -390,6 +403,81 @@ def test_workers_that_rested_come_back(orders, source, target, run, crowded):
 
     assert "succeeded" == result.status, result
     assert len({c.worker for c in result.chunk_results}) > 1
+    assert patient.rests
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("strategy", ["key", "stream_once"])
+def test_a_load_that_finds_no_connection_any_more_ends(
+    orders, source, target, run, crowded, strategy
+):
+    """The last worker leaves its place to nobody: what it has in hand fails, and says why."""
+    _, to_url = crowded(10)
+    role = to_url.partition("//")[2].partition("@")[0]
+
+    def shut_out(rows):
+        run(target, f"alter role {role} connection limit 0")
+        terminate(target, backends(target, "%", f"usename = '{role}'"))
+        return rows
+
+    result = execute_query_parallel(
+        source,
+        "select * from orders order by id",
+        **options(
+            to_url,
+            retry_handler=RetryHandler(RetryConfig(max_retries=2, initial_delay=0.05)),
+            transformation_func=shut_out,
+            strategy=strategy,
+            chunk_size=500,
+        ),
+    )
+
+    assert "failed" == result.status
+    assert 0 == result.total_rows_successful
+    assert "too many connections" in result.chunk_errors[0]["error"]
+
+
+def test_a_piece_of_a_stream_that_was_put_back_counts_once(
+    orders, source, target, run, crowded, caplog
+):
+    """Its COMMIT got no answer, and there was no connection to ask by for a while."""
+    _, url = crowded(10)
+    role = url.partition("//")[2].partition("@")[0]
+
+    def lose(number):
+        if number > 1:
+            return None
+        run(source, f"alter role {role} connection limit 0")
+        terminate(target, backends(target, "%", f"usename = '{role}' and state = 'idle'"))
+        return "reply"
+
+    pieces = itertools.count(1)
+
+    def let_in_once_one_is_put_back(rows):
+        if next(pieces) > 1:
+            wait_until(lambda: "going on with" in caplog.text, "a piece that is put back")
+            run(source, f"alter role {role} connection limit 10")
+        return rows
+
+    with Proxy(target, lose_commit=lose) as writing:
+        result = execute_query_parallel(
+            source,
+            "select * from orders",
+            **options(
+                writing.url.replace("postgres@", f"{role}@"),
+                retry_handler=PATIENT,
+                transformation_func=let_in_once_one_is_put_back,
+                strategy="stream_once",
+                chunk_size=ROWS // 4,
+            ),
+        )
+
+    assert ("succeeded", ROWS, 0) == (
+        result.status,
+        result.total_rows_successful,
+        result.rows_skipped,
+    )
+    assert run(source, SUM) == run(target, SUM)
 
 
 @pytest.mark.parametrize("lost", ["reply", "request"])

@@ -53,7 +53,7 @@ class Messages:
 
     def _forget(self) -> None:
         """Send nothing of what waits."""
-        self._opening, self._waiting = (), []
+        self._waiting = []
 
     def _run(self, *statements: saying.Statement) -> list[Any]:
         """Run statements, those that wait before them; return their cursors."""
@@ -111,7 +111,6 @@ class Messages:
 
     def roll_back(self) -> None:
         """Take back what was done. A connection that is lost has nothing to take back."""
-        self._forget()
         with suppress(psycopg.Error):
             session.end_statement(self._raw)
             if self._raw.info.transaction_status != TransactionStatus.IDLE:
