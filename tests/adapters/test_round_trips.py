@@ -265,6 +265,7 @@ def a_signal(raised):
         signal.signal(signal.SIGUSR1, before)
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("libpq", ["in one message", "one by one"])
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, EndedError, LateError])
 def test_what_a_signals_handler_raises_is_told(source, caplog, monkeypatch, raised, libpq):
@@ -275,7 +276,7 @@ def test_what_a_signals_handler_raises_is_told(source, caplog, monkeypatch, rais
     with psycopg.connect(source, autocommit=True) as live:
         with pytest.raises(raised), a_signal(raised):
             saying.run_together(
-                live, ("begin", None), ("select pg_sleep(20)", None), ("select 1", None)
+                live, ("begin", None), ("select pg_sleep(100)", None), ("select 1", None)
             )
         session.end_statement(live)
         live.execute("rollback")

@@ -10,8 +10,10 @@ import psycopg
 import pytest
 
 from mapper_core import ParallelProcessor
+from mapper_core.adapters.postgresql import ending
 
 from ..waiting import assert_nothing_left, backends, wait_until
+from .running import Background
 
 ROWS = 2_000
 SUM = "select count(*), sum(hashtext(o::text)) from orders o"
@@ -94,3 +96,24 @@ def test_a_load_stops_though_a_server_does_not_hear_of_it(own, make_database, ru
 
     assert ("succeeded", len(kept)) == (again.status, again.chunks_skipped)
     assert run(source, SUM) == run(target, SUM)
+
+
+def test_a_session_is_given_up_only_for_a_statement_that_goes_on(source, monkeypatch):
+    """One that begins later is asked to end first, as the one before it was."""
+    monkeypatch.setattr(ending, "PATIENCE", 0.3)
+    with psycopg.connect(source, autocommit=True) as live:
+        asking = ending.Ending(live)
+
+        def ask():
+            sleeping = "state = 'active' and query like 'select pg_sleep%'"
+            wait_until(lambda: backends(source, "%", sleeping), "a statement")
+            asking.ask()
+
+        for _ in range(2):
+            job = Background(ask)
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                live.execute("select pg_sleep(20)")
+            job.result()
+            asking.ask()  # for nothing
+            time.sleep(0.4)
+        assert [(1,)] == live.execute("select 1").fetchall()
