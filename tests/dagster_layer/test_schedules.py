@@ -8,11 +8,19 @@ import dagster as dg
 import pytest
 
 from mapper_core import SettingsError
-from mapper_dagster import MappingTranslator, build_mapping_asset, build_mapping_schedule
+from mapper_dagster import (
+    MappingTranslator,
+    build_mapping_asset,
+    build_mapping_schedule,
+    build_source_specs,
+)
 
 from .deployment import EVENTS
 
 BERLIN, UTC = ZoneInfo("Europe/Berlin"), ZoneInfo("UTC")
+
+# Of the source: what the mapping depends on.
+TABLES = dg.AssetSelection.assets(dg.AssetKey(["source", "events"]))
 
 
 def asked(schedule, mapping, at):
@@ -91,6 +99,43 @@ def test_partitions_that_are_left_out_and_ones_yet_to_end_are_those_of_the_mappi
     # 2024-01-07 is a Sunday.
     at = datetime(2024, 1, 8, tzinfo=UTC)
     assert ["2024-01-06", "2024-01-08"] == asked(schedule, mapping, at)
+
+
+@pytest.mark.parametrize(
+    ("condition", "asked_for"),
+    [
+        (dg.AutomationCondition.eager(), 0),
+        (dg.AutomationCondition.on_cron("0 * * * *"), 0),
+        (dg.AutomationCondition.eager().ignore(TABLES), 1),
+        (dg.AutomationCondition.on_cron("0 * * * *").ignore(TABLES), 1),
+    ],
+    ids=["eager", "on_cron", "eager without tables", "on_cron without tables"],
+)
+# Dagster's own, as it selects what it is to look at.
+@pytest.mark.filterwarnings("ignore:Parameter `include_sources`:dagster.BetaWarning")
+def test_a_condition_asks_for_a_partition_where_it_waits_for_no_table(condition, asked_for):
+    """Nobody tells Dagster that a table of the source is new."""
+    days = dg.DailyPartitionsDefinition("2024-01-01")
+    mapping = replace(EVENTS, partitions_def=days, automation_condition=condition)
+    defs = dg.Definitions(
+        assets=[build_mapping_asset(mapping), *build_source_specs([mapping])],
+        resources=dict.fromkeys(
+            ("source", "target", "mapper"), dg.ResourceDefinition.none_resource()
+        ),
+    )
+    requested, cursor = [], None
+    with dg.DagsterInstance.ephemeral() as instance:
+        for day in (2, 3):
+            looked = dg.evaluate_automation_conditions(
+                defs,
+                instance,
+                cursor=cursor,
+                evaluation_time=datetime(2024, 3, day, 0, 5, tzinfo=UTC),
+            )
+            cursor = looked.cursor
+            requested.append(looked.get_num_requested(mapping.key))
+
+    assert [0, asked_for] == requested
 
 
 def test_a_schedule_is_of_the_asset_that_the_translator_makes():
