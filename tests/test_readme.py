@@ -73,9 +73,9 @@ def test_the_definitions_of_the_dagster_page_load_a_day(source, target, run, mon
     run(target, "alter table dw.fact_orders add changed_at timestamptz")
     monkeypatch.setenv("SHOP_URL", source)
     monkeypatch.setenv("WAREHOUSE_URL", target)
-    definitions, _ = re.findall(r"```python\n(.*?)```", DAGSTER.read_text(), re.DOTALL)
+    definitions, condition, _ = re.findall(r"```python\n(.*?)```", DAGSTER.read_text(), re.DOTALL)
     names: dict[str, dg.Definitions] = {}
-    exec(compile(definitions, str(DAGSTER), "exec"), names)
+    exec(compile(definitions + condition, str(DAGSTER), "exec"), names)
     dg.Definitions.validate_loadable(names["defs"])
 
     with dg.instance_for_test() as instance:
@@ -94,7 +94,7 @@ def test_the_definitions_of_the_dagster_page_load_a_day(source, target, run, mon
 @pytest.mark.usefixtures("orders")
 def test_the_job_of_the_dagster_page_runs(source, target, run):
     """As it is."""
-    _, job = re.findall(r"```python\n(.*?)```", DAGSTER.read_text(), re.DOTALL)
+    *_, job = re.findall(r"```python\n(.*?)```", DAGSTER.read_text(), re.DOTALL)
     names: dict[str, dg.AssetsDefinition] = {}
     exec(compile(job, str(DAGSTER), "exec"), names)
     resources = {
