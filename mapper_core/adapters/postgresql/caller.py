@@ -49,11 +49,15 @@ def asking(given: Any) -> Iterator[Callable[[str], list[Row]]]:
         msg = f"the connection given {_CANNOT_BE_ASKED[status]}, then load"
         raise SettingsError(msg)
 
+    # In the encoding SQL_ASCII psycopg writes no letter beyond ASCII, and reads no text.
+    unread = isinstance(given, psycopg.Connection) and given.info.encoding == "ascii"
+
     with _plain_cursor(given) as cursor:
 
         def ask(statement: str) -> list[Row]:
-            cursor.execute(statement)
-            return list(map(_texts, cursor.fetchall())) if cursor.description else []
+            cursor.execute(statement.encode() if unread else statement)
+            rows = cursor.fetchall() if cursor.description else []
+            return [tuple(map(_text, row)) for row in rows]
 
         inside = status is TransactionStatus.INTRANS
 
@@ -84,9 +88,8 @@ _CANNOT_BE_ASKED = {
 }
 
 
-def _texts(row: Sequence[Any]) -> Row:
-    """Return a row whose texts are such, also as psycopg gives those of SQL_ASCII."""
-    return tuple(each.decode() if isinstance(each, bytes) else each for each in row)
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _plain_cursor(given: Any) -> Any:
