@@ -3,6 +3,7 @@
 import psycopg
 import pytest
 
+from mapper_core import TransferError
 from mapper_core.adapters.postgresql import errors
 
 # Source of the names: PostgreSQL documentation, appendix A.
@@ -94,3 +95,9 @@ def test_who_waits_in_vain_for_a_lock_is_told_what_may_hold_it(source, run):
 
     assert errors.is_transient(refused.value)
     assert "(TRUNCATE, ALTER TABLE, REINDEX)" in errors.words(refused.value)
+
+
+def test_what_is_known_of_a_commit_that_ended_in_an_error():
+    """What is no session's end is an answer, also where it is no error of the server's."""
+    assert errors.is_rolled_back(TransferError("the target answered ROLLBACK to COMMIT"))
+    assert not errors.is_rolled_back(psycopg.OperationalError("the connection is lost"))

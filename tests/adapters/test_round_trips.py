@@ -284,11 +284,27 @@ def test_what_a_signals_handler_raises_is_told(source, caplog, monkeypatch, rais
     assert not caplog.records
 
 
+def test_a_message_that_was_not_sent_to_its_end_leaves_the_connection_in_order(source):
+    """A signal may come at any moment: the server answers nothing before it is asked to."""
+    with psycopg.connect(source, autocommit=True) as live:
+        with suppress(EndedError), saying.left_ready(live):
+            live.pgconn.enter_pipeline_mode()
+            live.pgconn.send_query_params(b"select 2", None)
+            raise EndedError
+        assert [(1,)] == live.execute("select 1").fetchall()
+
+
 def test_a_transaction_that_a_signal_ends_makes_room_for_the_next(target):
     """On the same connection: its statement is ended, and what it did is taken back."""
+
+    def make_and_sleep(writer):
+        with writer.begin() as transaction:
+            transaction.execute("create table kept (id int)")
+            transaction.execute("select pg_sleep(20)")
+
     database = adapters.database(opener_of(target, role="target"), application="mapper test")
     with database.open_writer() as writer:
-        with pytest.raises(EndedError), a_signal(EndedError), writer.begin() as transaction:
-            transaction.execute("create table kept as select 1 as id from pg_sleep(20)")
+        with pytest.raises(EndedError), a_signal(EndedError):
+            make_and_sleep(writer)
         with writer.begin() as transaction:
             assert [(None,)] == transaction.execute("select to_regclass('kept')")

@@ -84,7 +84,7 @@ def in_one_message(connection: Connection, told: Sequence[Said]) -> Iterator[Non
         return
     met: BaseException | None = None
     try:
-        with _left_ready(connection), connection.pipeline():
+        with left_ready(connection), connection.pipeline():
             try:
                 yield
             except BaseException as error:  # noqa: BLE001 - raised again below
@@ -100,7 +100,7 @@ def in_one_message(connection: Connection, told: Sequence[Said]) -> Iterator[Non
 
 
 @contextmanager
-def _left_ready(connection: Connection) -> Iterator[None]:
+def left_ready(connection: Connection) -> Iterator[None]:
     """Leave no pipeline open, whatever a signal's handler raises while its answers are waited for.
 
     psycopg takes in what is still to come after some such errors. Over others it raises that the
