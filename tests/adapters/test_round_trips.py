@@ -209,6 +209,18 @@ def test_a_statement_that_is_tried_on_a_session_that_ends_says_why(source):
             session.tried(live, "select pg_terminate_backend(pg_backend_pid())")
 
 
+def test_a_transaction_on_a_session_that_ends_says_why(target):
+    """Not that it could not be rolled back."""
+    end = "select pg_terminate_backend(pg_backend_pid())"
+    database = adapters.database(opener_of(target, role="target"), application="mapper test")
+    with (
+        pytest.raises(psycopg.errors.AdminShutdown, match="administrator command"),
+        database.open_writer() as writer,
+        writer.begin() as transaction,
+    ):
+        transaction.execute(end)
+
+
 def test_what_waits_behind_a_savepoint_is_taken_back_with_it(target):
     """It is not run: the transaction goes on."""
     database = adapters.database(opener_of(target, role="target"), application="mapper test")

@@ -1,11 +1,13 @@
 """The error tree."""
 
 import pickle
+from dataclasses import dataclass
 
 import pytest
 
 import mapper_core
 from mapper_core import MapperError, errors
+from mapper_core.origins import note, told
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type)]
 
@@ -38,3 +40,27 @@ def test_the_tree_is_drawn_as_it_is():
             above = [*above[:depth], name]
             parents[name] = above[depth - 1] if depth else "Exception"
     assert parents == {kind.__name__: kind.__mro__[1].__name__ for kind in KINDS}
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """Takes no note."""
+
+
+class ObligingError(Exception):
+    """Has whatever it is asked for."""
+
+    def __getattr__(self, name):
+        """Return it."""
+        return object()
+
+
+def test_where_an_error_was_met_is_said_by_who_was_nearest():
+    """Who hears of it later knows less; one that takes no note goes on without."""
+    error = OSError("connection refused")
+    note(error, "connecting to the target")
+    note(error, "planning")
+    assert " (connecting to the target)" == told(error)
+    frozen = FrozenError()
+    note(frozen, "planning")
+    assert ("", "", "") == (told(frozen), told(ObligingError()), told(None))
