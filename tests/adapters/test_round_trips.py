@@ -209,6 +209,23 @@ def test_a_statement_that_is_tried_on_a_session_that_ends_says_why(source):
             session.tried(live, "select pg_terminate_backend(pg_backend_pid())")
 
 
+def test_what_a_commit_warns_of_is_in_the_log(target, run, caplog):
+    """And nothing else that the server says, then or later."""
+    run(
+        target,
+        "create table kept (id int)",
+        "create function talk() returns trigger language plpgsql as $$ begin"
+        " raise notice 'not this'; raise warning 'beware'; return null; end $$",
+        "create constraint trigger talk after insert on kept deferrable initially deferred"
+        " for each row execute function talk()",
+    )
+    with psycopg.connect(target, autocommit=True) as live:
+        live.execute("begin")
+        assert "COMMIT" == session.commit(live, [("insert into kept values (1)", None)])
+        live.execute("do $$ begin raise warning 'nor this'; end $$")
+    assert ["COMMIT: beware. "] == [record.getMessage() for record in caplog.records]
+
+
 def test_a_transaction_on_a_session_that_ends_says_why(target):
     """Not that it could not be rolled back."""
     end = "select pg_terminate_backend(pg_backend_pid())"
