@@ -1,6 +1,7 @@
 """What is said to the server: statements, their values bound, several of them in one message."""
 
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -83,8 +84,10 @@ def in_one_message(connection: Connection, told: Sequence[Said]) -> Iterator[Non
         yield
         return
     met: BaseException | None = None
+    unanswered: deque[Any] = deque()
     try:
-        with left_ready(connection), connection.pipeline():
+        with left_ready(connection), connection.pipeline() as pipeline:
+            unanswered = pipeline.result_queue
             try:
                 yield
             except BaseException as error:  # noqa: BLE001 - raised again below
@@ -92,6 +95,9 @@ def in_one_message(connection: Connection, told: Sequence[Said]) -> Iterator[Non
                 met = error
     except psycopg.Error as error:
         met = met or error
+    finally:
+        # Else what was interrupted would ask for them when Python clears it away.
+        unanswered.clear()
     if isinstance(met, psycopg.Error):
         first = next((cursor.failed for cursor in told if cursor.failed), met)
         raise first from (first.__cause__ if first is met else met)
