@@ -13,7 +13,7 @@ from .errors import LedgerError, SettingsError, SnapshotLostError
 from .ledger import LoadRecord
 from .loading import RejectBudget, Running, Work, pieces_of
 from .model import Chunk, Mapping, Plan, Snapshot, TransformWorkers
-from .planning import planner, resumption
+from .planning import planner, recording, resumption
 from .protocols import Database, Reader, Source
 from .publishing import Publication
 from .query import Query
@@ -245,30 +245,7 @@ class Load:
 
     def _plan(self, snapshot: Snapshot, load_group: str | None) -> tuple[Plan, bool]:
         with self.source.open_reader(snapshot) as reader, self._errands.stopping(reader.cancel):
-            planning = self._planning(reader, snapshot)
-            record, stored = self._find(), False
-            while record is None and not stored:
-                plan = planning.decide()
-                record, stored = self._store(plan, load_group)
-            return self._take_up(record, planning) if record is not None else (plan, False)
-
-    def _store(self, plan: Plan, load_group: str | None) -> tuple[LoadRecord | None, bool]:
-        """Store a plan with its tables, unless others were faster.
-
-        Returns what another call under this load id has stored since it was looked for, and whether
-        this plan is stored; if neither, it is to be decided anew.
-        """
-        if (target := self._as_planned(plan).target) is None:
-            return None, True
-        with target.transaction() as transaction:
-            if self.mapping.create_target:  # so that one of several loads makes it
-                transaction.lock(f"table to be made {self.mapping.target_name}")
-            transaction.lock(f"plan {self.load_id}")
-            record = target.ledger.find(transaction, self.load_id)
-            stored = record is None and target.create_tables(transaction, plan)
-            if stored:
-                target.ledger.store(transaction, plan, self.mapping, load_group)
-        return record, stored
+            return recording.recorded(self._planning(reader, snapshot), load_group)
 
     def _planning(self, reader: Reader, snapshot: Snapshot) -> planner.Planning:
         survey = reader.survey(self.query)
@@ -290,31 +267,6 @@ class Load:
             snapshot=snapshot,
             place=survey.place(),
         )
-
-    def _take_up(self, record: LoadRecord, planning: planner.Planning) -> tuple[Plan, bool]:
-        """Go on with a load that the ledger has; whether it is published already comes second."""
-        target = self.target
-        assert target is not None  # noqa: S101 - a record comes from a ledger
-        resumption.check_query(record, self.mapping)
-        if record.published:
-            return record.plan, True
-        found = target.found(planning.columns)
-        resumption.check_shapes(record.plan, planning.columns, found.columns)
-        resumption.check_table(
-            record.plan, found.access.table_id, lambda: target.finished(self.load_id)
-        )
-        stored = record.plan
-        record = replace(record, plan=planning.taken_up(record.plan, found))
-        resumption.check_place(record.plan, planning.read_in)
-        # As this call wants it, which may be otherwise than the one before it.
-        self._verifying(record.plan, target).decide(lambda: planning.survey)
-        sharing = target.sharing(record.plan)
-        if planning.snapshot.is_same_point(record.plan.snapshot):
-            if stored.found_there != record.plan.found_there:
-                with sharing.transaction() as transaction:
-                    sharing.ledger.note(transaction, record.plan)  # for its other processes
-            return record.plan, False
-        return resumption.at_another_point(record, sharing, planning.snapshot, planning.survey)
 
     def _verifying(self, plan: Plan, target: TargetSide) -> verification.Verifying:
         return verification.Verifying(

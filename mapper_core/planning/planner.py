@@ -105,7 +105,8 @@ class Planning:
 
         Connections and settings are this call's, and may be others than when it was planned.
 
-        Raises LedgerError when its chunks would not be the query's rows then.
+        Raises LedgerError when its chunks would not be the query's rows then, and SettingsError
+        when they cannot be verified as this call wants it.
         """
         table = found.columns
         if reason := self._unfit(plan, table):
@@ -125,8 +126,10 @@ class Planning:
                 path, reason = self._of_a_stream(path, reason)
             plan = replace(plan, data_path=path, data_path_reason=reason)
         if streamed:
-            return replace(plan, workers=min(workers, STREAM_WRITERS) if auto else workers)
-        return replace(plan, workers=min(workers, len(plan.chunks)), adaptive=auto)
+            plan = replace(plan, workers=min(workers, STREAM_WRITERS) if auto else workers)
+        else:
+            plan = replace(plan, workers=min(workers, len(plan.chunks)), adaptive=auto)
+        return self._with_verification(plan)
 
     def _unfit(self, plan: Plan, table: Sequence[Column]) -> str | None:
         """Return why the chunks of a plan cannot be loaded by this call."""
