@@ -48,7 +48,7 @@ class Errands:
 
         With `give_up` what has begun goes through: that ends only what it may wait for for ever.
         """
-        msg = f"load {self.load_id} was stopped: there was still to {purpose} it"
+        msg = f"load {self.load_id} was stopped before mapper could {purpose} it"
         if self.stop.is_set():
             raise IncompleteLoadError(msg)
         try:

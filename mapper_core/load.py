@@ -174,7 +174,8 @@ class Load:
         target = self.target
         if target is None:
             raise SettingsError(
-                "a load in several steps needs a target: that is where its ledger is"
+                "a load in several steps needs a target, which keeps its ledger: give target_conn"
+                " and target_table"
             )
 
         def resolve() -> str:
@@ -317,8 +318,8 @@ class Load:
 
     def _lost(self, snapshot: str) -> None:
         logger.warning(
-            "load %s: the session that holds %s has ended before its time; sessions that have"
-            " joined it go on reading there, no other one can join",
+            "load %s: the session that holds %s has ended early; sessions that have joined it"
+            " continue to read there, but no others can join",
             self.load_id,
             snapshot,
         )
@@ -346,7 +347,7 @@ class Load:
         # A standby that has to have it too may be gone: a load that stops waits for a while only.
         with self._errands.stopping(Spared(target.in_use).cancel):
             self._errands.do(
-                "wait for the disk with the chunks of",
+                "wait for the target's disk to have the chunks of",
                 lambda: target.touch(self.load_id, chunk_id),
             )
 

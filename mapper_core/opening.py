@@ -304,7 +304,7 @@ def _word(kind: type[WordT], name: str, given: str | None) -> WordT:
         return kind(given)
     except ValueError:
         known = ", ".join(repr(word.value) for word in kind)
-        msg = f"{name}={given!r} is not known: it is one of {known}"
+        msg = f"{name}={given!r} is unknown: use one of {known}"
         raise SettingsError(msg) from None
 
 

@@ -170,7 +170,7 @@ class ParallelProcessingResult:
     def _told(self) -> Iterator[str]:
         """Yield what went wrong, and what to do about it where that does not say so itself."""
         if self.chunks_failed:
-            doubt = f" ({n} of them may be in)" if (n := self.chunks_in_doubt) else ""
+            doubt = f" ({n} of them may have been committed)" if (n := self.chunks_in_doubt) else ""
             yield f"{self.chunks_failed} of {self.chunks_total} chunks failed{doubt}"
         if self.error:
             yield self.error
@@ -178,5 +178,8 @@ class ParallelProcessingResult:
         if self.chunks_failed:
             yield "; ".join(f"chunk {e['chunk_id']}: {e['error']}" for e in self.chunk_errors[:3])
         if self.load_id is not None:
-            mend = "Mend the cause, then" if self.chunks_failed else "To go on,"
-            yield f"{mend} call again with load_id={self.load_id!r}: what is in is not loaded again"
+            mend = "Fix the cause, then" if self.chunks_failed else "To continue,"
+            yield (
+                f"{mend} call again with load_id={self.load_id!r}: finished chunks are not loaded"
+                " again"
+            )

@@ -102,7 +102,7 @@ def main() -> int:
         with os.fdopen(read_end) as told:
             words = told.read()
         if not words:
-            sys.stderr.write("it ended without a word")
+            sys.stderr.write("it ended without a message")
             return 1
         sys.stdout.write(words)
         return 0

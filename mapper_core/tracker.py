@@ -113,7 +113,9 @@ class ProgressTracker:
         except BaseException as error:  # a callback of the user's harms nothing: the load goes on
             if ends_the_load(error):
                 raise
-            logger.error("The progress callback raised; the load goes on: %s", in_full(error))  # noqa: TRY400 - no password may be in it
+            logger.error(  # noqa: TRY400 - no password may be in it
+                "The progress callback raised an error; the load continues: %s", in_full(error)
+            )
 
 
 def _successful(result: ChunkResult) -> int:
@@ -143,7 +145,7 @@ def create_progress_callback(
         log(
             f"{name}: {snapshot.progress_percentage:.1f}% ({ended}/{snapshot.total_chunks} chunks,"
             f" {snapshot.total_rows_processed:,} rows, {snapshot.failed_chunks} chunks failed),"
-            f" {snapshot.elapsed_time:.1f} s gone,"
+            f" {snapshot.elapsed_time:.1f} s elapsed,"
             f" {'time left unknown' if left is None else f'about {left:.1f} s left'}"
         )
 

@@ -68,7 +68,7 @@ def _run(parsed: argparse.Namespace, stopping: Stopping) -> int:
         screen.line(f"{parsed.prog}: {wording.in_options_words(error)}")
         return _MISTAKE
     except Interrupted:
-        screen.line("Stopped before a row moved.")
+        screen.line("Stopped before any row moved.")
         return stopping.exit_code
     except BrokenPipeError:
         discard(sys.stdout)

@@ -64,8 +64,8 @@ def call_of(arguments: argparse.Namespace) -> tuple[str, str, LoadOptions]:
         keywords["params"] = params = dict(map(_param, arguments.param))
         if len(params) < len(arguments.param):
             raise SettingsError(
-                "--param gives one name two values: give each a name of its own, or one array, as"
-                " in --param 'days={1,2}' for = ANY(:days)"
+                "--param gives one name two values: give each value its own name, or pass one"
+                " array, as in --param 'days={1,2}' for = ANY(:days)"
             )
     source = url_of("source", arguments.source)
     keywords["target_conn"] = url_of("target", arguments.target)
@@ -77,13 +77,13 @@ def _sql(arguments: argparse.Namespace) -> str:
         return str(arguments.query)
     if arguments.sql == "-":
         if sys.stdin.isatty():
-            sys.stderr.write("Type the SELECT, and Ctrl-D behind it:\n")
+            sys.stderr.write("Type the SELECT, then Ctrl-D:\n")
         return sys.stdin.read()
     try:
         # Editors of some systems begin a file with a mark that is no SQL.
         return Path(arguments.sql).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        msg = f"--sql: there is no file {arguments.sql!r}; the SELECT itself goes behind --query"
+        msg = f"--sql: there is no file {arguments.sql!r}; to give the SELECT itself, use --query"
     except (OSError, UnicodeError) as error:
         msg = f"--sql: {arguments.sql!r} cannot be read: {error}"
     raise SettingsError(msg)
@@ -101,7 +101,7 @@ def _names(text: str, separator: str, flag: str) -> tuple[str, ...]:
 def _param(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
-        raise SettingsError("--param is written NAME=VALUE, as in --param day=2024-01-01")
+        raise SettingsError("--param must be NAME=VALUE, as in --param day=2024-01-01")
     return name, value
 
 
@@ -110,6 +110,7 @@ def _instant(text: str) -> datetime:
         return moments.read(text)[0]
     except ValueError:
         msg = (
-            f"--window: {text!r} is no ISO date or time, as in 2024-01-31 or 2024-01-31T12:00+00:00"
+            f"--window: {text!r} is not an ISO date or time, as in 2024-01-31 or"
+            " 2024-01-31T12:00+00:00"
         )
         raise SettingsError(msg) from None

@@ -47,10 +47,10 @@ def result_text(result: ParallelProcessingResult, target: str, again: Sequence[s
     if result.error:
         facts.append(("error", result.error))
     if result.status is not LoadStatus.SUCCEEDED:
-        cause = "" if result.status is LoadStatus.STOPPED else "mend the cause, then run "
+        cause = "" if result.status is LoadStatus.STOPPED else "fix the cause, then run "
         facts.append(("continue", f"{cause}{shlex.join(again)}"))
         if any(word == "URL" or word.endswith("=URL") for word in again):
-            facts.append(("", "with your own in the place of URL"))
+            facts.append(("", "with your own URL in place of URL"))
         if "-" in again:
             facts.append(("", "with the same query on standard input"))
     return _block(
@@ -89,7 +89,7 @@ def _chunks(result: ParallelProcessingResult) -> str:
         (result.chunks_skipped, "finished earlier"),
         (result.chunks_failed - in_doubt, "failed"),
         (in_doubt, "in doubt"),
-        (result.chunks_total - begun, "not begun"),
+        (result.chunks_total - begun, "not started"),
     ]
     others = [f"{n:,} {what}" for n, what in counts if n]
     return ", ".join([f"{result.chunks_succeeded:,} of {result.chunks_total:,} finished", *others])
@@ -104,7 +104,7 @@ def _failures(result: ParallelProcessingResult) -> list[tuple[str, str]]:
         for error in errors[:_SHOWN_FAILURES]
     ]
     if len(errors) > _SHOWN_FAILURES:
-        lines.append(f"... and {len(errors) - _SHOWN_FAILURES:,} more; --json names all")
+        lines.append(f"... and {len(errors) - _SHOWN_FAILURES:,} more; --json lists all")
     return [("failed" if number == 0 else "", line) for number, line in enumerate(lines)]
 
 
@@ -116,7 +116,7 @@ def _rejects(result: ParallelProcessingResult) -> list[tuple[str, str]]:
 
 def _count(number: int | None, what: str) -> str:
     if number is None:
-        return f"{what}s uncounted"
+        return f"{what}s not counted"
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 

@@ -18,11 +18,11 @@ _HEARD = (signal.SIGINT, signal.SIGTERM)
 _ROWS_MOVE = b"\xff"
 
 _CLEANLY = (
-    "Stopping: what is under way ends and is rolled back, what is finished stays."
-    " Once more ends at once.\n"
+    "Stopping: unfinished chunks are rolled back, finished ones stay. A second signal ends the"
+    " process at once.\n"
 )
 _AT_ONCE = (
-    "Ended at once. What was not committed is rolled back; `mapper loads` shows what is in.\n"
+    "Ended at once. What was not committed is rolled back; `mapper loads` shows what is finished.\n"
 )
 
 

@@ -75,8 +75,8 @@ class Tables:
     def _check_version(self, found: int) -> None:
         if found != VERSION:
             msg = (
-                f"the ledger in schema {self._schema!r} has version {found}, this release of mapper"
-                f" writes version {VERSION}: use the release that made it, or set"
+                f"the ledger in schema {self._schema!r} has version {found}, but this release of"
+                f" mapper writes version {VERSION}: use the release that created it, or set"
                 " MAPPER_LEDGER_SCHEMA to start another ledger"
             )
             raise LedgerError(msg)

@@ -15,8 +15,8 @@ from .scheduling import giving_way
 from .work import Work
 
 _TOOK = (
-    "{sent} {rows} rows and the target took {took}: a trigger or rule on the target table drops or"
-    " adds rows; disable it for the load"
+    "{sent} {rows} rows, but the target took {took}: a trigger or rule on the target table drops"
+    " or adds rows; disable it for the load"
 )
 
 

@@ -37,7 +37,7 @@ class Places:
     def rest(self, error: CrowdedOutError) -> None:
         """Wait before the next look for connections; then the worker has its place again."""
         logger.warning(
-            "load %s: %s; going on with %d workers", self.work.plan.load_id, error, self.at_work
+            "load %s: %s; continuing with %d workers", self.work.plan.load_id, error, self.at_work
         )
         self.work.retry.rest(self.work.stop)
         self.count(+1)

@@ -60,8 +60,8 @@ def taken_back(
     lost = [result for result in ended if result.chunk_id not in there]
     if lost:
         logger.warning(
-            "load %s: %d finished chunks are gone from the ledger, with their rows: the target's"
-            " server crashed before they were on its disk. They are loaded again",
+            "load %s: %d finished chunks and their rows were lost, because the target's server"
+            " crashed before they were on its disk. They are loaded again",
             work.plan.load_id,
             len(lost),
         )
@@ -84,7 +84,7 @@ def in_doubt(work: Work, results: Sequence[ChunkResult], error: MapperError) -> 
     ends = [_end(r) for r in results if r.status is ChunkStatus.SUCCEEDED]
     if well or not ends or not isinstance(error, DatabaseUnavailableError):
         return list(results)
-    why = "it committed, but perhaps not to the target's disk"
+    why = "it was committed, but perhaps not to the target's disk"
     return [
         work.doubtful(result, why, str(error))
         if result.status is ChunkStatus.SUCCEEDED

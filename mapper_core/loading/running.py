@@ -122,7 +122,9 @@ class Running:
         except BaseException as error:  # as a callback that raises
             if ends_the_load(error):
                 raise
-            logger.error("The progress tracker raised; the load goes on: %s", in_full(error))  # noqa: TRY400 - no password may be in it
+            logger.error(  # noqa: TRY400 - no password may be in it
+                "The progress tracker raised an error; the load continues: %s", in_full(error)
+            )
 
 
 def pieces_of(finished: dict[int, ChunkResult]) -> list[ChunkResult]:

@@ -90,7 +90,7 @@ class Stream:
                 rows += piece.rows
                 writers.write(number, piece)
             if reader.rows_read != rows:
-                raise TransferError("the source did not say that it sent all rows")
+                raise TransferError("the source did not confirm that it had sent all rows")
         if work.stop.is_set():
             return [self._stopped()]
         if writers.failure is not None:
@@ -99,9 +99,9 @@ class Stream:
         written = sum(result.rows_read or 0 for result in writers.results)
         if (len(writers.results), written) != (number, rows):
             words = (
-                f"the source sent {rows:,} rows in {number:,} pieces, and {written:,} rows in"
-                f" {len(writers.results):,} pieces are in the stage: please report this; the load"
-                " begins anew when it is run again"
+                f"the source sent {rows:,} rows in {number:,} pieces, but {written:,} rows in"
+                f" {len(writers.results):,} pieces are in the stage: please report this; run"
+                " again, the load starts from its beginning"
             )
             return [self._failed(f"{TransferError.__name__}: {words}", rows)]
         with Worker(work, 0) as worker, self.in_use.using(worker):

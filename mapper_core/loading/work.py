@@ -36,8 +36,9 @@ class RejectBudget:
         with self._lock:
             if self._limit is not None and self._taken >= self._limit:
                 msg = (
-                    f"more than {self._limit} rows were refused, the reject_limit: mend the rows or"
-                    f" the target, or raise the limit, or set none. The last one: {why}"
+                    f"more than {self._limit} rows were refused, the most that reject_limit"
+                    " allows: fix the rows or the target, or raise or remove the limit. The last"
+                    f" one: {why}"
                 )
                 raise RejectLimitError(msg)
             self._taken += 1
@@ -122,10 +123,10 @@ class Work:
     def doubtful(self, result: ChunkResult, why: str, words: str) -> ChunkResult:
         """Return the result of a chunk that may be in: why, and what asking met, in words."""
         error = (
-            f"it is not known whether it is in: {why}, and the target could not be asked since"
-            f" ({words}). Run the load again under its id, {self.plan.load_id} (in Dagster:"
-            " re-execute from failure): the ledger says whether the chunk is finished, and it is"
-            " loaded if not"
+            f"it is not known whether the chunk's rows are in the target: {why}, and the target"
+            f" has not been reached since ({words}). Run the load again with the same load id,"
+            f" {self.plan.load_id} (in Dagster: re-execute from failure): the chunk is loaded"
+            " then, unless the ledger shows that it is finished"
         )
         staged = self.table is not None and self.table.staged
         return replace(

@@ -234,7 +234,7 @@ class Worker:
                 staged_chunk=chunk.id if work.writes_to.staged else None,
             )
         if self._rows_read is None:
-            raise TransferError("the source did not say that it sent all rows of the chunk")
+            raise TransferError("the source did not confirm that it had sent all rows of the chunk")
         intake.check_taken(work, sent=self._rows_read - rejected, taken=written)
         return ChunkResult(
             chunk_id=chunk.id,
@@ -270,7 +270,9 @@ class Worker:
             self.in_doubt = False
             return found
         except Exception as error:  # noqa: BLE001 - the chunk's own error is the one to report
-            logger.debug("chunk %d cannot be asked for: %s", chunk.id, first_line(error))
+            logger.debug(
+                "chunk %d cannot be looked up in the ledger: %s", chunk.id, first_line(error)
+            )
             return None
         finally:
             self._sessions.close()
@@ -285,7 +287,9 @@ class Worker:
                 return reader.count(work.query, work.plan, chunk)
         except Exception as error:  # noqa: BLE001 - the chunk's own error is reported; this one only explains
             words = work.words(error)
-            logger.warning("chunk %d could not be counted either: %s", chunk.id, left_out(words))
+            logger.warning(
+                "the rows of chunk %d could not be counted either: %s", chunk.id, left_out(words)
+            )
             return None
 
     def _signed(self, result: ChunkResult) -> ChunkResult:

@@ -16,9 +16,9 @@ from . import publisher
 logger = logging.getLogger(__name__)
 
 _NOT_PUBLISHED = (
-    "Nothing of it is published, the target is as it was. Mend the cause, then run the load again"
-    " under its id, or as a new one if its rows have changed (in Dagster: re-execute from failure,"
-    " or launch a new run)"
+    "Nothing was published; the target is unchanged. Fix the cause, then run the load again with"
+    " the same load id, or as a new load if the source's rows have changed (in Dagster:"
+    " re-execute from failure, or launch a new run)"
 )
 """What has become of a load whose stage could not be published, and what to do about it."""
 
@@ -62,10 +62,10 @@ class Publication:
         except MapperError as error:
             if self._in_doubt:
                 msg = (
-                    f"it is not known whether load {self.plan.load_id} is published: its COMMIT got"
-                    f" no answer, and the target could not be asked since ({error}). Run the load"
-                    " again under its id (in Dagster: re-execute from failure): the ledger says"
-                    " whether it is published, and it is if not"
+                    f"it is not known whether load {self.plan.load_id} is published: its COMMIT"
+                    f" got no answer, and the target has not been reached since ({error}). Run the"
+                    " load again with the same load id (in Dagster: re-execute from failure): it"
+                    " is published then, unless the ledger shows that it already is"
                 )
                 raise InDoubtError(msg) from error
             if isinstance(error, DatabaseError) and self.plan.stage_table:

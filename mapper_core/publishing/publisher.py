@@ -94,7 +94,7 @@ class _Publishing:
         claimed = self.ledger.rows_written(self.transaction, self.plan.load_id)
         if staged != claimed:
             msg = (
-                f"the stage of load {self.plan.load_id} holds {staged} rows, the ledger counts"
+                f"the stage of load {self.plan.load_id} holds {staged} rows, but the ledger counts"
                 f" {claimed}: something else wrote to it. Start a new load"
             )
             raise TransferError(msg)
@@ -115,10 +115,10 @@ class _Publishing:
         )[0]
         if outside[0]:
             msg = (
-                f"{outside[0]} rows of the query lie outside the window"
-                f" [{window.start}, {window.end}) of {window.column} (from {outside[1]} to"
-                f" {outside[2]}), so replacing the window would add them again and again: filter"
-                " the query by :window_start and :window_end"
+                f"{outside[0]} rows of the query lie outside the window [{window.start},"
+                f" {window.end}) of {window.column} (from {outside[1]} to {outside[2]}), so"
+                " replacing the window would add them again each time: filter the query by"
+                " :window_start and :window_end"
             )
             raise TargetError(msg)
         self.transaction.execute(f"delete from {self._table} where {inside}", bounds)
@@ -133,8 +133,8 @@ class _Publishing:
             )
         if moved != staged:
             msg = (
-                f"{staged} rows were staged and {self.mapping.target_name} took {moved}: a trigger"
-                " or rule on it drops or adds rows; disable it for the load"
+                f"{staged} rows were staged, but {self.mapping.target_name} took {moved}: a"
+                " trigger or rule on it drops or adds rows; disable it for the load"
             )
             raise TransferError(msg)
 
@@ -155,7 +155,7 @@ class _Publishing:
             merged = self.transaction.merge(self.mapping.target_parts, part, columns, key)
             if merged.due is not None and merged.taken != merged.due:
                 msg = (
-                    f"{merged.due} rows of the query are new or differ, and"
+                    f"{merged.due} rows of the query are new or differ, but"
                     f" {self.mapping.target_name} took {merged.taken}: a trigger on it drops rows,"
                     " or in SQLite an ON CONFLICT clause; disable it for the load"
                 )
@@ -166,8 +166,8 @@ class _Publishing:
         counted = self.transaction.execute(f"select count(*) from {self._rows} where {nulls}")
         if without := counted[0][0]:
             msg = (
-                f"{without} rows of the query have a NULL in the primary key ({', '.join(key)}), so"
-                " nobody can tell which rows they are: leave them out, or give them a key"
+                f"{without} rows of the query have a NULL in the primary key ({', '.join(key)}),"
+                " so they cannot be identified: leave them out, or give them a key"
             )
             raise TargetError(msg)
 
@@ -197,11 +197,10 @@ class _Publishing:
             )
             msg = (
                 f"the query has {len(twice):,} key{'s' if len(twice) > 1 else ''}"
-                f" ({', '.join(key)}) several times"
-                f"{f' with the same {order}' if order else ''}: {named}"
-                f"{'; ...' if len(twice) > _NAMED else ''}. Select each once, or name the"
-                " order_column whose highest value counts: either is another load, with an id of"
-                " its own"
+                f" ({', '.join(key)}) more than once{f' with the same {order}' if order else ''}:"
+                f" {named}{'; ...' if len(twice) > _NAMED else ''}. Select each key once, or name"
+                " an order_column whose highest value counts; either way, it is a new load and"
+                " needs a new load id"
             )
             raise TargetError(msg)
 

@@ -89,7 +89,7 @@ class Verifying:
         """
         method, mode = self.mapping.verification, self.mapping.load_mode
         if method is Verification.NONE:
-            why = f"the default of {mode}" if self.mapping.verify is None else "as asked"
+            why = f"the default of {mode}" if self.mapping.verify is None else "as requested"
             return Decision(method, f"none: {why}")
         if method is Verification.CHECKSUM and (reason := self._no_checksum()):
             raise _cannot(reason)
@@ -139,8 +139,8 @@ class Verifying:
         except SnapshotLostError as error:
             msg = (
                 f"load {self.plan.load_id} is not published: verifying it"
-                f" (verify={self.mapping.verification.value!r}) reads the source at its read point,"
-                f" and {error}. Or publish it unverified, with verify='none'"
+                f" (verify={self.mapping.verification.value!r}) reads the source at its read"
+                f" point, but {error}. Or publish it unverified, with verify='none'"
             )
             raise SnapshotLostError(msg) from error
         return replace(expected, chunks=found), decision.words
@@ -190,8 +190,8 @@ class Verifying:
         whole = "" if found.differences else _NO_CHUNKS_FAULT
         cure = _READ_AGAIN if self.plan.stage_table else _ROWS_ARE_IN
         msg = (
-            f"load {self.plan.load_id} is not published, for source and target differ. {found}."
-            f"{whole} {cure}"
+            f"load {self.plan.load_id} is not published, because source and target differ."
+            f" {found}.{whole} {cure}"
         )
         raise VerificationError(msg)
 
@@ -203,20 +203,20 @@ class Verifying:
         if snapshot.resumed_from is not None:
             return "the chunks were read at several read points"
         if self.query.blocker:
-            return f"the query is not run twice, for {self.query.blocker}"
+            return f"the query is not run twice, because {self.query.blocker}"
         found = survey().blocker()
-        return f"the query is not run twice, for {found.reason}" if found else None
+        return f"the query is not run twice, because {found.reason}" if found else None
 
     def _no_checksum(self) -> str | None:
         plan = self.plan
         if self.mapping.transforms:
-            return "rows that a transform has made are not the source's"
+            return "rows that a transform returns need not be the source's"
         if plan.strategy is StrategyName.STREAM_ONCE:
             return "the query is streamed once, and none of its pieces can be read again"
         if plan.stage_table is None:
             return (
                 f"load_mode={self.mapping.load_mode.value!r} writes into the table itself, whose"
-                " rows belong to no chunk; publish='atomic' has a stage"
+                " rows do not show their chunk; publish='atomic' writes into a stage"
             )
         return self.target.checksum_blocker(self.source.kind, self._pairs())
 
@@ -256,11 +256,11 @@ class Verifying:
             }
 
 
-_READ_AGAIN = f"{RUN_AGAIN}; it begins anew"
-_ROWS_ARE_IN = "Its rows are in the target already: look at them before anything else is loaded"
+_READ_AGAIN = f"{RUN_AGAIN}; it starts from its beginning"
+_ROWS_ARE_IN = "Its rows are already in the target: look at them before anything else is loaded"
 _NO_CHUNKS_FAULT = (
-    " Each chunk has its own rows, so together they overlap or leave some out: please report this,"
-    " with the printed plan."
+    " Each chunk has exactly its own rows, so the chunks overlap or leave rows out: please report"
+    " this, with the printed plan."
 )
 
 

@@ -26,8 +26,8 @@ def overtaken(transaction: Transaction, ledger: Ledger, plan: Plan, mapping: Map
     newest = max(later, key=lambda each: each[0])[1]
     return (
         f"its rows are older than those of load {newest.load_id}, which was published before it:"
-        f" they were read at {plan.snapshot.instant}, and those at {newest.snapshot.instant}. Load"
-        " them once more, as a new load, to have the newest ones"
+        f" they were read at {plan.snapshot.instant}, the others at {newest.snapshot.instant}. To"
+        " have the newest rows, load them again as a new load"
     )
 
 

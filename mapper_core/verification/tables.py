@@ -52,7 +52,7 @@ def verify(
     """
     known = (Verification.COUNT.value, Verification.CHECKSUM.value)
     if method not in known:
-        msg = f"method={method!r} is not known: it is one of {', '.join(map(repr, known))}"
+        msg = f"method={method!r} is unknown: use one of {', '.join(map(repr, known))}"
         raise SettingsError(msg)
     for name, what in (("source", source), ("target", target)):
         given: Any = what

@@ -302,7 +302,7 @@ def test_rows_that_the_target_drops_are_no_success(source, ask, lite, what, limi
     assert ("failed", 0) == (result.status, result.total_rows_successful)
     (error,) = result.chunk_errors
     taken = rows // 3  # of three, one is new; a row alone is not
-    assert f"the source sent {rows} rows and the target took {taken}" in error["error"]
+    assert f"the source sent {rows} rows, but the target took {taken}" in error["error"]
     assert [(2, "old")] == ask("select * from item")
 
 
@@ -325,7 +325,7 @@ def test_rows_that_a_merge_loses_are_no_success(source, ask, lite, event):
     failed = load(source, lite, sql, load_mode="upsert", primary_key="id")
 
     assert ("failed", False) == (failed.status, failed.published)
-    assert "4 rows of the query are new or differ, and item took 3: a trigger" in failed.error
+    assert "4 rows of the query are new or differ, but item took 3: a trigger" in failed.error
     assert was == ask(asked)
 
     ask("drop trigger t")

@@ -271,7 +271,7 @@ def test_a_load_that_fails_in_part_is_continued_by_the_command_that_it_prints(
     assert (15, False) == (len(found["finished"]), found["published"])
 
     run(target, "alter table dw.orders drop constraint odd")
-    (command,) = re.findall(r"continue   mend the cause, then run (.*)", out)
+    (command,) = re.findall(r"continue   fix the cause, then run (.*)", out)
     code, out, err = mapper(*shlex.split(re.sub(r"^(python -m mapper_core|mapper) ", "", command)))
     assert 0 == code, err
     assert "  rows       250 loaded, 3,750 loaded earlier, 0 failed\n" in out
@@ -309,7 +309,7 @@ def test_a_signal_stops_a_load_that_the_printed_command_continues(
         if case != "stream":
             wait_until(lambda: [(2,)] == run(target, FINISHED), "the chunks before the gate")
         process.send_signal(number)
-        hear(process, "Stopping: what is under way ends")
+        hear(process, "Stopping: unfinished chunks are rolled back")
         # The gate is held all along: nobody waits for what is under way.
         code, out, _ = mapper.end(process)
 
@@ -327,7 +327,7 @@ def test_a_signal_stops_a_load_that_the_printed_command_continues(
         staged = f"0 loaded, {rows:,} staged, not published"
         said = staged if case == "staged" else f"{rows:,} loaded"
         assert f"  rows       {said}, 0 failed\n" in out
-        assert f"  chunks     {chunks} of 16 finished, {16 - chunks} not begun\n" in out
+        assert f"  chunks     {chunks} of 16 finished, {16 - chunks} not started\n" in out
     unfinished = run(target, "select load_id, status from mapper.load")
     assert [(out.split()[1], "loading")] == unfinished
 
@@ -376,7 +376,7 @@ def test_a_signal_ends_planning(mapper, orders, source, number, command):
         wait_until(lambda: backends(source, extra="wait_event_type = 'Lock'"), "planning to wait")
         process.send_signal(number)
         code, out, err = mapper.end(process)
-        assert (128 + number, "", "Stopped before a row moved.\n") == (code, out, err)
+        assert (128 + number, "", "Stopped before any row moved.\n") == (code, out, err)
         wait_until(lambda: not backends(source), "the command's sessions to end")
     assert (0, {"loads": []}) == mapper.json("loads")
 
@@ -488,8 +488,8 @@ MISTAKES = {
         "--load-mode='replace_window' needs --window COLUMN START END",
     ),
     "no mode": (("load", *SOME, *WINDOW[2:]), "window goes with --load-mode='replace_window'"),
-    "no instant": (("plan", *SOME, "--window", "day", "today", "x"), "'today' is no ISO date"),
-    "no value": (("plan", *SOME, "--param", "day"), "--param is written NAME=VALUE"),
+    "no instant": (("plan", *SOME, "--window", "day", "today", "x"), "'today' is not an ISO date"),
+    "no value": (("plan", *SOME, "--param", "day"), "--param must be NAME=VALUE"),
     "two values": (
         ("plan", *SOME, "--param", "day=1", "--param", "day=2"),
         "--param gives one name two values",
@@ -552,7 +552,10 @@ def test_a_cure_is_told_as_an_option(mapper, orders, source, target, run):
         (("load", *SOME[:3], "dw.none"), "or pass --create-target to have it made"),
         (("plan", *SOME, "--reject-limit", "few"), "--reject-limit='few' is not a whole number"),
         (("plan", *SOME, "--order-column", "a"), "primary-key and --order-column go with --load-m"),
-        (("plan", *SOME, "--verify", "checksum"), "--publish='atomic' has a stage. Pass --verify="),
+        (
+            ("plan", *SOME, "--verify", "checksum"),
+            "--publish='atomic' writes into a stage. Pass --verify=",
+        ),
         (("plan", "--query", "select load_mode from odd", *SOME[2:]), "has no column load_mode"),
         (("plan", "--query", "select :a as b", *SOME[2:]), "place of :a: no --param is given"),
         (
@@ -573,7 +576,7 @@ def test_a_ledger_of_another_release_is_refused(mapper, orders, target, run):
     for words in (("loads",), ("load", *SOME)):
         code, _, err = mapper(*words)
         assert 2 == code
-        assert "the ledger in schema 'mapper' has version 99, this release" in err
+        assert "the ledger in schema 'mapper' has version 99, but this release" in err
     assert [("version",)] == run(
         target, "select tablename::text from pg_tables where schemaname = 'mapper'"
     )

@@ -364,7 +364,7 @@ def test_a_chunk_whose_commit_got_no_reply_counts_though_another_worker_finds_it
 
         result = load(source, connect, max_workers=2, transformation_func=both_at_work)
 
-    assert "going on with 1 workers" in caplog.text
+    assert "continuing with 1 workers" in caplog.text
     assert ("succeeded", 16, 0) == (result.status, result.chunks_succeeded, result.chunks_skipped)
     assert ROWS == result.total_rows_successful
     assert run(source, SUM.format("orders")) == run(target, SUM.format("orders"))
@@ -396,7 +396,7 @@ def test_a_chunk_that_may_be_in_and_that_nobody_takes_any_more_is_in_doubt(
     def at_work_until_it_is_left(rows):
         time.sleep(0.05)
         if lost.is_set():
-            wait_until(lambda: "going on with 1 workers" in caplog.text, "the chunk to be left")
+            wait_until(lambda: "continuing with 1 workers" in caplog.text, "the chunk to be left")
         return rows
 
     with Proxy(target, lose_commit=lose) as proxy:
@@ -577,15 +577,23 @@ def test_a_chunk_that_may_be_in_is_not_called_failed(orders, source, target, run
     assert [1, 2, 3, 4] == [chunk.chunk_id for chunk in doubtful]
     assert {("failed", None)} == {(chunk.status, chunk.rows_read) for chunk in doubtful}
     whys = [str(chunk.error) for chunk in doubtful]
-    assert all(why.startswith("it is not known whether it is in: it committed") for why in whys[:3])
-    assert "it is not known whether it is in: its COMMIT got no answer" in whys[3]
-    assert all("Run the load again under its id, doubtful" in why for why in whys)
+    assert all(
+        why.startswith(
+            "it is not known whether the chunk's rows are in the target: it was committed"
+        )
+        for why in whys[:3]
+    )
+    assert (
+        "it is not known whether the chunk's rows are in the target: its COMMIT got no answer"
+        in whys[3]
+    )
+    assert all("Run the load again with the same load id, doubtful" in why for why in whys)
     others = [chunk for chunk in result.chunk_results if chunk.chunk_id > 4]
     assert {BESIDES[besides]} == {chunk.status for chunk in others}
     assert 0 == result.total_rows_successful
     assert_adds_up(result)
     assert [(1_000 if lost == "reply" else 750,)] == run(target, "select count(*) from orders")
-    with pytest.raises(ChunksFailedError, match="4 of them may be in"):
+    with pytest.raises(ChunksFailedError, match="4 of them may have been committed"):
         result.raise_for_failures()
 
     again = processor.process_mapper_job(source, sql, target_conn=target)
@@ -616,7 +624,7 @@ def test_a_publishing_that_came_to_nothing_is_not_in_doubt(orders, source, targe
     assert ("failed", False) == (result.status, result.published)
     assert "it is not known" not in str(result.error)
     assert 'violates check constraint "no"' in str(result.error)
-    assert "Nothing of it is published, the target is as it was" in str(result.error)
+    assert "Nothing was published; the target is unchanged" in str(result.error)
     assert [(0,)] == run(target, "select count(*) from orders")
 
 
@@ -805,7 +813,7 @@ def test_a_load_whose_commit_was_refused_is_not_called_perhaps_published(
     assert ("failed", False, False) == (result.status, result.published, result.publishing_in_doubt)
     assert "could not publish load refused: " in str(result.error)
     assert 'violates foreign key constraint "refers_id_fkey"' in str(result.error)
-    assert "Nothing of it is published, the target is as it was" in str(result.error)
+    assert "Nothing was published; the target is unchanged" in str(result.error)
     assert ROWS == result.total_rows_processed == result.total_rows_failed
     assert [(-1, "old", 0)] == run(target, "select * from orders")
 

@@ -153,7 +153,7 @@ def test_failures_say_how_to_go_on(source, target, run):
     result = load(source, "select * from numbers", target, "numbers")
     with pytest.raises(
         ChunksFailedError,
-        match=rf"Mend the cause, then call again with load_id='{result.load_id}'",
+        match=rf"Fix the cause, then call again with load_id='{result.load_id}'",
     ):
         result.raise_for_failures()
 

@@ -166,7 +166,7 @@ def test_a_plan_says_why_each_better_strategy_cannot_serve(orders, source, targe
 
 def test_a_strategy_nobody_knows_is_refused_by_the_names_of_all(orders, source):
     """So that the right one can be copied from the message."""
-    with pytest.raises(SettingsError, match="strategy='hash' is not known") as error:
+    with pytest.raises(SettingsError, match="strategy='hash' is unknown") as error:
         plan(source, "SELECT * FROM orders", strategy="hash")
 
     for known in StrategyName:

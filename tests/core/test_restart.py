@@ -78,7 +78,7 @@ def test_a_source_that_restarts_in_mid_load_loses_the_snapshot_and_says_so(
     inside = sum(chunk.rows_written for chunk in first.chunk_results)
     seen = 0 if mode == "replace" else inside
     assert [(seen,)] == run(source, "select count(*) from copies")
-    assert "has ended before its time" in caplog.text
+    assert "has ended early" in caplog.text
 
     again = load(own.url, source, own, None, load_id="shaken", load_mode=mode)
 

@@ -112,8 +112,8 @@ def test_job_params_may_hold_other_things():
     ("options", "words"),
     [
         ({"max_workers": 0}, "max_workers=0 is too small"),
-        ({"load_mode": "merge"}, "load_mode='merge' is not known: it is one of 'append'"),
-        ({"transform_scope": "row"}, "transform_scope='row' is not known"),
+        ({"load_mode": "merge"}, "load_mode='merge' is unknown: use one of 'append'"),
+        ({"transform_scope": "row"}, "transform_scope='row' is unknown"),
         ({"load_mode": "replace_window"}, "needs window=LoadWindow"),
         ({"target_table": "t"}, "target_table is given without target_conn"),
         ({"target_conn": "postgresql:///x"}, "target_conn is given without target_table"),
@@ -131,8 +131,8 @@ def test_job_params_may_hold_other_things():
         ({"retry_handler": RetryConfig()}, r"type RetryConfig: give a RetryHandler\(RetryConfig"),
         ({"progress_tracker": print}, "of type builtin.*: give a ProgressTracker"),
         ({"load_id": "x" * 401}, "load_id has 401 characters, and the ledger room for 400"),
-        ({"load_mode": ""}, "load_mode='' is not known: it is one of 'append', "),
-        ({"transform_scope": ""}, "transform_scope='' is not known"),
+        ({"load_mode": ""}, "load_mode='' is unknown: use one of 'append', "),
+        ({"transform_scope": ""}, "transform_scope='' is unknown"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_refused(options, words):

@@ -94,7 +94,7 @@ def test_that_the_holder_is_lost_is_told_at_once_and_who_reads_there_goes_on(
         )
         at_the_gate(source)
         terminate(source, backends(source, extra=HOLDER))
-        wait_until(lambda: "has ended before its time" in caplog.text, "the warning")
+        wait_until(lambda: "has ended early" in caplog.text, "the warning")
         assert "load nightly: the session that holds snapshot" in caplog.text
         assert running.is_alive()
         run(source, "update orders set note = 'changed'", "vacuum orders")

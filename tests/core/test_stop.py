@@ -359,7 +359,7 @@ def test_a_load_goes_on_with_the_connections_there_are(
 
     assert "succeeded" == result.status, result
     assert run(source, SUM) == run(target, SUM)
-    assert "going on with" in caplog.text
+    assert "continuing with" in caplog.text
 
 
 class Resting(RetryHandler):
@@ -509,7 +509,7 @@ def test_what_became_of_a_chunk_that_was_put_back_is_asked_when_the_load_is_stop
         job = Job(
             reading.url, to_url, retry_handler=PATIENT, load_id="halted", chunk_size=ROWS // 2
         )
-        wait_until(lambda: "going on with" in caplog.text, "a chunk that is put back")
+        wait_until(lambda: "continuing with" in caplog.text, "a chunk that is put back")
         job.processor.stop()
         result = job.ended()
 
@@ -567,7 +567,7 @@ def test_a_load_that_is_being_verified_stops_unpublished(orders, counted, source
     result = job.ended()
 
     assert ("stopped", False) == (result.status, result.published)
-    assert "there was still to verify it" in result.error
+    assert "before mapper could verify it" in result.error
     assert [(-1, "old")] == run(target, "select * from orders")
 
 
@@ -640,5 +640,5 @@ def test_a_load_that_is_being_planned_stops(orders, counted, source, target, run
     error = job.ended()
 
     assert isinstance(error, IncompleteLoadError)
-    assert "there was still to plan it" in str(error)
+    assert "before mapper could plan it" in str(error)
     assert [] == run(target, "select * from orders")

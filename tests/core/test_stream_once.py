@@ -528,7 +528,7 @@ def test_a_tracker_that_raises_harms_nothing(orders, source, target, run, caplog
     result = stream(source, target, sql, **options, strategy=strategy)
 
     assert ("succeeded", ROWS) == (result.status, result.total_rows_successful)
-    assert "The progress tracker raised; the load goes on" in caplog.text
+    assert "The progress tracker raised an error; the load continues" in caplog.text
     assert [(ROWS,)] == run(target, "select count(*) from orders")
 
 

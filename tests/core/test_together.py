@@ -136,7 +136,7 @@ def test_who_publishes_older_rows_over_newer_ones_is_told(
     assert [(1, ROWS)] == run(target, HELD)
     words = f"older than those of load {happened[0].load_id}, which was published before it"
     assert words in slow.verified
-    assert "Load them once more, as a new load" in slow.verified
+    assert "load them again as a new load" in slow.verified
     assert words not in happened[0].verified
     (warning,) = [r for r in caplog.records if "older than" in r.message]
     assert ("WARNING", slow.load_id) == (warning.levelname, warning.args[0])

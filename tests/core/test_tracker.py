@@ -98,7 +98,7 @@ def test_a_callback_that_raises_harms_nothing(caplog):
     tracker.record(ended(2))
     assert tracker.snapshot().completed_chunks == 2
     assert caplog.text.count("RuntimeError: the display is gone") == 2
-    assert "The progress callback raised; the load goes on" in caplog.text
+    assert "The progress callback raised an error; the load continues" in caplog.text
 
 
 def test_snapshots_reach_the_callback_in_order_from_any_thread():

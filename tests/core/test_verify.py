@@ -139,7 +139,7 @@ def test_a_checksum_finds_what_was_changed_in_the_stage_and_names_its_chunk(
     assert "; chunk 3: 100 rows (checksum " in result.error
     assert 1 == result.error.count("; chunk")
     assert "Run the load again" in result.error
-    assert "it begins anew" in result.error
+    assert "it starts from its beginning" in result.error
     assert OLD == run(target, HELD)
     assert 1 == len(run(target, STAGES))
 
@@ -150,7 +150,7 @@ def test_a_stage_is_counted_also_where_nothing_is_compared(source, target, run):
     result = meddled(source, target, Meddler(run, target, CHANGES["deleted"]), verify="none")
 
     assert ("failed", False) == (result.status, result.published)
-    assert "holds 999 rows, the ledger counts 1000: something else wrote to it" in result.error
+    assert "holds 999 rows, but the ledger counts 1000: something else wrote to it" in result.error
     assert OLD == run(target, HELD)
 
 
@@ -239,7 +239,7 @@ def test_rows_of_no_chunk_are_found_too(source, target, run, method):
         (None, "count: 1,000 rows on both sides"),
         ("count", "count: 1,000 rows on both sides"),
         ("checksum", "checksum: 1,000 rows on both sides, with the same values"),
-        ("none", "none: as asked"),
+        ("none", "none: as requested"),
     ],
 )
 def test_what_was_compared_is_in_the_result_and_in_the_ledger(source, target, run, method, words):
@@ -283,7 +283,7 @@ def test_chunks_that_are_not_the_query_are_found(source, target, run):
     run(target, "delete from mapper.chunk where chunk_id = 4")
     processor.load_lane(source, QUERY, "group", lane=0, lanes=1)
 
-    words = "the query has 1,000 rows, the stage has 900 rows.*together they .* please report this"
+    words = "the query has 1,000 rows, the stage has 900 rows.*the chunks overlap .* please report this"
     with pytest.raises(VerificationError, match=words):
         processor.publish_load(source, QUERY, "group")
 
@@ -308,7 +308,7 @@ def test_a_chunk_that_the_ledger_counts_wrongly_is_named(source, target, run):
 
     words = (
         "the query has 1,000 rows, what was read of it has 990 rows; chunk 7: 100 rows against 90"
-        " rows. Its rows are in the target already: look at them"
+        " rows. Its rows are already in the target: look at them"
     )
     with pytest.raises(VerificationError, match=words):
         processor.publish_load(source, QUERY, "group")
@@ -396,7 +396,7 @@ def test_a_load_whose_read_point_is_gone_is_published_unverified_only(source, ta
     assert OLD == run(target, HELD)
 
     result = processor.publish_load(source, QUERY, "group", verify="none")
-    assert ("succeeded", "none: as asked") == (result.status, result.verified)
+    assert ("succeeded", "none: as requested") == (result.status, result.verified)
     assert [(ROWS, 1)] == run(target, HELD)
 
 
@@ -462,7 +462,7 @@ def test_a_stream_that_the_ledger_counts_wrongly_is_not_published(source, target
 
 
 REFUSED: dict[str, Any] = {
-    "transform": ({"transformation_func": lambda rows: rows}, QUERY, "a transform has made"),
+    "transform": ({"transformation_func": lambda rows: rows}, QUERY, "a transform returns"),
     "append": ({"load_mode": "append", "window": None}, QUERY, "publish='atomic'"),
     "stream": ({"strategy": "stream_once"}, QUERY, "streamed once"),
 }
@@ -484,11 +484,11 @@ def test_a_checksum_that_cannot_be_made_is_refused_before_rows_move(source, targ
 @pytest.mark.usefixtures("orders")
 def test_what_makes_no_sense_is_refused(source, target):
     """Before anything is opened."""
-    with pytest.raises(SettingsError, match="verify='sum' is not known"):
+    with pytest.raises(SettingsError, match="verify='sum' is unknown"):
         load(source, target, verify="sum")
     with pytest.raises(SettingsError, match="no target is given"):
         execute_query_parallel(source, QUERY, verify="count")
-    with pytest.raises(SettingsError, match="method='none' is not known"):
+    with pytest.raises(SettingsError, match="method='none' is unknown"):
         verify(source, "orders", target, "orders", method="none")
     with pytest.raises(QueryError, match="nothing to compare"):
         verify(source, " ", target, "orders")

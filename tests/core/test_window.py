@@ -400,7 +400,7 @@ def test_a_target_that_refuses_the_rows_at_the_end_keeps_the_old_ones(events, so
 
     assert ("failed", False) == (result.status, result.published)
     assert "violates check constraint" in result.error
-    assert "Nothing of it is published, the target is as it was. Mend the cause" in result.error
+    assert "Nothing was published; the target is unchanged. Fix the cause" in result.error
     assert before == run(target, COUNTS)
 
 

@@ -145,7 +145,7 @@ def test_upsert_takes_the_highest_of_several(source, target):
 
     twice = load(source, target, load_mode="upsert", primary_key="id")
     assert "failed" == twice.status
-    assert "the query has 1 key (ID) several times" in twice.error
+    assert "the query has 1 key (ID) more than once" in twice.error
 
     load(
         source, target, load_mode="upsert", primary_key="id", order_column="amount"
