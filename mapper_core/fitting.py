@@ -60,8 +60,8 @@ def match_columns(
             pairs.append((column, match))
     if unknown:
         msg = (
-            f"{target} has no column {', '.join(unknown)}; it has {', '.join(exact)}. Rename"
-            f" {rename}, leave the column out, or add it to the target"
+            f"{target} has no column {', '.join(unknown)}; it has {', '.join(exact)}. Rename the"
+            f" column {rename}, leave it out, or add it to the target"
         )
         raise TargetError(msg)
     if computed := [theirs.name for _, theirs in pairs if theirs.generated]:
@@ -74,7 +74,10 @@ def match_columns(
     written = {theirs.name for _, theirs in pairs}
     missing = [c.name for c in table if c.required and c.name not in written]
     if complete and missing:
-        msg = f"{target} requires {', '.join(missing)} (NOT NULL without default), which {left_out}"
+        msg = (
+            f"{target} requires {', '.join(missing)} (NOT NULL without default), which {left_out}:"
+            " add it, or give it a default in the target"
+        )
         raise TargetError(msg)
     return tuple(pairs)
 
@@ -90,7 +93,7 @@ def unfit(
     """Return the error for a query column whose values the target's column could change."""
     return TargetError(
         f"column {theirs.name!r} is {theirs.type} in the target, but {ours.type} in the query, so"
-        f" not every value would arrive as it is: {cure}"
+        f" not every value would arrive unchanged: {cure}"
     )
 
 
@@ -112,13 +115,13 @@ def unwritable(name: str, value: Any, error: Exception) -> TransformRowError:
         error: what was raised when it was to be written.
     """
     said = str(error).strip().partition("\n")[0]
-    cure = "return it as a str, or as a type that rows come with"
+    cure = "return a str, or one of the types that values of rows have"
     if isinstance(error, UnicodeEncodeError):
         # Its own words give a place among all the values that were written together.
         said = f"{error.object[error.start : error.end]!r}: {error.reason}"
-        cure = "return text that UTF-8 can hold, as value.encode(errors='replace').decode() is"
+        cure = "return text that UTF-8 can hold, as in value.encode(errors='replace').decode()"
     elif isinstance(value, dict | list):
-        cure = "return what is inside it as str, int, float, bool or None"
+        cure = "use only str, int, float, bool and None inside it"
     return TransformRowError(
         f"a value for {name}, of type {type(value).__name__}, cannot be written ({said}): {cure}"
     )

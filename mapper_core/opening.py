@@ -111,25 +111,34 @@ def open_load(
     load_id = options.get("load_id")
     target_conn = options.get("target_conn")
     if target_conn is None and mapping.target_table:
-        raise SettingsError("target_table is given without target_conn: where is the table?")
+        raise SettingsError(
+            "target_table is given without target_conn: give the database that the table is in"
+        )
     if target_conn is not None and not mapping.target_table:
-        raise SettingsError("target_conn is given without target_table: which table is it for?")
+        raise SettingsError(
+            "target_conn is given without target_table: name the table to load into"
+        )
     if target_conn is None and mapping.verify not in {None, Verification.NONE}:
-        raise SettingsError("verify compares source and target, and no target is given")
+        raise SettingsError(
+            "verify compares source and target, but no target is given: leave it out, or give a"
+            " target"
+        )
     if target_conn is None and load_id is not None:
-        raise SettingsError("load_id needs a target: the ledger that knows it lives there")
+        raise SettingsError(
+            "load_id needs a target, whose ledger keeps it: leave it out, or give a target"
+        )
     named = load_id is not None
     load_id = load_id or token_hex(16)
 
     if mapping.verification is Verification.CHECKSUM and settings.reject_limit != 0:
         raise SettingsError(
-            "verify='checksum' compares every row, and with a reject_limit some may be left out:"
-            " use verify='count', which counts them apart, or reject_limit=0"
+            "verify='checksum' compares every row, but with a reject_limit some may be left out:"
+            " use verify='count', which counts those separately, or reject_limit=0"
         )
 
     if mapping.direct_path and settings.reject_limit != 0:
         raise SettingsError(
-            "direct_path tells no refused row from the others: leave it out, or reject_limit=0"
+            "direct_path cannot set refused rows apart: leave it out, or use reject_limit=0"
         )
 
     application = f"mapper {load_id}"
@@ -202,14 +211,17 @@ def _check_kinds(source_sql: Any, options: LoadOptions) -> None:
                 msg = f"{name} is of type {type(given).__name__}: give {words}"
             raise SettingsError(msg)
         if name in _FUNCTIONS and not callable(given):
-            msg = f"{name} must be a function, and is of type {type(given).__name__}"
+            msg = f"{name} must be a function, but is of type {type(given).__name__}"
             raise SettingsError(msg)
     for name in ("load_id", "order_column"):
         if options.get(name) == "":
             msg = f"{name} is empty: give a name, or leave it out"
             raise SettingsError(msg)
     if (length := len(options.get("load_id") or "")) > LONGEST_NAME:
-        msg = f"load_id has {length:,} characters, and the ledger room for {LONGEST_NAME}"
+        msg = (
+            f"load_id has {length:,} characters, but the ledger has room for {LONGEST_NAME}: use a"
+            " shorter one"
+        )
         raise SettingsError(msg)
 
 
@@ -274,7 +286,7 @@ def _zone_of(window: LoadWindow | None) -> str | None:
     if window.start.tzinfo.utcoffset(None) == timedelta(0):
         return "UTC"
     raise SettingsError(
-        "the window's times have an offset, but no time zone by name: pass time_zone, the zone in"
+        "the window's times have an offset but no named time zone: pass time_zone, the zone in"
         " which both databases compare the window with dates and with times without zone"
     )
 
@@ -288,7 +300,7 @@ def _names(options: LoadOptions, name: str) -> tuple[str, ...]:
     names = tuple(given) if several else (given,)
     if wrong := [each for each in names if not isinstance(each, str)]:
         msg = (
-            f"{name} names columns, each by a str, and has {wrong[0]!r} among them, of type"
+            f"{name} must name columns as str, but has {wrong[0]!r}, of type"
             f" {type(wrong[0]).__name__}"
         )
         raise SettingsError(msg)

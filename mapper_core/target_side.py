@@ -97,7 +97,7 @@ class TargetSide:
             if not table and len(self.table) == 1 and "." in name:
                 schema, _, last = name.rpartition(".")
                 msg = (
-                    f"the target has no table of the one name {name!r}: give the schema apart, as"
+                    f"the target has no table named {name!r}: give the schema separately, as"
                     f" target_schema={schema!r}, target_table={last!r}"
                 )
                 raise TargetError(msg)
@@ -115,10 +115,13 @@ class TargetSide:
             msg = f"{name} may not be written: {access.refusal}"
             raise TargetError(msg)
         if blocker:
-            msg = f"load_mode='upsert' cannot serve {name}: {blocker}"
+            msg = f"load_mode='upsert' is not possible for {name}: {blocker}"
             raise TargetError(msg)
         if ours := sorted(names & {STAGE_CHUNK, STAGE_RANK}):
-            msg = f"{name} has a column {', '.join(ours)}, a name that a load needs: rename it"
+            msg = (
+                f"{name} has a column {', '.join(ours)}, which is a name that loads use"
+                " themselves: rename the column"
+            )
             raise TargetError(msg)
         return FoundTable(table, access)
 
@@ -130,16 +133,16 @@ class TargetSide:
             meant = (schema[0], table.removeprefix(f"{schema[0]}."))
             if transaction.columns(meant):
                 return (
-                    f"{words}, but {'.'.join(meant)}: target_table is the name without the schema"
+                    f"{words}, but it has {'.'.join(meant)}: give target_table without the schema"
                 )
         # What SQL would have made of the name without quotes.
         for fold in (str.lower, str.upper):
             folded = tuple(map(fold, self.table))
             if folded != self.table and transaction.columns(folded):
-                return f"{words}, but {'.'.join(folded)}: names are taken as they are written"
+                return f"{words}, but it has {'.'.join(folded)}: names are taken exactly as written"
         named = "" if schema else ", name its schema (target_schema)"
         return (
-            f"{words}: create it, mend the name{named}, or pass create_target=True to have it made"
+            f"{words}: create it, correct the name{named}, or pass create_target=True to create it"
             " with the query's columns"
         )
 
@@ -161,10 +164,10 @@ class TargetSide:
             raise TargetError(msg)
         for each in (*self.mapping.primary_key, *filter(None, [self.mapping.order_column])):
             if spelled((each,), names)[0] not in names:
-                msg = f"{each}, named for upsert, is not a column of {name}"
+                msg = f"{each}, which upsert goes by, is not a column of {name}"
                 raise TargetError(msg)
         if not columns and not self.mapping.transform:
-            raise QueryError("the query selects no column: name those that are to be loaded")
+            raise QueryError("the query selects no columns: name those to load")
         if self.mapping.transform_batch:
             return _arrow_path(offered)
         if self.mapping.transform:
@@ -183,7 +186,7 @@ class TargetSide:
             raise TargetError(msg)
         if window and spelled((window.column,), names)[0] not in selected:
             msg = (
-                f"the query does not select {window.column}, so nobody can tell whether its rows"
+                f"the query does not select {window.column}, so it cannot be checked that its rows"
                 " lie in the window: select it"
             )
             raise TargetError(msg)
@@ -197,7 +200,7 @@ class TargetSide:
             pairs = match_columns(columns, table, self.mapping.target_name)
             written = [theirs for _, theirs in pairs]
         if words := self.database.no_direct_path(written):
-            msg = f"direct_path cannot serve: {words}"
+            msg = f"direct_path is not possible: {words}"
             raise TargetError(msg)
 
     def insert_select_blocker(
@@ -210,7 +213,7 @@ class TargetSide:
         """Return why INSERT ... SELECT inside the target's database would not do, or None."""
         limit = self.database.limit
         if self.database.sole or limit == 1:
-            return "the ledger is asked on a second connection, and the target has but one"
+            return "the ledger needs a second connection to the target, which has only one"
         return self.database.insert_select_blocker(query, snapshot, place, self.table, pairs)
 
     def begin_anew(self, plan: Plan, reading: str) -> Plan:
@@ -286,10 +289,13 @@ class TargetSide:
     def _ledger_needs(self) -> str:
         *schema, table = self.ledger.table("load")
         if not schema:
-            return f"making the ledger, {table} and its like: let the target's user create tables"
+            return (
+                f"creating the ledger's tables, {table} and others: let the target's user create"
+                " tables"
+            )
         return (
-            f"making the ledger in schema {schema[0]}: let the target's user create schemas, make"
-            " it for that user, or name another as ledger_schema"
+            f"creating the ledger in schema {schema[0]}: let the target's user create schemas,"
+            " create it for that user, or name another as ledger_schema"
         )
 
     def rows_rejected(self, load_id: str) -> int:
@@ -319,8 +325,8 @@ def _to_create(columns: Sequence[Column], name: str) -> tuple[Column, ...]:
     """Return the columns of a target that is made for a query."""
     if untyped := [column.name for column in columns if not column.type]:
         msg = (
-            f"{name} cannot be created: the source does not say of which types"
-            f" {', '.join(untyped)} are. Create it yourself"
+            f"{name} cannot be created: the source does not give the type of {', '.join(untyped)}."
+            " Create it yourself"
         )
         raise TargetError(msg)
     return tuple(replace(column, required=False, generated=False) for column in columns)

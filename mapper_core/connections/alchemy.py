@@ -52,7 +52,10 @@ def from_url(given: Any, role: str) -> Opener:
     if dialect == "oracle":
         return from_oracle_url(url, role)
     if dialect == "sqlite" and url.database in {None, "", ":memory:"}:
-        msg = f"{role} names an empty in-memory database that nobody else can see: give a file"
+        msg = (
+            f"{role} names an empty in-memory database that no other connection can see: give a"
+            " file"
+        )
         raise SettingsError(msg)
     if dialect == "sqlite" and role == "source_conn":
         _refuse_missing_file(url, role)
@@ -68,15 +71,15 @@ def create_engine(url: Any, role: str) -> Any:
         return sa.create_engine(url, poolclass=sa.NullPool, connect_args=patience)
     except ModuleNotFoundError as error:
         msg = (
-            f"{role}: no driver for {url.get_backend_name()!r} is installed: it is the module"
-            f" {error.name}; install it, or name another driver, as in mysql+pymysql://"
+            f"{role}: no driver for {url.get_backend_name()!r} is installed: install the module"
+            f" {error.name}, or name another driver, as in mysql+pymysql://"
         )
         raise SettingsError(msg) from error
     except Exception as error:
         msg = (
-            f"{role}: there is no driver for {url.drivername!r}: mend how the URL begins, as in"
-            " postgresql://, oracle+oracledb:// or sqlite:///, or install what SQLAlchemy needs for"
-            " such a database"
+            f"{role}: there is no driver for {url.drivername!r}: correct the beginning of the URL,"
+            " as in postgresql://, oracle+oracledb:// or sqlite:///, or install what SQLAlchemy"
+            " needs for such a database"
         )
         raise SettingsError(msg) from error
 
@@ -86,8 +89,8 @@ def _refuse_missing_file(url: Any, role: str) -> None:
     if "uri" in url.query or Path(url.database).exists():
         return
     msg = (
-        f"{role}: there is no file {url.database!r}: behind sqlite:/// comes a path from the"
-        " working directory, behind sqlite://// one from the root"
+        f"{role}: there is no file {url.database!r}: after sqlite:/// comes a path from the"
+        " working directory, after sqlite://// one from the root"
     )
     raise SettingsError(msg)
 

@@ -31,7 +31,7 @@ def from_live(live: Any, role: str) -> Opener:
     refuse_open_transaction(live, role)
     if driver.startswith("sqlite+"):
         return _from_sqlite(live, role)
-    sole = f"a bare {driver.partition('+')[2]} connection does not tell how to open another one"
+    sole = f"a bare {driver.partition('+')[2]} connection does not show how to open another one"
     return only(driver, live, sole)
 
 

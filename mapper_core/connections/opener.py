@@ -147,7 +147,7 @@ def driver_of(connection: Any, role: str) -> str:
     for kind in type(connection).__mro__:
         if driver := _DRIVERS.get(kind.__module__.partition(".")[0]):
             return driver
-    msg = f"{role}: connections of {module_of(connection)!r} are not known: give {ACCEPTED}"
+    msg = f"{role}: connections of {module_of(connection)!r} are not supported: give {ACCEPTED}"
     raise SettingsError(msg)
 
 

@@ -57,7 +57,7 @@ def _from_parameters(given: Mapping[str, Any], role: str) -> Opener:
         remember(given.get(name), given.get("user"))
     call_timeout = parameters.pop(_CALL_TIMEOUT, None)
     if unknown := sorted(set(parameters) - set(signature(oracledb.connect).parameters)):
-        msg = f"{role}: oracledb.connect takes no {', '.join(unknown)}: mend the URL"
+        msg = f"{role}: oracledb.connect has no parameter {', '.join(unknown)}: correct the URL"
         raise SettingsError(msg)
 
     def connect() -> Any:

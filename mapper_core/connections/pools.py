@@ -119,8 +119,8 @@ def _acquired(acquire: Callable[[], Any], role: str) -> Any:
     except Exception as error:
         if f"{type(error).__module__}.{type(error).__name__}" in _USED_UP:
             msg = (
-                f"{role} gave no connection: {error}. Others hold all that its pool has, or the"
-                " server cannot be reached: make the pool larger, or max_workers smaller"
+                f"{role} gave no connection: {error}. All connections of its pool are in use, or"
+                " the server cannot be reached: make the pool larger, or max_workers smaller"
             )
             raise PoolUsedUpError(msg) from error
         names = {kind.__name__ for kind in type(error).__mro__}

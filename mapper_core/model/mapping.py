@@ -132,12 +132,14 @@ class Mapping:
         if taken := sorted(ends & set(self.params or {})):
             # Other rows would be read than those whose place they are to take.
             msg = (
-                f"params has a value for {' and '.join(taken)}, which the window gives: leave it"
-                " out, or take another name for it"
+                f"params has a value for {' and '.join(taken)}, which the window sets: leave it"
+                " out, or use another name"
             )
             raise SettingsError(msg)
         if self.load_mode is LoadMode.UPSERT and not self.primary_key:
-            raise SettingsError("load_mode='upsert' needs primary_key, the columns that name a row")
+            raise SettingsError(
+                "load_mode='upsert' needs primary_key, the columns that identify a row"
+            )
         if self.load_mode is not LoadMode.UPSERT and (self.primary_key or self.order_column):
             msg = (
                 "primary_key and order_column go with load_mode='upsert', not with"
@@ -146,8 +148,8 @@ class Mapping:
             raise SettingsError(msg)
         if self.direct_path and not self.staged:
             raise SettingsError(
-                "direct_path loads into an empty stage, and this append has none: add"
-                " publish='atomic', or take another load_mode"
+                "direct_path loads into an empty stage, but this append has none: add"
+                " publish='atomic', or use another load_mode"
             )
 
     def _check_transform(self) -> None:
@@ -161,8 +163,8 @@ class Mapping:
             raise SettingsError("transform_columns goes with transformation_func")
         if self.workers is TransformWorkers.PROCESSES:
             raise SettingsError(
-                "workers='processes' is for transformation_func; all else runs outside Python's"
-                " lock anyway"
+                "workers='processes' is for transformation_func; everything else runs outside"
+                " Python's lock anyway"
             )
 
     @property

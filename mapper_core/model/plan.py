@@ -27,7 +27,7 @@ _CHUNK_WORDS = {
     ChunkKind.ROWIDS: "rowids {range}",
     ChunkKind.PAGE: "rows {range}",
     ChunkKind.SPLIT: "no rows: it was split into later chunks",
-    ChunkKind.STREAM: "every row, read once and numbered in pieces as they come",
+    ChunkKind.STREAM: "every row, read once, in pieces numbered as they arrive",
 }
 
 Row = tuple[Any, ...]

@@ -112,7 +112,7 @@ class Planning:
         if reason := self._unfit(plan, table):
             msg = (
                 f"load {self.load_id!r} was planned by strategy {plan.strategy}, and this call"
-                f" cannot go on with its chunks: {reason}. Repeat it as it was first called, or"
+                f" cannot continue its chunks: {reason}. Repeat the call as it was first made, or"
                 " start a new load"
             )
             raise LedgerError(msg)
@@ -142,16 +142,19 @@ class Planning:
         if len(plan.chunks) == 1:
             return None
         if not self.one_snapshot and plan.strategy in _NEED_A_SNAPSHOT:
-            return "there is no one snapshot (snapshot=False)"
+            return "there is no single snapshot (snapshot=False)"
         if self.one_snapshot and lone_source(self.source, shared_pool=self.shared_pool):
-            return "it has one connection to read with, which can hold no snapshot for several"
+            return (
+                "it has one connection to read with, which cannot hold a snapshot for several"
+                " chunks"
+            )
         return None
 
     def _of_a_stream(self, path: DataPath, reason: str) -> tuple[DataPath, str]:
         """Return how the rows of a stream travel, where all others would go by `path`."""
         if path is not DataPath.COPY_BINARY or self.settings.reject_limit == 0:
             return path, reason
-        told_apart = "a stream is not read twice, and refused rows are told apart as text"
+        told_apart = "a stream is read only once, and refused rows can be set apart only as text"
         return DataPath.COPY_TEXT, told_apart
 
     def _with_verification(self, plan: Plan) -> Plan:
@@ -193,9 +196,10 @@ class Planning:
         kinds = [column.standard or column.type for column in told if column.name == name]
         if kinds and "with time zone" not in kinds[0].lower():
             msg = (
-                f"{window.column} is {kinds[0]}, of no zone: {other.kind} compares it with the"
-                f" window in {mapping.time_zone}, and {utc.kind} in UTC, so that other rows would"
-                " be deleted than are read. Give a window in UTC, or one of times without a zone"
+                f"{window.column} is {kinds[0]}, without a time zone: {other.kind} compares it"
+                f" with the window in {mapping.time_zone}, and {utc.kind} in UTC, so the rows"
+                " deleted would not be the rows read. Give a window in UTC, or one whose times"
+                " have no zone"
             )
             raise SettingsError(msg)
 
@@ -258,7 +262,7 @@ class Planning:
         if self.source.sole:
             return self.source.sole
         if self.settings.reject_limit != 0:
-            return "rows that may be refused have to be told apart (reject_limit)"
+            return "refused rows have to be set apart (reject_limit)"
         pairs = fitting.match_columns(self.columns, table, self.mapping.target_name)
         return self.target.insert_select_blocker(self.query, self.snapshot, self.place, pairs)
 

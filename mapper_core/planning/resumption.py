@@ -20,7 +20,7 @@ def check_query(record: LoadRecord, mapping: Mapping) -> None:
     if record.query_hash != query_hash(mapping):
         msg = (
             f"load id {record.load_id!r} was used for another query, transform, target or window:"
-            " take a new load id, or repeat the load with what it had"
+            " use a new load id, or repeat the load as it was"
         )
         raise LedgerError(msg)
 
@@ -67,11 +67,11 @@ def check_place(plan: Plan, now: Sequence[str]) -> None:
     # Not every database tells, and nor did plans of earlier.
     for what, then, here in zip(_READ_IN, plan.read_in, now, strict=False):
         if then != here:
-            given = "" if what == "database" else f" ({then}, and now {here})"
+            given = "" if what == "database" else f" ({then} then, {here} now)"
             msg = (
-                f"the source's sessions have another {what} than when load {plan.load_id!r} was"
-                f" planned{given}, so that its SQL may mean other rows: repeat it with the"
-                " connection and the time_zone that it had, or start a new load"
+                f"the source's sessions have a different {what} than when load {plan.load_id!r}"
+                f" was planned{given}, so its SQL may mean other rows: repeat it with the same"
+                " connection and time_zone, or start a new load"
             )
             raise LedgerError(msg)
 
@@ -138,16 +138,16 @@ def _continued(
         return snapshot
     if record.plan.strategy is StrategyName.OFFSET:
         msg = (
-            f"load {load_id!r} was cut in pages, and its read point is gone; at another one the"
-            " same pages may hold other rows: start a new load, with strategy='key' if it is to be"
-            " continued"
+            f"load {load_id!r} was cut into pages, and its read point is gone; at another one the"
+            " same pages may hold other rows: start a new load (one with strategy='key' could be"
+            " continued)"
         )
         raise LedgerError(msg)
     if record.plan.marks and (moved := survey.moved(record.plan.marks)):
         msg = (
-            f"load {load_id!r} was cut by blocks of its table, and {moved} since, so that its"
-            " unfinished blocks hold other rows than then: start a new load, with chunk_key or"
-            " ORDER BY if it is to be continued after such changes"
+            f"load {load_id!r} was cut by blocks of its table, and {moved} since, so its"
+            " unfinished blocks no longer hold the same rows: start a new load (one with"
+            " chunk_key or ORDER BY could be continued after such changes)"
         )
         raise LedgerError(msg)
     earlier = [before.resumed_from] if before.resumed_from else []

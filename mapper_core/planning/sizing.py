@@ -36,7 +36,7 @@ def auto_chunk_size(expected: Estimate) -> tuple[int, str]:
     (67, 'auto: rows of about 1,000,000 bytes')
     """
     if expected.rows is None:
-        size, why = _UNKNOWN, "auto: nobody knows how many rows there are"
+        size, why = _UNKNOWN, "auto: the number of rows is unknown"
     else:
         size, why = _by_rows(expected.rows), f"auto: about {expected.rows:,} rows are expected"
     if expected.row_bytes and size * expected.row_bytes > CHUNK_BYTES:

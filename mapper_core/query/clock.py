@@ -52,7 +52,9 @@ def value_blocker(values: Mapping[str, Any]) -> str | None:
     for name, value in values.items():
         for text in value if isinstance(value, list | tuple) else [value]:
             if isinstance(text, str) and says_now(text):
-                return f"the value of :{name} is '{text}', which may mean another moment each time"
+                return (
+                    f"the value of :{name} is '{text}', which may mean a different moment each time"
+                )
     return None
 
 
@@ -74,12 +76,12 @@ def clock_blocker(tokens: Sequence[Any], dialect: str) -> str | None:
     for place, (token, after) in enumerate(pairwise([*tokens, None])):
         text = token.text.lower()
         if kinds[place] in _TEXTS and says_now(token.text):
-            return f"it has the string '{text}', which may mean another moment each time"
+            return f"it has the string '{text}', which may mean a different moment each time"
         called = after is not None and after.token_type.name == "L_PAREN"
         qualified = place > 0 and kinds[place - 1] == "DOT"
         asks = kinds[place] in _WORDS | _ORACLE_WORDS or (qualified and _asks(token))
         if called and (asks or text == "age"):
-            return f"it calls {text}() in a way that may mean another moment each time"
+            return f"it calls {text}() in a way that may mean a different moment each time"
     return None
 
 

@@ -36,10 +36,11 @@ def check_values(
             raise QueryError(msg)
         if isinstance(params[name], _SEVERAL) and _stands_in_list(kinds, places[start]):
             msg = (
-                f"source_sql has IN before :{name}, whose value is a {type(params[name]).__name__}:"
-                f" to the database that is one value, and no row's. Write = ANY(:{name}) where it"
-                " has arrays, as PostgreSQL (<> ALL for NOT IN), and pass a list; else give each"
-                f" value a name of its own, IN (:{name}1, :{name}2)"
+                f"source_sql has IN before :{name}, whose value is a"
+                f" {type(params[name]).__name__}: to the database that is one value, which no row"
+                f" has. Where it has arrays, as PostgreSQL does, write = ANY(:{name}) (<> ALL for"
+                f" NOT IN) and pass a list; otherwise give each value its own name, IN (:{name}1,"
+                f" :{name}2)"
             )
             raise QueryError(msg)
 

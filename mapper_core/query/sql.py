@@ -74,7 +74,7 @@ class Query:
         msg = f"the source database refuses the query: {words}"
         if self.unbound:
             names = ", ".join(f":{name}" for name in self.unbound)
-            msg += f". Nothing is put in the place of {names}: no params are given"
+            msg += f". Nothing replaces {names}: no params are given"
         elif _PLACEHOLDER.search("".join(self.pieces[::2])):
             msg += ". Values are named :name in the SQL, and given in params"
         return QueryError(msg)
@@ -139,9 +139,9 @@ def read_query(sql: str, params: Mapping[str, Any] | None, *, dialect: str) -> Q
     while tokens and tokens[-1].text == ";":
         tokens.pop()
     if not tokens:
-        raise QueryError("source_sql holds no statement: give a SELECT")
+        raise QueryError("source_sql contains no statement: give a SELECT")
     if any(token.token_type.name == "SEMICOLON" for token in tokens):
-        raise QueryError("source_sql holds more than one statement: give one SELECT")
+        raise QueryError("source_sql contains more than one statement: give one SELECT")
 
     end = tokens[-1].end + 1
     facts = _facts(sql[:end], dialect)
@@ -239,7 +239,7 @@ def _facts(sql: str, dialect: str) -> dict[str, Any]:
         raise QueryError("source_sql writes to the database: give a SELECT that only reads")
     if any(node.args.get("locks") for node in tree.find_all(exp.Query)):
         raise QueryError(
-            "source_sql locks rows, and a load only reads: leave FOR UPDATE or FOR SHARE out"
+            "source_sql locks rows, but a load only reads: leave FOR UPDATE or FOR SHARE out"
         )
 
     # What an unquoted name is to the database.
@@ -339,12 +339,12 @@ def _blocker(tree: Any, exp: Any, dialect: str) -> tuple[str | None, bool]:
     for function in tree.find_all(exp.Func):
         name = function.name if isinstance(function, exp.Anonymous) else function.sql_name()
         if name.lower() in _VOLATILE or isinstance(function, exp.Rand | exp.Uuid):
-            return f"it calls {name.lower()}(), which gives another value each time", True
+            return f"it calls {name.lower()}(), which gives a different value each time", True
     if dialect == "oracle":
         if any(column.name.lower() == "nextval" for column in tree.find_all(exp.Column)):
-            return "it calls nextval, which gives another value each time", True
+            return "it calls nextval, which gives a different value each time", True
         if any("dbms_random" in str(dot).lower() for dot in tree.find_all(exp.Dot)):
-            return "it calls dbms_random, which gives another value each time", True
+            return "it calls dbms_random, which gives a different value each time", True
         for column in tree.find_all(exp.Column):
             if column.name.lower() in _ORACLE_NUMBERS and not column.table:
                 return f"it has {column.name.upper()}, which would begin anew in every chunk", False

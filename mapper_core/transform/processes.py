@@ -69,8 +69,8 @@ class TransformProcesses:
         except (BrokenProcessPool, loky.process_executor.ShutdownExecutorError) as error:
             self._forget(pool)
             raise TransformProcessError(
-                "a process that ran transformation_func ended before it had an answer: it was"
-                " killed, or had no memory left"
+                "a process that ran transformation_func ended before it had returned: it was"
+                " killed, or ran out of memory"
             ) from error
         except BaseException:
             self._give_back(pool)

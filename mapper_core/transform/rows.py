@@ -56,11 +56,13 @@ class RowStep:
             return
         mine = names_in(rows) if names is None else names[: len(names) - len(self._rest)]
         if not mine:
-            raise TransformError("transformation_func returned rows without a single key")
+            raise TransformError(
+                "transformation_func returned only empty dicts: their keys must be names of columns"
+            )
         if unseen := [name for name in mine if name in self._rest]:
             msg = (
-                f"transformation_func returned {', '.join(unseen)}, which it does not see: name it"
-                " in transform_columns, or leave it out"
+                f"transformation_func returned {', '.join(unseen)}, which transform_columns does"
+                " not name: name it there, or leave it out"
             )
             raise TransformError(msg)
         names = (*mine, *self._rest)
@@ -100,8 +102,9 @@ class RowStep:
         if self.seen is not None and len(rows) != count:
             msg = (
                 f"transformation_func got {count} rows and returned {len(rows)}: with"
-                " transform_columns it returns one row for each, in their order, because the other"
-                " columns wait for them; leave transform_columns out to filter or multiply rows"
+                " transform_columns it must return one row for each, in the same order, because"
+                " the other columns are added to them; to filter or multiply rows, leave"
+                " transform_columns out"
             )
             raise TransformError(msg)
         return rows
@@ -248,7 +251,7 @@ def names_in(rows: Iterable[Mapping[Any, Any]]) -> tuple[str, ...]:
     if odd := [name for name in names if not isinstance(name, str)]:
         msg = (
             f"transformation_func returned a row with the key {odd[0]!r}, of type"
-            f" {type(odd[0]).__name__}: a key is the name of a column, a str"
+            f" {type(odd[0]).__name__}: keys are the names of columns, as str"
         )
         raise TransformError(msg)
     return names

@@ -62,8 +62,8 @@ def only_errors(name: str) -> Iterator[None]:
         yield
     except StopIteration as error:
         msg = (
-            "the function raised StopIteration: next() found nothing in it, and returns a default"
-            " only where it is given one, as in next(found, None)"
+            "the function raised StopIteration: a next() in it found nothing; give it a default,"
+            " as in next(found, None)"
         )
         raise TransformError(msg) from error
     except Exception as error:

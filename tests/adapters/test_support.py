@@ -147,7 +147,7 @@ def test_each_cell_loads_every_row_or_is_refused_in_words(cells, pair):
     for strategy in StrategyName:
         answers = {cells[mode, strategy, pair] for mode in LoadMode}
         assert 1 == len(answers), answers
-        assert all(words is None or "cannot serve: " in words for words in answers)
+        assert all(words is None or "is not possible: " in words for words in answers)
     assert None in {cells[LoadMode.APPEND, strategy, pair] for strategy in StrategyName}
 
 
@@ -166,7 +166,7 @@ def _page(cells):
     def mark(words):
         if words is None:
             return "yes"
-        reason = words.partition("cannot serve: ")[2]
+        reason = words.partition("is not possible: ")[2]
         if reason not in reasons:
             reasons.append(reason)
         return f"no ({reasons.index(reason) + 1})"

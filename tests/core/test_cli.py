@@ -549,7 +549,7 @@ def test_a_cure_is_told_as_an_option(mapper, orders, source, target, run):
     """What the library calls a keyword; a column of the same name stays what it is."""
     run(source, "create table odd as select 1 as load_mode")
     for words, said in (
-        (("load", *SOME[:3], "dw.none"), "or pass --create-target to have it made"),
+        (("load", *SOME[:3], "dw.none"), "or pass --create-target to create it"),
         (("plan", *SOME, "--reject-limit", "few"), "--reject-limit='few' is not a whole number"),
         (("plan", *SOME, "--order-column", "a"), "primary-key and --order-column go with --load-m"),
         (
@@ -563,7 +563,10 @@ def test_a_cure_is_told_as_an_option(mapper, orders, source, target, run):
             "the SQL names :a, but no --param has a value for it (given: c)",
         ),
         (("plan", *SOME, "--chunk-key", "key"), "mapper: --chunk-key key is not a column of"),
-        (("plan", *SOME[:3], "orders"), "orders: create it, mend the name, write --table SCHEMA"),
+        (
+            ("plan", *SOME[:3], "orders"),
+            "orders: create it, correct the name, write --table SCHEMA",
+        ),
     ):
         code, _, err = mapper(*words)
         assert 2 == code

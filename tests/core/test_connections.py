@@ -513,7 +513,7 @@ class Oddity:
         (Oddity(), "source_conn is a Oddity: give"),
         (open_later, "source_conn is asynchronous"),
         (partial(open_later), "source_conn is asynchronous"),
-        (lambda: None, "connections of 'builtins' are not known"),
+        (lambda: None, "connections of 'builtins' are not supported"),
         ("host=/tmp dbname=x", "source_conn is not a database URL"),
         ("nosuchdb://localhost/x", "no driver for 'nosuchdb'"),
         ("sqlite://", "empty in-memory database"),

@@ -274,7 +274,7 @@ def load_once(source, target, sql, whole, *, strategy, key_columns, chunk_size):
     try:
         result = load()
     except QueryError as error:
-        if strategy is None or f"strategy={strategy!r} cannot serve: " not in str(error):
+        if strategy is None or f"strategy={strategy!r} is not possible: " not in str(error):
             raise
         return None
     result.raise_for_failures()

@@ -27,7 +27,7 @@ NOBODY = "postgresql://nobody:any@127.0.0.1:1/nowhere"
     ("url", "words"),
     [
         ("postgre://u:p@h/d", r"there is no driver for 'postgre': mend .*, as in postgresql://"),
-        ("mysql://u:p@h/d", r"no driver for 'mysql' is installed: it is the module MySQLdb"),
+        ("mysql://u:p@h/d", r"no driver for 'mysql' is installed: install the module MySQLdb"),
         ("mssql+nosuch://u:p@h/d", r"there is no driver for 'mssql\+nosuch': mend"),
     ],
 )
@@ -70,9 +70,9 @@ def test_a_drivers_own_placeholder_is_answered_with_ours(source, placeholder):
     ("schema", "table", "words"),
     [
         (None, "orders", r"no table orders: .* name its schema \(target_schema\)"),
-        ("dw", "dw.orders", r"no table dw\.dw\.orders, but dw\.orders: target_table is the name"),
-        ("dw", "Orders", r"no table dw\.Orders, but dw\.orders: names are taken as they are"),
-        ("nosuch", "orders", r"no table nosuch\.orders: create it, mend the name, or pass"),
+        ("dw", "dw.orders", r"no table dw\.dw\.orders, but it has dw\.orders: give target_table"),
+        ("dw", "Orders", r"no table dw\.Orders, but it has dw\.orders: names are taken exactly"),
+        ("nosuch", "orders", r"no table nosuch\.orders: create it, correct the name, or pass"),
     ],
 )
 def test_a_target_that_is_not_found_says_how_it_is_named(source, target, run, schema, table, words):

@@ -253,7 +253,7 @@ def test_the_cure_for_several_rows_of_a_key_is_another_load(orders, source, targ
     assert "has 1 key (id) more than once" in str(failed.error)
     assert "or name an order_column" in str(failed.error)
     assert "it is a new load and needs a new load id" in str(failed.error)
-    with pytest.raises(MapperError, match="take a new load id"):
+    with pytest.raises(MapperError, match="use a new load id"):
         load(source, target, load_id="a", order_column="at", **UPSERT)
     assert "succeeded" == load(source, target, load_id="b", order_column="at", **UPSERT).status
 
@@ -280,8 +280,12 @@ def test_an_order_column_says_which_of_several_rows_counts(orders, source, targe
     [
         ({"load_mode": "upsert"}, SettingsError, "needs primary_key"),
         ({"primary_key": "id"}, SettingsError, "go with load_mode='upsert'"),
-        ({**UPSERT, "primary_key": "nope"}, TargetError, "nope, named for upsert, is not a column"),
-        ({**UPSERT, "order_column": "nope"}, TargetError, "nope, named for upsert"),
+        (
+            {**UPSERT, "primary_key": "nope"},
+            TargetError,
+            "nope, which upsert goes by, is not a column",
+        ),
+        ({**UPSERT, "order_column": "nope"}, TargetError, "nope, which upsert goes by"),
         ({"publish": "never"}, SettingsError, "publish='never' is unknown: use one of"),
         ({"load_mode": "merge"}, SettingsError, "'append', 'replace', 'replace_window', 'upsert'"),
         ({"strategy": "fastest"}, SettingsError, "strategy='fastest' is unknown"),
@@ -393,7 +397,9 @@ def test_a_missing_target_is_an_error_otherwise(orders, source, target):
 @pytest.mark.parametrize("create", [False, True])
 def test_a_schema_in_a_tables_name_is_told(orders, source, target, run, create):
     """A table is made with a dot in its name only for who gives its schema apart."""
-    words = r"'public\.orders': give the schema apart, as target_schema='public', target_table='ord"
+    words = (
+        r"'public\.orders': give the schema separately, as target_schema='public', target_table='"
+    )
     with pytest.raises(TargetError, match=words):
         load(source, target, target_table="public.orders", create_target=create)
 
@@ -404,7 +410,9 @@ def test_a_schema_in_a_tables_name_is_told(orders, source, target, run, create):
 
 def test_a_name_in_other_letters_is_told(orders, source, target):
     """PostgreSQL folds what has no quotes; a load does not."""
-    with pytest.raises(TargetError, match=r"no table ORDERS, but orders: names are taken as they"):
+    with pytest.raises(
+        TargetError, match=r"no table ORDERS, but it has orders: names are taken exactly"
+    ):
         load(source, target, target_table="ORDERS")
 
 

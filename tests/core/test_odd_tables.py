@@ -138,5 +138,5 @@ def test_a_query_without_columns_is_refused(source, target, run, options):
         run(url, "create table item (id int)")
     run(source, "insert into item values (1)")
 
-    with pytest.raises(QueryError, match="the query selects no column: name those"):
+    with pytest.raises(QueryError, match="the query selects no columns: name those"):
         load(source, target, "select from item", **options)

@@ -126,7 +126,7 @@ def test_each_kind_of_table_is_read_by_its_blocks(source, target, run, kind):
 KEYED = "alter table orders add primary key (id)"
 REFUSED: dict[str, Any] = {
     "view": (["create view seen as select * from orders"], "select * from seen", {}, "a view"),
-    "no snapshot": ([], SAME, {"snapshot": False}, "there is no one snapshot"),
+    "no snapshot": ([], SAME, {"snapshot": False}, "there is no single snapshot"),
     "join": ([], "select a.* from orders a join orders b using (id)", {}, "one table"),
     "catalogued function": ([], "select i as id from generate_series(1, 9) i", {}, "one table"),
     "LIMIT": ([], "select * from orders limit 9", {}, "it has LIMIT"),
@@ -140,7 +140,7 @@ def test_what_has_no_blocks_to_divide_is_refused_by_name(orders, source, target,
     run(source, *made)
     options = {"chunk_size": 500, "min_rows_for_parallel": 0, **options}
 
-    with pytest.raises(QueryError, match=f"strategy='physical' cannot serve: .*{words}"):
+    with pytest.raises(QueryError, match=f"strategy='physical' is not possible: .*{words}"):
         plan(source, query, strategy="physical", **options)
 
     decided = plan(source, query, **options)
@@ -151,7 +151,7 @@ def test_what_has_no_blocks_to_divide_is_refused_by_name(orders, source, target,
 BY_KEY: dict[str, Any] = {
     "chunk_key": (SAME, {"chunk_key": "version"}, "a chunk_key is given"),
     "ORDER BY": (f"{SAME} order by id", {}, "ORDER BY names a key"),
-    "load_id": (SAME, {"load_id": "nightly"}, "can be continued later under its name"),
+    "load_id": (SAME, {"load_id": "nightly"}, "may be continued later"),
 }
 
 

@@ -180,10 +180,10 @@ def test_the_order_by_names_the_key(sql, key, kept):
             "with recursive x as (select 1 as i union all select i + 1 from x) select i from x",
             "recur",
         ),
-        ("select random() as r from t", "gives another value each time"),
-        ("select gen_random_uuid() as r from t", "gives another value each time"),
-        ("select nextval('s') as r from t", "gives another value each time"),
-        ("select clock_timestamp() as r from t", "gives another value each time"),
+        ("select random() as r from t", "gives a different value each time"),
+        ("select gen_random_uuid() as r from t", "gives a different value each time"),
+        ("select nextval('s') as r from t", "gives a different value each time"),
+        ("select clock_timestamp() as r from t", "gives a different value each time"),
     ],
 )
 def test_what_cannot_be_split_says_why(sql, words):
@@ -230,8 +230,8 @@ def test_a_single_table_is_recognised(sql, table):
 @pytest.mark.parametrize(
     ("sql", "words"),
     [
-        ("", "holds no statement"),
-        (" ; -- nothing", "holds no statement"),
+        ("", "contains no statement"),
+        (" ; -- nothing", "contains no statement"),
         ("select 1; select 2", "more than one statement"),
         ("select 1; drop table t;", "more than one statement"),
         ("insert into t values (1)", "not a query but INSERT"),
@@ -271,7 +271,7 @@ def test_sql_that_cannot_be_parsed_is_left_to_the_database():
         ("call f()", "refuses the query: "),
         (
             "select a from generate_series(1, 3) a where a > :b and a < :c and '1:d' <> ':e'",
-            "Nothing is put in the place of :b, :c: no params are given",
+            "Nothing replaces :b, :c: no params are given",
         ),
     ],
 )
@@ -379,5 +379,5 @@ def test_values_that_ask_for_the_time_are_read_in_one_go(value):
     """As `--param day=today`: a chunk that is read after midnight would have other rows."""
     blocker = read("select * from t where d >= any(:day)", {"day": value}).blocker
     assert "value of :day is" in blocker
-    assert "another moment" in blocker
+    assert "different moment" in blocker
     assert read("select * from t where d >= :day", {"day": "1", "x": value}).blocker is None

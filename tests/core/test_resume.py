@@ -759,7 +759,7 @@ def test_blocks_are_not_gone_on_with_where_there_is_no_snapshot(orders, source, 
     sql = "select * from orders"
     load(source, target, sql, transformation_func=refuse_some, **options)
 
-    with pytest.raises(LedgerError, match=r"no one snapshot \(snapshot=False\)"):
+    with pytest.raises(LedgerError, match=r"no single snapshot \(snapshot=False\)"):
         load(source, target, sql, transformation_func=lambda rows: rows, snapshot=False, **options)
     assert [] == run(target, "select * from orders")
 
@@ -776,7 +776,7 @@ def test_chunks_of_one_snapshot_are_not_read_over_one_connection(orders, source,
         engine = sa.create_engine(
             source.replace("postgresql:", "postgresql+psycopg:"), pool_size=1, max_overflow=0
         )
-        with pytest.raises(LedgerError, match="this call cannot go on with its chunks"):
+        with pytest.raises(LedgerError, match="this call cannot continue its chunks"):
             load(
                 connection if how == "connection" else engine,
                 target,

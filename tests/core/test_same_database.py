@@ -124,7 +124,7 @@ def test_a_target_that_may_change_rows_on_their_way_is_refused(orders, source, r
     run(source, *made)
     options = {"target_conn": source, "target_table": "copies", "min_rows_for_parallel": 0}
 
-    with pytest.raises(QueryError, match=f"strategy='same_database' cannot serve: .*{words}"):
+    with pytest.raises(QueryError, match=f"strategy='same_database' is not possible: .*{words}"):
         plan(source, ORDERS, strategy="same_database", **options)
 
     result = copy(source)

@@ -130,7 +130,7 @@ def test_job_params_may_hold_other_things():
         ({"window": ("a", 1, 2)}, "window is of type tuple: give a LoadWindow"),
         ({"retry_handler": RetryConfig()}, r"type RetryConfig: give a RetryHandler\(RetryConfig"),
         ({"progress_tracker": print}, "of type builtin.*: give a ProgressTracker"),
-        ({"load_id": "x" * 401}, "load_id has 401 characters, and the ledger room for 400"),
+        ({"load_id": "x" * 401}, "load_id has 401 characters, but the ledger has room for 400"),
         ({"load_mode": ""}, "load_mode='' is unknown: use one of 'append', "),
         ({"transform_scope": ""}, "transform_scope='' is unknown"),
     ],

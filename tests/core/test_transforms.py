@@ -211,11 +211,14 @@ def test_a_column_named_twice_is_seen_once(orders, source, target, run, twice):
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda rows: rows[1:], "one row for each, in their order"),
-        (lambda rows: [{**row, "amount": 1} for row in rows], "returned amount, which it does not"),
+        (lambda rows: rows[1:], "one row for each, in the same order"),
+        (
+            lambda rows: [{**row, "amount": 1} for row in rows],
+            "returned amount, which transform_columns does not name",
+        ),
         (lambda rows: [{**row, "other": 1} for row in rows], "no column other"),
         (lambda rows: rows[0], "must return a list of dicts"),
-        (lambda rows: [{} for _ in rows], "without a single key"),
+        (lambda rows: [{} for _ in rows], "only empty dicts"),
         (lambda rows: [{**row, 5: 1} for row in rows], "a row with the key 5, of type int"),
         (lambda rows: [*rows[:6], None, *rows[7:]], "row 7 of"),
         (lambda rows: [*rows[:6], None, *rows[7:]], "that it returned is of type NoneType"),
@@ -237,13 +240,13 @@ def test_next_on_nothing_is_told_as_what_it_is(orders, source, target, kind):
 
     assert ROWS == result.total_rows_failed
     for error in result.chunk_errors:
-        assert "the function raised StopIteration: next() found nothing in it" in error["error"]
+        assert "the function raised StopIteration: a next() in it found nothing" in error["error"]
 
 
 @pytest.mark.parametrize(
     ("ddl", "columns", "words"),
     [
-        (None, ["id", "other"], "Rename in what {} returns, leave the column out, or add it to"),
+        (None, ["id", "other"], "Rename the column in what {} returns, leave it out, or add it to"),
         (None, ["id", "ID"], "columns id, ID of what {} returns go to the same column"),
         ("add twice int generated always as (2 * id) stored", ["twice"], "leave it out of what {}"),
         ("alter note set not null", ["id"], "requires note (NOT NULL without default), which {} d"),
@@ -278,11 +281,11 @@ def test_a_column_to_be_seen_must_be_there(orders, source, target):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"transformation_func": 5}, "transformation_func must be a function, and is of type int"),
-        ({"transform_batch": [print]}, "transform_batch must be a function, and is of type list"),
-        ({"should_stop": True}, "should_stop must be a function, and is of type bool"),
-        ({"transform_columns": ["note", 5]}, "transform_columns names columns, .* 5 .* type int"),
-        ({"transform_columns": 5}, "transform_columns names columns, .* 5 .* type int"),
+        ({"transformation_func": 5}, "transformation_func must be a function, but is of type int"),
+        ({"transform_batch": [print]}, "transform_batch must be a function, but is of type list"),
+        ({"should_stop": True}, "should_stop must be a function, but is of type bool"),
+        ({"transform_columns": ["note", 5]}, "transform_columns must name columns as str, .* 5, of type int"),
+        ({"transform_columns": 5}, "transform_columns must name columns as str, .* 5, of type int"),
         ({"chunk_key": [None]}, "chunk_key names columns, .* None .* type NoneType"),
     ],
 )
@@ -296,7 +299,7 @@ def test_a_column_that_passes_by_must_fit(orders, source, target, run):
     """What nobody sees is not rounded either."""
     run(target, "alter table orders alter amount type numeric(10,1)")
 
-    with pytest.raises(TargetError, match="not every value would arrive as it is"):
+    with pytest.raises(TargetError, match="not every value would arrive unchanged"):
         load(source, target, transformation_func=lambda rows: rows, transform_columns="note")
 
 
@@ -334,12 +337,12 @@ UNWRITABLE: dict[str, tuple[dict[str, Any], str]] = {
     "a number in JSON": (
         {"extra": {"a": Decimal("1.5")}},
         "a value for extra, of type dict, cannot be written (Object of type Decimal is not JSON"
-        " serializable): return what is inside it as str, int, float",
+        " serializable): use only str, int, float",
     ),
     "an object": (
         {"note": object()},
         "a value for note, of type object, cannot be written (cannot adapt type 'object'): return"
-        " it as a str",
+        " a str",
     ),
     "a huge number": ({"amount": 10**5000}, "a value for amount, of type int, cannot be written"),
 }

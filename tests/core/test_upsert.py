@@ -183,7 +183,7 @@ def test_a_key_that_cannot_be_compared_is_refused_before_rows_move(
     for database in (source, target):
         run(database, f"create table t ({table})")
 
-    with pytest.raises(TargetError, match=f"'upsert' cannot serve t: .*({words})"):
+    with pytest.raises(TargetError, match=f"'upsert' is not possible for t: .*({words})"):
         load(source, target, load_mode="upsert", primary_key=key)
 
 
@@ -193,7 +193,7 @@ def test_a_table_with_rules_is_refused_before_rows_move(thirty, source, target, 
         if connection.info.server_version < 150_000:
             pytest.skip("MERGE came with version 15")
 
-    with pytest.raises(TargetError, match=r"'upsert' cannot serve t: .*rules"):
+    with pytest.raises(TargetError, match=r"'upsert' is not possible for t: .*rules"):
         load(source, target, **UPSERT)
 
 
@@ -202,7 +202,7 @@ def test_names_that_a_load_needs_are_refused(source, target, run, name):
     for database in (source, target):
         run(database, f'create table t (id int, "{name}" int)')
 
-    with pytest.raises(TargetError, match=f"has a column {name}, a name that a load needs"):
+    with pytest.raises(TargetError, match=f"has a column {name}, which is a name that loads use"):
         load(source, target, **UPSERT)
 
 

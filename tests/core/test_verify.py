@@ -283,7 +283,9 @@ def test_chunks_that_are_not_the_query_are_found(source, target, run):
     run(target, "delete from mapper.chunk where chunk_id = 4")
     processor.load_lane(source, QUERY, "group", lane=0, lanes=1)
 
-    words = "the query has 1,000 rows, the stage has 900 rows.*the chunks overlap .* please report this"
+    words = (
+        "the query has 1,000 rows, the stage has 900 rows.*the chunks overlap .* please report this"
+    )
     with pytest.raises(VerificationError, match=words):
         processor.publish_load(source, QUERY, "group")
 

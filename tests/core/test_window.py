@@ -310,7 +310,7 @@ def test_a_zone_that_is_utc_in_winter_only_is_not_taken_for_utc():
     over_spring = LoadWindow(
         "day", datetime(2024, 3, 1, tzinfo=London()), datetime(2024, 5, 1, tzinfo=London())
     )
-    with pytest.raises(SettingsError, match="no time zone by name: pass time_zone"):
+    with pytest.raises(SettingsError, match="no named time zone: pass time_zone"):
         execute_query_parallel(
             "postgresql://nobody@localhost:1/x",
             "select 1 as a",

@@ -39,7 +39,7 @@ def choose(case: Case) -> Division:
     if (wanted := case.mapping.strategy) is not None:
         answer = {**_LADDER, **_BY_NAME}[wanted](case)
         if isinstance(answer, Refused):
-            raise QueryError(f"strategy={wanted.value!r} cannot serve: {answer.reason}")
+            raise QueryError(f"strategy={wanted.value!r} is not possible: {answer.reason}")
         return _told(answer)
     refused: dict[StrategyName, str] = {}
     for name, divide in _LADDER.items():

@@ -127,7 +127,7 @@ class Case:
             if self.counted >= threshold:
                 return None
             rows = f"{self.counted:,}"
-        return f"the query has {rows} rows, fewer than the {threshold:,} that pay"
+        return f"the query has {rows} rows, fewer than the threshold of {threshold:,}"
 
     @once
     def counted(self) -> int:
@@ -177,8 +177,8 @@ class Case:
         if times <= _TOO_OFTEN:
             return None
         return (
-            f"no index leads to ranges of {', '.join(key)}, so that reading them one by one would"
-            f" cost the whole query about {times:,.0f} times"
+            f"no index serves ranges of {', '.join(key)}, so reading them one by one would cost as"
+            f" much as running the whole query about {times:,.0f} times"
         )
 
 

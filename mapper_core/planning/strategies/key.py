@@ -13,8 +13,8 @@ def divide(case: Case) -> Answer:
     key, origin = case.key
     if not key:
         return Refused(
-            "the query names no key: add ORDER BY a column, pass chunk_key, or select from a table"
-            " together with a key of its own"
+            "the query names no key: add ORDER BY a column, pass chunk_key, or select a unique"
+            " key of the table as well"
         )
     given = case.mapping.chunk_key is not None
     by_name = case.mapping.strategy is StrategyName.KEY

@@ -10,7 +10,7 @@ def divide(case: Case) -> Answer:
     if case.whole:
         return Refused(case.whole)
     if not case.one_snapshot:
-        return Refused("an update moves its row to another block, and there is no one snapshot")
+        return Refused("an update moves its row to another block, and there is no single snapshot")
     by_name = case.mapping.strategy is StrategyName.PHYSICAL
     if not by_name and (reason := _better_by_key(case)):
         return Refused(reason)
@@ -30,8 +30,8 @@ def _better_by_key(case: Case) -> str | None:
         return None
     if case.continued:
         return (
-            f"the load can be continued later under its name, and ranges of {', '.join(key)} stay"
-            " the same while rows move"
+            f"the load has a name, so it may be continued later, and ranges of {', '.join(key)}"
+            " stay the same while rows move"
         )
     if origin.endswith("ORDER BY") and not case.costly_key:
         return "the query's ORDER BY names a key"

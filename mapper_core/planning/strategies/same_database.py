@@ -19,7 +19,7 @@ def divide(case: Case) -> Answer:
         None,
     )
     if found is None:
-        why = case.whole or "nothing divides it"
+        why = case.whole or "nothing divides the query"
         whole = chunker.one_chunk(case.expected(case.estimate.rows))
         reason = f"INSERT ... SELECT inside the server, in one statement: {why}"
         return Division(StrategyName.SAME_DATABASE, reason, whole, undivided=why)

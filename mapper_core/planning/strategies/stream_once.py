@@ -24,7 +24,7 @@ def divide(case: Case) -> Answer:
 
 def _why(case: Case) -> str:
     if case.forced:
-        return "it was asked for"
+        return "it was requested"
     if whole := case.one_reader or case.unsplittable:
         return whole
     return (case.costly_key if case.key[0] else None) or "the query names no key"

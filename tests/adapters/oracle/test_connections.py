@@ -84,7 +84,7 @@ def test_a_bare_connection_is_told_to_be_slow(source, target, given, caplog):
     result = load(connection, target)
 
     assert ("succeeded", 1) == (result.status, result.workers)
-    assert "a bare oracledb connection does not tell how to open another one" in caplog.text
+    assert "a bare oracledb connection does not show how to open another one" in caplog.text
     assert (True, theirs) == (connection.autocommit, connection.outputtypehandler)
     with connection.cursor() as cursor:
         assert (ROWS,) == cursor.execute("select count(*) from item").fetchone()
@@ -174,5 +174,5 @@ def test_parameters_of_a_url_are_the_drivers(tmp_path):
 
 def test_a_parameter_that_the_driver_does_not_have_is_refused(source):
     """Before anything is opened."""
-    with pytest.raises(SettingsError, match="takes no walet_location: mend the URL"):
+    with pytest.raises(SettingsError, match="takes no walet_location: correct the URL"):
         opener_of(f"{source.url}&walet_location=x", role="source_conn")

@@ -105,7 +105,7 @@ def test_only_oracle_has_it(source, make_database, run):
     """PostgreSQL's bulk path is COPY."""
     target = make_database("target")
     run(target, "create table item (id int, name text, amount numeric)")
-    with pytest.raises(TargetError, match="direct_path cannot serve: only Oracle"):
+    with pytest.raises(TargetError, match="direct_path is not possible: only Oracle"):
         direct(source, target, load_mode="replace")
 
 
