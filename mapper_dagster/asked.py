@@ -55,9 +55,7 @@ def those_there(
         return f"there are {len(keys)}, from {keys[0]!r} to {keys[-1]!r}"
     words = f"the first is {keys[0]!r}, and {keys[-1]!r} the last that has ended by now"
     if key < keys[0]:  # as texts, since it may be no time at all
-        words += (
-            ". Rows before the first are loaded with it where the mapping says include_earlier=True"
-        )
+        words += ". With include_earlier=True the first one also loads the rows before it"
     return words
 
 

@@ -109,7 +109,7 @@ def build_job_asset(
             )
         told = ", ".join(f"{key.partition('/')[2]} {value}" for key, value in numbers.items())
         raise dg.Failure(
-            description=f"{name} ended with {status}: {told or 'it says nothing else'}",
+            description=f"{name} ended with {status}: {told or 'it returned no reason'}",
             metadata=numbers,
         )
 
@@ -137,7 +137,10 @@ def _partition(
         return {}
     if not context.has_partition_key:
         raise dg.Failure(
-            description="A job is run for one partition at a time: give the backfill a run each.",
+            description=(
+                "A job runs for one partition at a time: give each partition of the backfill a"
+                " run of its own."
+            ),
             allow_retries=False,
         )
     found: dict[str, Any] = {"partition_key": context.partition_key}

@@ -167,7 +167,7 @@ class Mapping:
         for field_name, (kind, words) in _KINDS.items():
             given = getattr(self, field_name)
             if given is not None and not isinstance(given, kind):
-                raise SettingsError(f"mapping {self.name}: {field_name} {given!r} is no {words}")
+                raise SettingsError(f"mapping {self.name}: {field_name} {given!r} is not a {words}")
 
     def _check_words(self) -> None:
         for field_name, words in _WORDS.items():
@@ -175,7 +175,7 @@ class Mapping:
             if given not in {None, *known}:
                 listed = ", ".join(repr(word) for word in known)
                 raise SettingsError(
-                    f"mapping {self.name}: {field_name} {given!r} is none of {listed}"
+                    f"mapping {self.name}: {field_name} {given!r} is unknown: use one of {listed}"
                 )
         for field_name in ("deps", "owners"):
             # Taken apart, a text is a list too: of its letters.
@@ -194,8 +194,8 @@ class Mapping:
             raise SettingsError(f"mapping {self.name}: {error}") from None
         except ValueError as error:
             raise SettingsError(
-                f"mapping {self.name}: source_dialect {self.source_dialect!r} is no dialect that"
-                f" sqlglot knows: {error}"
+                f"mapping {self.name}: source_dialect {self.source_dialect!r} is not a dialect"
+                f" that sqlglot knows: {error}"
             ) from None
 
     def _check_names(self) -> None:
@@ -203,22 +203,22 @@ class Mapping:
         of_partition, given = bound_names(self.partitions_def), set(self.params or ())
         if taken := sorted(of_partition & given):
             raise SettingsError(
-                f"mapping {self.name}: params gives {', '.join(taken)}, which is the partition's"
-                " own: take another name"
+                f"mapping {self.name}: params gives {', '.join(taken)}, which the partition sets:"
+                " use another name"
             )
         asked = names_in(self.source_sql, dialect=self.source_dialect)
         if not of_partition or asked is None:
             return
         if not asked & of_partition:
             raise SettingsError(
-                f"mapping {self.name}: source_sql asks nothing about its partition, so each would"
-                f" load the rows of all: filter by {self._filter()}"
+                f"mapping {self.name}: source_sql does not use its partition, so each partition"
+                f" would load the rows of all: filter by {self._filter()}"
             )
         if unknown := sorted(asked - of_partition - given):
             known = ", ".join(f":{name}" for name in sorted(of_partition | given))
             raise SettingsError(
-                f"mapping {self.name}: source_sql names :{', :'.join(unknown)}, and there are"
-                f" {known}: mend the name, or give it a value in params"
+                f"mapping {self.name}: source_sql names :{', :'.join(unknown)}, but only {known}"
+                " have values: correct the name, or give it a value in params"
             )
 
     def _filter(self) -> str:
@@ -241,18 +241,18 @@ class Mapping:
         for wrong, words in (
             (
                 self._has_two_windows(),
-                "two dimensions by time have two windows, and :window_start and :window_end are of"
-                " one: make one of them static or dynamic",
+                "two dimensions by time have two windows, but :window_start and :window_end bound"
+                " only one: make one of them static or dynamic",
             ),
             (
                 partitioned and mode is LoadMode.REPLACE,
-                "load_mode 'replace' would leave the partition loaded last and no other: with"
-                " partitions use 'replace_window' or 'upsert'",
+                "load_mode 'replace' would leave only the partition loaded last: with partitions"
+                " use 'replace_window' or 'upsert'",
             ),
             (
                 partitioned and mode is LoadMode.APPEND,
-                "load_mode 'append' would load a partition once more each time it is materialized:"
-                " with partitions use 'replace_window' or 'upsert'",
+                "load_mode 'append' would add a partition's rows again each time it is"
+                " materialized: with partitions use 'replace_window' or 'upsert'",
             ),
             (
                 replaces_window and not partitioned,
@@ -270,11 +270,11 @@ class Mapping:
             ),
             (
                 mode is LoadMode.UPSERT and not self.primary_key,
-                "load_mode 'upsert' needs primary_key, the columns that name a row",
+                "load_mode 'upsert' needs primary_key, the columns that identify a row",
             ),
             (
                 self.window_column is not None and not replaces_window,
-                "window_column goes with partitions_def and 'replace_window', and load_mode is"
+                "window_column goes with partitions_def and 'replace_window', but load_mode is"
                 f" {mode.value!r}: leave it out",
             ),
             (
@@ -319,7 +319,9 @@ class Mapping:
             return LoadMode(self.load_mode)
         except ValueError:
             known = ", ".join(repr(mode.value) for mode in LoadMode)
-            msg = f"mapping {self.name}: load_mode {self.load_mode!r} is none of {known}"
+            msg = (
+                f"mapping {self.name}: load_mode {self.load_mode!r} is unknown: use one of {known}"
+            )
             raise SettingsError(msg) from None
 
     @property

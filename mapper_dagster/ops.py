@@ -62,7 +62,7 @@ def lane_op(name: str, mapping: Mapping, translator: MappingTranslator) -> dg.Op
         step = Step(mapping, translator, context)
         key = context.get_mapping_key() or ""
         if (load := load_of(key, step.loads)) is None:
-            context.log.warning("The partition of this lane has been taken away: it is left out.")
+            context.log.warning("The partition of this lane has been deleted, so it is left out.")
             return
         step.load(load, lane_of(key))
 

@@ -88,8 +88,8 @@ def resource_of(context: Any, key: str, kind: type[ResourceT]) -> ResourceT:
     found = getattr(context.resources, key)
     if not isinstance(found, kind):
         msg = (
-            f"the resource {key!r} is a {type(found).__name__}, and not a {kind.__name__}: give"
-            f" Definitions one under that key, or name another key in the mapping"
+            f"the resource {key!r} is a {type(found).__name__}, not a {kind.__name__}: give"
+            " Definitions one under that key, or name another key in the mapping"
         )
         raise SettingsError(msg)
     return found

@@ -40,7 +40,9 @@ def build_mapping_schedule(
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         raise SettingsError(f"mapping {mapping.name}: a schedule needs partitions by time")
     if lookback < 0:
-        raise SettingsError(f"mapping {mapping.name}: lookback counts partitions: 0 or more")
+        raise SettingsError(
+            f"mapping {mapping.name}: lookback is a number of partitions, 0 or more"
+        )
     _check_time(mapping, definition, minute, hour)
     unending = dg.TimeWindowPartitionsDefinition(
         start=definition.start,
@@ -51,7 +53,7 @@ def build_mapping_schedule(
         exclusions=definition.exclusions,
     )
     key = (translator or MappingTranslator()).get_asset_spec(mapping).key
-    again = f", and again the {lookback} before it" if lookback else ""
+    again = f", and the {lookback} before it again" if lookback else ""
 
     @dg.schedule(
         name=name or f"{key.to_python_identifier()}_schedule",
@@ -93,14 +95,14 @@ def _check_time(
     if kind is None and not (minute is None and hour is None):
         raise SettingsError(
             f"mapping {mapping.name}: minute and hour are for hourly, daily, weekly and monthly"
-            f" partitions; these are cut by the cron schedule {definition.cron_schedule!r}, and"
-            " loaded by it: leave them out"
+            f" partitions; these follow the cron schedule {definition.cron_schedule!r}, which also"
+            " loads them: leave minute and hour out"
         )
     if kind is not None and kind.name == "HOURLY" and hour is not None:
         raise SettingsError(
             f"mapping {mapping.name}: hour is for partitions of a day and longer: leave it out"
         )
     if minute is not None and minute not in range(60):
-        raise SettingsError(f"mapping {mapping.name}: minute {minute} is none of an hour: 0 to 59")
+        raise SettingsError(f"mapping {mapping.name}: minute {minute} must be from 0 to 59")
     if hour is not None and hour not in range(24):
-        raise SettingsError(f"mapping {mapping.name}: hour {hour} is none of a day: 0 to 23")
+        raise SettingsError(f"mapping {mapping.name}: hour {hour} must be from 0 to 23")

@@ -15,17 +15,18 @@ def source_equals_target(case: Case, method: str, *, blocking: bool) -> Check:
     mapping = case.mapping
     if method not in {Verification.COUNT, Verification.CHECKSUM}:
         raise SettingsError(
-            f"mapping {mapping.name}: compare {method!r} is none of 'count', 'checksum' and None"
+            f"mapping {mapping.name}: compare {method!r} is unknown: use 'count', 'checksum' or"
+            " None"
         )
     if mapping.mode not in {LoadMode.REPLACE, LoadMode.REPLACE_WINDOW}:
         raise SettingsError(
             f"mapping {mapping.name}: load_mode {mapping.mode.value!r} leaves rows in the target"
-            " that the source need not have, so they cannot be compared: compare=None"
+            " that the source need not have, so they cannot be compared: use compare=None"
         )
     if mapping.transformation_func or mapping.transform_batch:
         raise SettingsError(
-            f"mapping {mapping.name}: rows pass through a function, so the target's need not be the"
-            " source's: compare=None"
+            f"mapping {mapping.name}: rows pass through a function, so the target's need not be"
+            " the source's: use compare=None"
         )
 
     def find(context: dg.AssetCheckExecutionContext) -> Finding:

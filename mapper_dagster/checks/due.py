@@ -18,10 +18,10 @@ def partitions_on_time(case: Case, within: timedelta) -> Check:
     """Return the check for late partitions. Raises SettingsError where none can be late."""
     mapping, definition = case.mapping, case.mapping.partitions_def
     if not isinstance(within, timedelta):
-        raise SettingsError(f"mapping {mapping.name}: due_within {within!r} is no timedelta")
+        raise SettingsError(f"mapping {mapping.name}: due_within {within!r} is not a timedelta")
     if within < timedelta(0):
         raise SettingsError(
-            f"mapping {mapping.name}: due_within would end before a partition has ended: 0 or more"
+            f"mapping {mapping.name}: due_within is negative: give a timedelta of 0 or more"
         )
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         raise SettingsError(f"mapping {mapping.name}: due_within is for partitions by time")

@@ -12,8 +12,8 @@ def few_rows_rejected(case: Case, most: float) -> Check:
     """Return the check of the share of rows left out. Raises SettingsError for what is no share."""
     if not 0 <= most <= 1:
         raise SettingsError(
-            f"mapping {case.mapping.name}: max_reject_share {most} is no share: 0 is none, 1 is"
-            " every row"
+            f"mapping {case.mapping.name}: max_reject_share {most} is not a share: use a number"
+            " from 0 (no row) to 1 (every row)"
         )
 
     def find(context: dg.AssetCheckExecutionContext) -> Finding:

@@ -122,7 +122,7 @@ class MappingComponent(dg.Component, dg.Model, dg.Resolvable):
             return path.read_text(encoding="utf-8")
         except FileNotFoundError:
             msg = (
-                f"mapping {self.name}: source_sql_file {path} is not there: its place is told from"
+                f"mapping {self.name}: source_sql_file {path} does not exist: its path starts at"
                 " the folder of the YAML"
             )
             raise SettingsError(msg) from None

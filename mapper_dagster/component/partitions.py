@@ -49,8 +49,8 @@ class Dimension(Strict):
         taken = {"type", *needed, *(_OF_TIMES if "start_date" in needed else ())}
         if meant_otherwise := sorted(self.model_fields_set - taken):
             raise ValueError(
-                f"partitions of type {self.type} take no {', '.join(meant_otherwise)}: leave it"
-                " out, or name another type"
+                f"partitions of type {self.type} do not take {', '.join(meant_otherwise)}: leave"
+                " it out, or name another type"
             )
         return self
 
@@ -67,8 +67,8 @@ class Dimension(Strict):
             )
             said = str(error).partition("\n")[0]
             msg = (
-                f"partitions of type {self.type} cannot be made of {listed}: {said}. Dates are"
-                " ISO's, time zones those of the IANA database"
+                f"partitions of type {self.type} cannot be made of {listed}: {said}. Write dates"
+                " as in ISO 8601, and time zones by their IANA names"
             )
             raise SettingsError(msg) from error
         if (
@@ -78,7 +78,7 @@ class Dimension(Strict):
         ):
             raise SettingsError(
                 f"there are no partitions from start_date {self.start_date!r} to end_date"
-                f" {self.end_date!r}: the end, which is in none, comes after the start"
+                f" {self.end_date!r}: the end, which is not included, must come after the start"
             )
         return found
 

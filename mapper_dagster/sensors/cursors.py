@@ -19,7 +19,7 @@ def moment_of(text: str) -> datetime:
         found = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text.strip()))
     except ValueError:
         msg = (
-            f"the sensor's cursor has {text!r}, which is no moment: set it to one such as"
+            f"the sensor's cursor has {text!r}, which is not a moment: set it to one such as"
             " 2024-01-31T06:00:00+00:00, or clear it"
         )
         raise SettingsError(msg) from None

@@ -100,7 +100,7 @@ def build_load_request_sensor(
             loaded = known.get(request.mapping)
             if loaded is None:
                 names = ", ".join(sorted(known))
-                words = f"no mapping {request.mapping!r}: there are {names}"
+                words = f"there is no mapping {request.mapping!r}: use one of {names}"
                 outcome = _Outcome("refused", message=words)
             else:
                 tags = {
@@ -118,7 +118,7 @@ def build_load_request_sensor(
         told = ", ".join(f"{count} {status}" for status, count in sorted(came_to.items()))
         return dg.SensorResult(
             run_requests=wanted,
-            skip_reason=None if wanted else f"no request is waiting ({told or 'none under way'})",
+            skip_reason=None if wanted else f"no request is waiting ({told or 'none is running'})",
         )
 
     return load_requests

@@ -91,7 +91,7 @@ def build_resume_sensor(
             if not planned <= keys:
                 continue
             if words := _left_alone(context.instance, run, max_resumes):
-                left.append(f"run {run.run_id} is left alone: {words}")
+                left.append(f"run {run.run_id} is not continued: {words}")
             elif unfinished := _unfinished(context.instance, run, planned):
                 requests.append(_request(run, unfinished))
         return dg.SensorResult(
@@ -104,7 +104,7 @@ def build_resume_sensor(
 
 
 def _skipped(since: datetime, left: Sequence[str]) -> str:
-    return "; ".join(left) or f"no load that is to be gone on with has failed since {since}"
+    return "; ".join(left) or f"no load that can be continued has failed since {since}"
 
 
 def _left_alone(instance: dg.DagsterInstance, run: dg.DagsterRun, most: int) -> str | None:
@@ -112,14 +112,14 @@ def _left_alone(instance: dg.DagsterInstance, run: dg.DagsterRun, most: int) -> 
     again = will_be_retried(instance, run)
     if again is None:
         # That it says so is news of the run, which comes by here then.
-        return "Dagster has yet to say whether it executes it again by itself"
+        return "Dagster has not decided yet whether to retry it"
     if again:
         # If that fails too, it comes by here.
-        return "Dagster executes it again by itself"
+        return "Dagster retries it by itself"
     if instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": run.run_id}), limit=1):
-        return "it has been executed again"
+        return "it has been re-executed"
     if _resumes(run) >= most:
-        return f"its load was gone on with {most} times, and failed each time"
+        return f"its load has been continued {most} times, and failed each time"
     return None
 
 

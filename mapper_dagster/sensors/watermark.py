@@ -52,8 +52,8 @@ class Cursor:
             return cls(**found)
         except (ValueError, TypeError) as error:
             msg = (
-                f"the sensor's cursor {text!r} cannot be read: set it to the moment from which on"
-                " changes are to be looked for, such as 2024-01-31T06:00:00+00:00, or clear it"
+                f"the sensor's cursor {text!r} cannot be read: set it to the moment from which to"
+                " look for changes, such as 2024-01-31T06:00:00+00:00, or clear it"
             )
             raise SettingsError(msg) from error
 
@@ -132,7 +132,7 @@ def build_watermark_sensor(
         except DatabaseError as error:
             if missing := _missing(database, sql, _any_time(mapping), named):
                 msg = (
-                    f"mapping {mapping.name}: the query that changes are looked for in has no"
+                    f"mapping {mapping.name}: the query in which changes are looked for has no"
                     f" column {' and no '.join(missing)}: select it there too, or give changes_sql"
                     f" a query with {window_column} and {changed_at}"
                 )
@@ -280,7 +280,7 @@ class _Changes:
             value = datetime.combine(value, time())
         if not isinstance(value, datetime):
             raise SettingsError(
-                f"a watermark goes by timestamps and dates, not by {type(value).__name__}"
+                f"a watermark must be a timestamp or a date, not {type(value).__name__}"
             )
         zoned = value if value.tzinfo else value.replace(tzinfo=self._zone)
         return zoned.astimezone(timezone.utc)
@@ -318,8 +318,8 @@ def _skipped(after: Cursor, waits_for: datetime | None) -> str:
     if waits_for is None:
         return words
     return (
-        f"{words}, as far as one can tell: a transaction of the source is open since {waits_for},"
-        " and what changed later is looked for when it has ended"
+        f"{words}, as far as can be seen: a transaction of the source has been open since"
+        f" {waits_for}, and later changes are looked for once it has ended"
     )
 
 

@@ -37,8 +37,7 @@ RESUMES = "mapper/resumes"
 PROGRESS_SECONDS = 5.0
 
 INTERRUPTED = (
-    "The step was interrupted. What is finished stays: the run, executed again, goes on with its"
-    " load."
+    "The step was interrupted. Finished chunks stay: re-execute the run to continue its load."
 )
 
 
@@ -73,8 +72,8 @@ class Load:
         if self.mapping.mode is not LoadMode.APPEND or self.mapping.publish == Publishing.ATOMIC:
             return "launch a new run"
         return (
-            "delete from the target what this load has appended, then launch a new run, which"
-            " appends all of it"
+            "delete the rows that this load has appended to the target, then launch a new run,"
+            " which appends them all"
         )
 
     @contextmanager
@@ -118,7 +117,10 @@ class Load:
         except LedgerError as error:
             if isinstance(error, StaleLoadError | IncompleteLoadError):
                 raise  # each has a cure of its own
-            msg = f"{error}. In Dagster, {self.anew}: one executed again goes on with its load"
+            msg = (
+                f"{error}. In Dagster, {self.anew}: re-executing this run would continue the old"
+                " load"
+            )
             raise LedgerError(msg) from error
 
     def known(self) -> LoadChunks | None:

@@ -22,9 +22,9 @@ def load_lane(load: Load, lane: Lane, workers: int | None = None) -> None:
         first = left_out(failed[0].error or "")
         raise failure(
             load.context,
-            f"{len(failed)} of {len(results)} chunks failed (mend the cause and re-execute the"
-            " run, which goes on with its load as of its read point; where rows of the source"
-            f" were mended, {load.anew}): {first}",
+            f"{len(failed)} of {len(results)} chunks failed (fix the cause and re-execute the run,"
+            " which continues its load at the same read point; if you fixed rows of the source,"
+            f" {load.anew}): {first}",
             passing=any(chunk.failed_in_passing for chunk in failed),
             metadata=metadata.of_failed_chunks(
                 metadata.failures_of(lane.number, lane.lanes, failed)

@@ -41,7 +41,9 @@ def observe_shortfall(load: Load, lane: Lane, results: Sequence[ChunkResult]) ->
         try:
             known = load.known()
         except MapperError as error:
-            context.log.warning("the ledger was not asked how far it is: %s", left_out(str(error)))
+            context.log.warning(
+                "the ledger could not be asked how far the load has come: %s", left_out(str(error))
+            )
             return None
         # Alone, with nothing in: that it failed is all there is to tell.
         return None if known is None or (lane.lanes == 1 and not known.finished) else known
@@ -49,5 +51,5 @@ def observe_shortfall(load: Load, lane: Lane, results: Sequence[ChunkResult]) ->
     for known, shown in shortfall.to_be_told(lane, results, told=told, ledger=ledger):
         staged = known.record.plan.stage_table is not None
         where = "waits in its stage" if staged else "is in the target"
-        words = f"A load that failed in part: what is loaded {where}, and is not loaded again."
+        words = f"The load failed in part. What is loaded {where}, and is not loaded again."
         observe(load, words, shown)

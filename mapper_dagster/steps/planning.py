@@ -62,8 +62,8 @@ def _wait_for_writers(load: Load) -> None:
         raise failure(
             load.context,
             f"After {in_units(fence)} a transaction of the source that began at {still} may still"
-            f" add rows to the window up to {end}. Ask for the load again when it has ended, or set"
-            " a longer fence.",
+            f" add rows to the window up to {end}. Request the load again when it has ended, or"
+            " set a longer fence.",
             passing=False,
         )
 
@@ -72,12 +72,12 @@ def _tell_resumed(load: Load, planned: Plan, before: LoadChunks) -> None:
     """Say as of when a load that is gone on with reads, and what of it is finished."""
     if planned.snapshot.is_same_point(before.record.plan.snapshot):
         load.context.log.info(
-            "The load of an earlier run is gone on with, as of its %s: what has changed in the"
-            " source since is not in it. To have that, %s.",
+            "Continuing the load of an earlier run at its %s: later changes in the source are not"
+            " included. To include them, %s.",
             planned.snapshot,
             load.anew,
         )
     found = history.chunks(load.target.url, planned.load_id, **load.ledger)
     if found.finished:
         resumed = metadata.of_resumed(planned, found)
-        observe(load, "A load that an earlier run began is gone on with.", resumed)
+        observe(load, "A load that an earlier run began is continued.", resumed)

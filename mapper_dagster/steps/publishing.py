@@ -57,7 +57,9 @@ def _details(
             causes = history.reject_causes(url, result.load_id, **ledger)
             found |= metadata.of_rejects(result.load_id, causes)
     except MapperError as error:
-        load.context.log.warning("the ledger was not asked for details: %s", left_out(str(error)))
+        load.context.log.warning(
+            "the ledger could not be asked for details: %s", left_out(str(error))
+        )
     return found
 
 

@@ -284,9 +284,12 @@ def test_a_column_to_be_seen_must_be_there(orders, source, target):
         ({"transformation_func": 5}, "transformation_func must be a function, but is of type int"),
         ({"transform_batch": [print]}, "transform_batch must be a function, but is of type list"),
         ({"should_stop": True}, "should_stop must be a function, but is of type bool"),
-        ({"transform_columns": ["note", 5]}, "transform_columns must name columns as str, .* 5, of type int"),
+        (
+            {"transform_columns": ["note", 5]},
+            "transform_columns must name columns as str, .* 5, of type int",
+        ),
         ({"transform_columns": 5}, "transform_columns must name columns as str, .* 5, of type int"),
-        ({"chunk_key": [None]}, "chunk_key names columns, .* None .* type NoneType"),
+        ({"chunk_key": [None]}, "chunk_key must name columns as str, .* None, of type NoneType"),
     ],
 )
 def test_what_is_of_another_kind_than_asked_for_is_told(orders, source, target, options, words):

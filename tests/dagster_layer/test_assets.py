@@ -204,9 +204,9 @@ def test_a_mistake_is_a_failure_in_words_without_a_url(materialize, target, run)
 @pytest.mark.parametrize(
     ("key", "given", "words"),
     [
-        ("source", "postgresql://u:hunter2@h/d", "'source' is a str, and not a DatabaseResource"),
-        ("target", MapperResource(), "'target' is a MapperResource, and not a DatabaseResource"),
-        ("mapper", DatabaseResource(url="x"), "'mapper' is a DatabaseResource, and not a Mapper"),
+        ("source", "postgresql://u:hunter2@h/d", "'source' is a str, not a DatabaseResource"),
+        ("target", MapperResource(), "'target' is a MapperResource, not a DatabaseResource"),
+        ("mapper", DatabaseResource(url="x"), "'mapper' is a DatabaseResource, not a Mapper"),
     ],
 )
 def test_a_resource_of_another_kind_is_told_at_once(instance, resources, key, given, words):

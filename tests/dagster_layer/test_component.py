@@ -52,7 +52,7 @@ def spec_of(defs, key):
 @pytest.mark.parametrize(
     ("attributes", "words"),
     [
-        ("source_sql_file: no.sql", "no.sql.*is not there"),
+        ("source_sql_file: no.sql", "no.sql.*does not exist"),
         ("source_sql_file: .", "cannot be read"),
         ("source_sql_file: empty.sql", "source_sql is empty"),
         (

@@ -62,7 +62,7 @@ def test_a_watermark_that_waits_says_for_what(watermark, source, run):
         run(source, "update events set changed_at = now() where id = 1")
 
         assert [] == watermark.tick()
-        assert f"a transaction of the source is open since {began}" in watermark.words
+        assert f"a transaction of the source has been open since {began}" in watermark.words
 
     assert 1 == len(watermark.tick())
     assert watermark.words is None
@@ -102,4 +102,4 @@ def test_a_sensor_for_failed_loads_says_since_when_it_looks(resuming):
     assert [] == resuming.tick()
 
     assert before <= datetime.fromisoformat(resuming.cursor) <= datetime.now(timezone.utc)
-    assert re.fullmatch("no load that is to be gone on with has failed since .*", resuming.words)
+    assert re.fullmatch("no load that can be continued has failed since .*", resuming.words)

@@ -410,7 +410,7 @@ def test_of_a_load_of_which_nothing_was_in_nobody_is_told_that_it_is_gone_on_wit
     assert run_mapping(mapping, tags={"mapper/resumes": failed.run_id}).success
 
     told = instance.fetch_observations(mapping.key, limit=10).records
-    assert not [t for t in told if "gone on with" in str(t.asset_observation.description)]
+    assert not [t for t in told if "is continued" in str(t.asset_observation.description)]
 
 
 @pytest.mark.usefixtures("events")
@@ -514,7 +514,9 @@ def test_a_load_that_is_gone_on_with_says_as_of_when_it_reads(
     assert again.success
     assert [("n1",)] == run(target, "select note from fact_events where id = 1")
     log = [entry.user_message for entry in instance.all_logs(again.run_id)]
-    (said,) = [words for words in log if "is gone on with, as of its snapshot" in words]
+    (said,) = [
+        words for words in log if "Continuing the load of an earlier run at its snapshot" in words
+    ]
     assert "launch a new run" in said
     assert observed("fact_events")[1]["mapper/snapshot"] in said
 
@@ -539,7 +541,7 @@ def test_who_loads_anew_after_an_append_failed_is_told_what_is_in_already(
         (failure,) = [event for event in result.all_events if event.is_step_failure]
         said = failure.step_failure_data.error_display_string
         assert "launch a new run" in said
-        assert appended is ("delete from the target what this load has appended" in said)
+        assert appended is ("delete the rows that this load has appended to the target" in said)
 
 
 @pytest.mark.usefixtures("events")
@@ -563,7 +565,7 @@ def test_a_run_without_a_partition_says_to_choose_one(run_mapping, target, run, 
         ({"source_sql": " "}, "source_sql is empty"),
         ({"target_table": ""}, "target_table is empty"),
         ({"load_mode": "upsert", "window_column": None}, "primary_key"),
-        ({"fence": 5}, "fence 5 is no timedelta"),
+        ({"fence": 5}, "fence 5 is not a timedelta"),
         ({"partitions_def": "monthly"}, "partitions_def 'monthly' is no"),
         ({"transformation_func": "upper"}, "transformation_func 'upper' is no function"),
         (
@@ -571,7 +573,7 @@ def test_a_run_without_a_partition_says_to_choose_one(run_mapping, target, run, 
             "load_mode='upsert'",
         ),
         ({"partitions_def": None, "window_column": None, "include_earlier": True}, "by time"),
-        ({"load_mode": "append", "window_column": None}, "once more each"),
+        ({"load_mode": "append", "window_column": None}, "again each time"),
     ],
 )
 def test_partitions_that_would_not_work_are_refused(change, words):

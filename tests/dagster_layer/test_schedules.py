@@ -178,8 +178,8 @@ def test_days_begin_where_the_partitions_do():
     [
         ({"partitions_def": None, "window_column": None}, {}, "by time"),
         ({}, {"lookback": -1}, "0 or more"),
-        ({}, {"hour": 25}, "hour 25 is none of a day"),
-        ({}, {"minute": 75}, "minute 75 is none of an hour"),
+        ({}, {"hour": 25}, "hour 25 must be from 0 to 23"),
+        ({}, {"minute": 75}, "minute 75 must be from 0 to 59"),
         (
             {"partitions_def": dg.HourlyPartitionsDefinition("2024-01-01-00:00")},
             {"hour": 2},
@@ -192,7 +192,7 @@ def test_days_begin_where_the_partitions_do():
                 )
             },
             {"minute": 5},
-            r"cut by the cron schedule '\*/15",
+            r"these follow the cron schedule '\*/15",
         ),
     ],
 )

@@ -298,7 +298,7 @@ def test_a_requested_load_is_run_once_and_its_row_says_what_became_of_it(
     assert ["requested", "refused", "refused", "refused", "on hold"] == [row[1] for row in said]
     words = [
         "no partition '1999-01-01': the first is '2024-01-01'",
-        "there are fact_events",
+        "use one of fact_events",
         "needs a partition_key",
     ]
     assert all(word in row[2] for row, word in zip(said[1:4], words, strict=True))
@@ -336,7 +336,7 @@ def test_what_the_daemon_will_retry_is_left_to_it(requests, instance, resources,
     fail(**{"dagster/will_retry": "true"})
     assert ([], []) == (requests.tick(), resuming.tick())
     assert "no request is waiting (1 started)" == requests.words
-    assert resuming.words.endswith("is left alone: Dagster executes it again by itself")
+    assert resuming.words.endswith("is not continued: Dagster retries it by itself")
     assert [("started",)] == run(target, "select status from load_request")
 
     last = fail()
@@ -369,9 +369,7 @@ def test_what_becomes_of_a_failed_run_is_told_when_dagster_has_said_so(
         instance.add_run_tags(failed.run_id, {"seen": "now"})
 
         assert ([], []) == (requests.tick(), resuming.tick())
-        assert resuming.words.endswith(
-            "Dagster has yet to say whether it executes it again by itself"
-        )
+        assert resuming.words.endswith("Dagster has not decided yet whether to retry it")
         assert [("started",)] == run(target, "select status from load_request")
 
         instance.add_run_tags(failed.run_id, {"dagster/will_retry": said})
@@ -418,7 +416,7 @@ def test_a_request_that_makes_no_sense_holds_up_no_other(instance, resources, ta
     said = run(target, "select status, message from load_request where id < 4 order by id")
     assert ["refused"] * 3 == [status for status, _ in said]
     assert "no partition '2024-01-01'" in said[0][1]
-    assert said[2][1].startswith("no mapping 'nothing': there are by_region, long")
+    assert said[2][1].startswith("no mapping 'nothing': use one of by_region, long")
 
 
 @pytest.mark.usefixtures("events")
@@ -512,7 +510,7 @@ def test_mappings_of_one_name_are_asked_for_by_their_keys(instance, resources, t
 
     assert [both[1].key] == request.asset_selection
     (words,) = run(target, "select message from load_request where id = 1")[0]
-    assert words == "no mapping 'fact_events': there are a/fact_events, b/fact_events"
+    assert words == "no mapping 'fact_events': use one of a/fact_events, b/fact_events"
 
 
 def test_a_table_of_requests_is_a_name():
@@ -547,7 +545,7 @@ def test_a_failed_load_is_gone_on_with_where_it_stopped(
         runs.append(run_mapping(EVENTS, request.partition_key, tags=request.tags))
 
     assert 2 == len(asked)
-    assert ticking.words.endswith("its load was gone on with 2 times, and failed each time")
+    assert ticking.words.endswith("its load has been continued 2 times, and failed each time")
     run(target, "alter table fact_events drop constraint picky")
     assert run_mapping(EVENTS, "2024-01-01", tags=asked[-1].tags).success
     assert [months(source, "events")[0]] == months(target, "fact_events")
@@ -557,7 +555,7 @@ def test_a_failed_load_is_gone_on_with_where_it_stopped(
     (last, *_) = [
         each.asset_observation.metadata
         for each in observed
-        if "gone on with" in (each.asset_observation.description or "")
+        if "is continued" in (each.asset_observation.description or "")
     ]
     assert (11, 0) == (last["mapper/chunks_in"].value, last["mapper/chunks_missing"].value)
 

@@ -92,29 +92,35 @@ def test_lane_keys_survive_any_partition_key(key, place):
         ),
         ({"lanes": 2, "chunks_per_lane": 2}, "not both"),
         ({"lanes": 0}, "at least 1"),
-        ({"strategy": "fastest"}, "strategy 'fastest' is none of 'same_database', "),
-        ({"publish": "later"}, "publish 'later' is none of 'chunks', 'atomic'"),
-        ({"transform_scope": "row"}, "transform_scope 'row' is none of 'chunk', 'batch'"),
-        ({"workers": "four"}, "workers 'four' is none of 'threads', 'processes'"),
+        ({"strategy": "fastest"}, "strategy 'fastest' is unknown: use one of 'same_database', "),
+        ({"publish": "later"}, "publish 'later' is unknown: use one of 'chunks', 'atomic'"),
+        (
+            {"transform_scope": "row"},
+            "transform_scope 'row' is unknown: use one of 'chunk', ",
+        ),
+        ({"workers": "four"}, "workers 'four' is unknown: use one of 'threads', 'processes'"),
         ({"chunk_size": "many"}, "chunk_size='many' is not"),
         ({"chunk_size": -5}, "chunk_size=-5 is too small"),
         ({"reject_limit": -1}, "reject_limit=-1 is too small"),
         (
             {"source_dialect": "oracl"},
-            "source_dialect 'oracl' is no dialect .* Did you mean oracle",
+            "source_dialect 'oracl' is not a dialect .* Did you mean oracle",
         ),
-        ({**BY_DAY, "load_mode": "replace"}, "'replace' would leave the partition loaded last"),
+        (
+            {**BY_DAY, "load_mode": "replace"},
+            "'replace' would leave only the partition loaded last",
+        ),
         ({**BY_DAY, **UPSERT, "window_column": "at"}, "load_mode is 'upsert': leave it out"),
         ({"deps": "orders"}, "deps is a list"),
         ({**BY_DAY, "fence": timedelta(seconds=-1)}, "fence is a time to wait: 0 or more"),
         ({"owners": "team:data"}, "owners is a list"),
         (
             {**BY_DAY, "params": {"window_start": "2024-01-31"}},
-            "params gives window_start, which is the partition's",
+            "params gives window_start, which the partition sets",
         ),
         (
             {"partitions_def": BY_REGION_AND_DAY, **UPSERT, "params": {"region": "eu"}},
-            "params gives region, which is the partition's",
+            "params gives region, which the partition sets",
         ),
         (
             {"partitions_def": BY_TWO_DAYS, **UPSERT},
@@ -122,19 +128,19 @@ def test_lane_keys_survive_any_partition_key(key, place):
         ),
         (
             {**BY_DAY, "source_sql": "SELECT * FROM orders WHERE note <> ':window_start' -- :day"},
-            "each would load the rows of all: filter by at >= :window_start AND at < :window_end",
+            "would load the rows of all: filter by at >= :window_start AND at < :window_end",
         ),
         (
             {"partitions_def": BY_REGION, **UPSERT, "source_sql": "SELECT * FROM orders"},
-            "each would load the rows of all: filter by :partition_key",
+            "each partition would load the rows of all: filter by :partition_key",
         ),
         (
             {"partitions_def": BY_REGION_AND_DAY, **UPSERT, "source_sql": "SELECT * FROM orders"},
-            "each would load the rows of all: filter by :day and :region",
+            "each partition would load the rows of all: filter by :day and :region",
         ),
         (
             {**BY_DAY, "source_sql": "SELECT * FROM o WHERE at >= :window_start AND at < :end"},
-            "source_sql names :end, and there are :window_end, :window_start: mend the name",
+            "names :end, but only :window_end, :window_start have values: correct the name",
         ),
     ],
 )
