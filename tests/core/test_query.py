@@ -107,7 +107,7 @@ def test_several_values_load_the_rows_that_have_one_of_them(source, target, run)
     with pytest.raises(QueryError, match="whose value is a tuple"):
         load("k in :ks", ("k1", "k2"))
     for wrong in ({"k1"}, {"k": "k1"}, object(), "a\0b"):
-        with pytest.raises(QueryError, match=f":ks a value of type {type(wrong).__name__}"):
+        with pytest.raises(QueryError, match=f"value for :ks of type {type(wrong).__name__}"):
             load("k = any(:ks)", wrong)
     assert run(target, "select count(*) from t") == [(20,)]
 

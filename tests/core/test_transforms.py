@@ -555,7 +555,7 @@ LATE = {
             placed=polars.col("placed").dt.cast_time_unit("ns")
             + polars.duration(nanoseconds=(polars.col("id") == 700).cast(int), time_unit="ns")
         ),
-        "transform_batch returned placed more exact than PostgreSQL's microseconds",
+        "transform_batch returned placed with more precision than PostgreSQL's microseconds",
     ),
 }
 

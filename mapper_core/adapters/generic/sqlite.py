@@ -133,7 +133,7 @@ def _kept(value: Any, affinity: _Affinity) -> Any:
         return float.__repr__(value) if isinstance(value, float) else value
     if affinity is not _Affinity.BLOB and not _arrives(value, affinity):
         msg = (
-            f"SQLite would not keep the number {marked(str(value).strip())} as it is there:"
+            f"SQLite would not keep the number {marked(str(value).strip())} unchanged there:"
             " declare the column TEXT in the target"
         )
         raise UnfitValueError(msg)
@@ -146,8 +146,8 @@ def _bindable(value: Any) -> Any:
     except (TypeError, ValueError) as error:
         kind = type(value).__name__
         msg = (
-            f"a {kind} is kept as JSON, which has no word for its values"
-            f" ({marked(str(error))}): {_INSTEAD}"
+            f"a {kind} is kept as JSON, which cannot hold its values ({marked(str(error))}):"
+            f" {_INSTEAD}"
         )
         raise UnfitValueError(msg) from error
     if not isinstance(bindable, _BINDABLE):

@@ -95,8 +95,8 @@ class GenericTransaction:
         if table[-1] not in views:
             return Access()
         return Access(
-            "it is a view, and SQLite does not tell how many rows the triggers of one have written:"
-            " load into the table behind it"
+            "it is a view, and SQLite does not report how many rows a view's triggers write: load"
+            " into the table behind it"
         )
 
     def change(self, sql: str, values: Mapping[str, Any] | None = None) -> int:

@@ -231,9 +231,9 @@ def _read_point(connection: oracledb.Connection) -> Snapshot:
         described = f"SCN {scn} of {instant}{about}"
         return Snapshot(f"{AS_OF} {scn}", described, instant=instant, server=server)
     msg = (
-        f"this user cannot ask for the present SCN ({'; '.join(refused)}): grant execute on"
-        " DBMS_FLASHBACK or select on V$DATABASE, or pass snapshot=False to read each chunk at its"
-        " own moment"
+        f"this user cannot read the current SCN ({'; '.join(refused)}): grant execute on"
+        " DBMS_FLASHBACK or select on V$DATABASE, or pass snapshot=False to read each chunk at"
+        " its own moment"
     )
     raise SnapshotLostError(msg)
 
@@ -296,7 +296,7 @@ def _check_reached(connection: oracledb.Connection, snapshot: Snapshot, scn: int
         msg = f"{snapshot.description} is gone: {errors.words(error)}"
         raise SnapshotLostError(msg) from error
     if found[0] != snapshot.server:
-        msg = f"{snapshot.description} is of the database {snapshot.server}, and this is {found[0]}"
+        msg = f"{snapshot.description} is of the database {snapshot.server}, but this is {found[0]}"
         raise SnapshotLostError(msg)
 
 

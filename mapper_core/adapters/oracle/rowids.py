@@ -56,7 +56,7 @@ def find(
         return Refused(f"{owner}.{name} is not known as a table")
     rows, blocks, index_organized, cluster, temporary = found[0]
     if index_organized or cluster or temporary == "Y":
-        return Refused(f"{owner}.{name} is no plain table: its rows have no rowids to cut by")
+        return Refused(f"{owner}.{name} is not a plain table: its rows have no rowids to cut by")
     per_block = max(1, rows // blocks) if rows and blocks else _ROWS_PER_BLOCK
     size = max(1, chunk_size // per_block)
     cuts, refused = None, []

@@ -181,7 +181,7 @@ def exact(name: str) -> str:
     Raises SettingsError for a name that no quotes can hold.
     """
     if '"' in name or "\0" in name:
-        msg = f"{name!r} is no name in Oracle, whose names hold no quotes: mend it"
+        msg = f"{name!r} is not a name in Oracle, whose names contain no quotes: correct it"
         raise SettingsError(msg)
     return f'"{name}"'
 

@@ -208,7 +208,7 @@ def _text(value: Any) -> Any:
     if isinstance(value, dict | list):
         return json.dumps(value)
     if isinstance(value, bytes | bytearray | memoryview):
-        raise UnfitValueError("bytes are no text: decode them", 0)
+        raise UnfitValueError("bytes are not text: decode them", 0)
     return str(value)
 
 
@@ -224,7 +224,7 @@ def _number(value: Any) -> Any:
             return Decimal(value)
         except ArithmeticError:
             """It is no number, which is said below."""
-    msg = f"{type(value).__name__} is no number"
+    msg = f"{type(value).__name__} is not a number"
     raise UnfitValueError(msg, 0)
 
 
@@ -276,7 +276,7 @@ def _moment(value: Any) -> tuple[datetime, str]:
             return value, f"{nanosecond:03}".rstrip("0")
     elif isinstance(value, date):
         return datetime(value.year, value.month, value.day), ""  # noqa: DTZ001 - DATE has none
-    msg = f"{type(value).__name__} is no moment"
+    msg = f"{type(value).__name__} is not a moment"
     raise UnfitValueError(msg, 0)
 
 
@@ -325,7 +325,7 @@ def _zoned_nanoseconds(value: Any) -> str:
 
 def _with_zone(moment: datetime) -> str:
     if moment.tzinfo is None:
-        raise UnfitValueError("a moment without a time zone: nobody knows which one it is", 0)
+        raise UnfitValueError("a moment without a time zone, so it is not known which one it is", 0)
     if moment.tzinfo is not timezone.utc and moment.utcoffset() is None:
         raise UnfitValueError("a moment whose time zone has no offset", 0)
     return zoned_text(moment)
@@ -339,5 +339,5 @@ def _months(value: Any) -> Any:
         return oracledb.IntervalYM(sign * years, sign * rest)
     if isinstance(value, oracledb.IntervalYM):
         return value
-    msg = f"{type(value).__name__} is no span of months"
+    msg = f"{type(value).__name__} is not a span of months"
     raise UnfitValueError(msg, 0)

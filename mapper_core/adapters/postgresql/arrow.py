@@ -276,8 +276,8 @@ def _cast(array: pa.Array, kind: pa.DataType, column: Column) -> pa.Array:
         return array.cast(kind)
     except pa.ArrowInvalid as error:
         msg = (
-            f"transform_batch returned {column.name} more exact than PostgreSQL's microseconds"
-            f" ({marked(str(error))}): round it there"
+            f"transform_batch returned {column.name} with more precision than PostgreSQL's"
+            f" microseconds ({marked(str(error))}): round it there"
         )
         raise TransformRowError(msg) from error
 

@@ -92,7 +92,7 @@ def find(
         return Refused("PostgreSQL reads ranges of blocks from version 14 on")
     leaves = _leaves(connection, table)
     if not leaves:
-        return Refused(f"{table} is no table")
+        return Refused(f"{table} is not a table")
     for leaf in leaves:
         if words := _KINDS.get(leaf.kind):
             return Refused(f"{table} is, or has among its partitions, {words}")
@@ -103,7 +103,9 @@ def find(
     except psycopg.Error as error:
         if errors.is_transient(error):
             raise
-        return Refused(f"the query takes no further condition ({error.diag.message_primary})")
+        return Refused(
+            f"the query does not accept a further condition ({error.diag.message_primary})"
+        )
     scans = [scan for scan in _scans(narrowed) if scan.startswith("Tid ")]
     if not scans and not asked_for:
         return Refused("the planner does not read a range of blocks by itself here")

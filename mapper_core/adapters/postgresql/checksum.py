@@ -38,8 +38,8 @@ def blocker(pairs: Sequence[tuple[Column, Column]]) -> str | None:
         padded = types.base(theirs.type) == "character[]" and ours.type != theirs.type
         if (made_by_users and not known) or padded:
             return (
-                f"column {theirs.name!r} is {ours.type} on one side and {theirs.type} on the other,"
-                " so the one does not know the other's text"
+                f"column {theirs.name!r} is {ours.type} on one side and {theirs.type} on the"
+                " other, so their texts cannot be compared"
             )
     return None
 

@@ -88,11 +88,15 @@ _CURES = {
     (
         "55P03",
         "lock timeout",
-    ): "Another session holds a lock on a table, or waits for one behind"
-    " this load, and whoever comes later behind it (TRUNCATE, ALTER TABLE, REINDEX): let it end, or"
-    " end it; pg_blocking_pids() names it",
-    ("25006", ""): "A source is only read. A target has to be writable: no standby, and"
-    " default_transaction_read_only off for the role that loads",
+    ): (
+        "Another session holds a lock on a table, or waits behind this load for one (TRUNCATE,"
+        " ALTER TABLE, REINDEX), so that later sessions wait behind it: let it end, or end it;"
+        " pg_blocking_pids() names it"
+    ),
+    ("25006", ""): (
+        "A source is only read. A target must be writable: not a standby, and with"
+        " default_transaction_read_only off for the role that loads"
+    ),
 }
 
 

@@ -68,5 +68,5 @@ def blocker(
         words = errors.words(error) if isinstance(error, psycopg.Error) else str(error)
         return f"the target's session cannot run the query ({words})"
     if "current_setting(" in planned:
-        return "the query reads a setting of its session, which the target's may have otherwise"
+        return "the query reads a setting of its session, which may differ in the target's session"
     return None

@@ -171,7 +171,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make a dict of an object of JSON."""
     made = dict(pairs)
     if len(made) < len(pairs):
-        msg = "a JSON object has a key twice, of which a dict keeps one"
+        msg = "a JSON object has the same key twice, and a dict keeps only one"
         raise _NoEqualError(msg)
     return made
 
@@ -189,7 +189,7 @@ def _array(load: Load, *, of_json: bool) -> Load:
 
     def read(text: str) -> Any:
         if text.startswith("["):
-            msg = f"the bounds of the array {text} have no place in a list"
+            msg = f"a list cannot keep the bounds of the array {text}"
             raise _NoEqualError(msg)
         if of_json and text.startswith("{{"):
             msg = f"lists in the array {text} would be taken for JSON"
@@ -226,7 +226,7 @@ class IntervalLoader(Loader):
         with suppress(OverflowError):
             if found is not None and text:
                 return _timedelta(found)
-        msg = f"the interval {text!r} has no timedelta, which knows days and less, up to a billion"
+        msg = f"the interval {text!r} fits no timedelta, which has days and less, up to a billion"
         raise _NoEqualError(msg)
 
 

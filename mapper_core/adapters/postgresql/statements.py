@@ -73,9 +73,9 @@ class Statements:
             return session.literal(self._connection, value)
         except (psycopg.ProgrammingError, psycopg.DataError) as error:
             msg = (
-                f"params has for :{name} a value of type {type(value).__name__}, which cannot be"
+                f"params has a value for :{name} of type {type(value).__name__}, which cannot be"
                 f" written into a statement ({errors.words(error)}): give a str, a number, a date"
-                " or time, or a list of such"
+                " or time, or a list of these"
             )
             raise QueryError(msg) from error
 

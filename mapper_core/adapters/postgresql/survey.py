@@ -310,7 +310,7 @@ def _ordered(key: Sequence[str]) -> Iterator[None]:
         # The query by itself has run already.
         msg = (
             f"chunk_key {', '.join(key)} cannot divide the query: {error.diag.message_primary}."
-            " Name a column of another type, or cast it in the query and name what that is called"
+            " Name a column of another type, or cast it in the query and name the result"
         )
         raise QueryError(msg) from error
 

@@ -73,7 +73,7 @@ class PostgreSQLTransaction(Messages):
         name = {"name": session.identifier(*table)}
         found = self.execute(catalog.COLUMNS, name)
         if not found and self.execute("select 1 where to_regclass(:name) is not null", name):
-            msg = f"{'.'.join(table)} has no column to load into: add those of the query to it"
+            msg = f"{'.'.join(table)} has no columns to load into: add those of the query"
             raise TargetError(msg)
         return tuple(
             Column(name, kind, number, required=required, generated=generated, binary=binary)
@@ -108,7 +108,10 @@ class PostgreSQLTransaction(Messages):
             )
         for privilege, ((may, user),) in zip(privileges, granted, strict=True):
             if privilege in catalog.EVENTS and not taken[0][0] & catalog.EVENTS[privilege]:
-                words = f"it takes no {privilege.upper()}: load into a table, or a view that does"
+                words = (
+                    f"it does not accept {privilege.upper()}: load into a table, or a view that"
+                    " does"
+                )
                 return Access(words)
             if not may:
                 return Access(f"{user} lacks the privilege: grant {privilege} on {name} to {user}")
@@ -132,8 +135,8 @@ class PostgreSQLTransaction(Messages):
             self.execute(f"create table {session.identifier(*table)} ({listed})")
         except psycopg.errors.UndefinedObject as error:
             msg = (
-                f"{'.'.join(table)} cannot be made: {errors.words(error)} in the target. Create the"
-                " type there, or cast the column to text in the query"
+                f"{'.'.join(table)} cannot be created: {errors.words(error)} in the target. Create"
+                " the type there, or cast the column to text in the query"
             )
             raise TargetError(msg) from error
 
@@ -189,8 +192,8 @@ class PostgreSQLTransaction(Messages):
             )
         except psycopg.errors.TooManyColumns as error:
             msg = (
-                f"the stage that this load needs has a column more than its {len(columns)}, and"
-                f" {errors.words(error)}: select one less, or load with load_mode='append'"
+                f"the stage that this load needs has one column more than its {len(columns)}, and"
+                f" {errors.words(error)}: select one column less, or load with load_mode='append'"
             )
             raise TargetError(msg) from error
         # Rows come as COPY blocks that nobody takes apart, so the chunk's id is a default.

@@ -268,7 +268,7 @@ def test_a_name_that_oracle_cannot_have_is_refused(source, target):
     name = 'x" (id number); drop table "item'
     with pytest.raises(TargetError, match="has no table x"):
         load(source, target, target_table=name)
-    with pytest.raises(SettingsError, match="is no name in Oracle"):
+    with pytest.raises(SettingsError, match="is not a name in Oracle"):
         load(source, target, target_table=name, create_target=True)
 
 
@@ -370,11 +370,11 @@ UNFIT = {
         "without a time zone",
     ),
     "too many digits": ("number", Decimal("1." + "1" * 60), "more than 38 digits"),
-    "no number": ("number", "one", "is no number"),
+    "no number": ("number", "one", "is not a number"),
     "not a number": ("number", float("nan"), "DPY-4004"),
     "no bytes": ("raw(10)", "text", "is not bytes"),
-    "bytes for text": ("varchar2(10)", b"bytes", "bytes are no text"),
-    "no moment": ("date", 7, "is no moment"),
+    "bytes for text": ("varchar2(10)", b"bytes", "bytes are not text"),
+    "no moment": ("date", 7, "is not a moment"),
 }
 
 
