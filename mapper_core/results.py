@@ -178,8 +178,8 @@ class ParallelProcessingResult:
         if self.chunks_failed:
             yield "; ".join(f"chunk {e['chunk_id']}: {e['error']}" for e in self.chunk_errors[:3])
         if self.load_id is not None:
-            mend = "Fix the cause, then" if self.chunks_failed else "To continue,"
+            first = "Fix the cause, then" if self.chunks_failed else "To continue,"
             yield (
-                f"{mend} call again with load_id={self.load_id!r}: finished chunks are not loaded"
+                f"{first} call again with load_id={self.load_id!r}: finished chunks are not loaded"
                 " again"
             )

@@ -26,9 +26,9 @@ NOBODY = "postgresql://nobody:any@127.0.0.1:1/nowhere"
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("postgre://u:p@h/d", r"there is no driver for 'postgre': mend .*, as in postgresql://"),
+        ("postgre://u:p@h/d", r"there is no driver for 'postgre': correct .*, as in postgresql://"),
         ("mysql://u:p@h/d", r"no driver for 'mysql' is installed: install the module MySQLdb"),
-        ("mssql+nosuch://u:p@h/d", r"there is no driver for 'mssql\+nosuch': mend"),
+        ("mssql+nosuch://u:p@h/d", r"there is no driver for 'mssql\+nosuch': correct"),
     ],
 )
 def test_a_url_says_which_driver_it_lacks(url, words):
@@ -138,7 +138,9 @@ def test_a_user_who_may_not_make_the_ledger_is_told_what_to_ask_for(source, targ
     )
     theirs = target.replace("postgres@", "without_ledger@")
     try:
-        with pytest.raises(DatabaseError, match=r"denied.*ledger in schema mapper: let .* make it"):
+        with pytest.raises(
+            DatabaseError, match=r"denied.*ledger in schema mapper: let .* create it"
+        ):
             load(source, NUMBERS, theirs, "numbers")
         run(target, "create schema mapper authorization without_ledger")
         assert "succeeded" == load(source, NUMBERS, theirs, "numbers").status

@@ -214,12 +214,12 @@ def test_an_asset_nobody_has_described_says_what_it_is_made_of(load):
         (
             "name: m\nsource_sql: SELECT 1\ntarget_table: t\n"
             "partitions: {type: daily, start_date: '2024-01-01', cron_schedule: '0 * * * *'}",
-            "partitions of type daily take no cron_schedule",
+            "partitions of type daily do not take cron_schedule",
         ),
         (
             "name: m\nsource_sql: SELECT 1\ntarget_table: t\n"
             "partitions: {type: static, keys: [a], timezone: UTC, dimensions: {}}",
-            "partitions of type static take no dimensions, timezone",
+            "partitions of type static do not take dimensions, timezone",
         ),
         ("name: m\nsource_sql: SELECT 1\ntarget_table: t\nload_mode: merge", "load_mode"),
         (

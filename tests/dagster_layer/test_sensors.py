@@ -416,7 +416,7 @@ def test_a_request_that_makes_no_sense_holds_up_no_other(instance, resources, ta
     said = run(target, "select status, message from load_request where id < 4 order by id")
     assert ["refused"] * 3 == [status for status, _ in said]
     assert "no partition '2024-01-01'" in said[0][1]
-    assert said[2][1].startswith("no mapping 'nothing': use one of by_region, long")
+    assert said[2][1].startswith("there is no mapping 'nothing': use one of by_region, long")
 
 
 @pytest.mark.usefixtures("events")
@@ -510,7 +510,7 @@ def test_mappings_of_one_name_are_asked_for_by_their_keys(instance, resources, t
 
     assert [both[1].key] == request.asset_selection
     (words,) = run(target, "select message from load_request where id = 1")[0]
-    assert words == "no mapping 'fact_events': use one of a/fact_events, b/fact_events"
+    assert words == "there is no mapping 'fact_events': use one of a/fact_events, b/fact_events"
 
 
 def test_a_table_of_requests_is_a_name():
