@@ -100,9 +100,9 @@ def unfit(
 def altered(column: str, table: str, planned: str, now: str) -> TargetError:
     """Return the error for a column of the target that is of another type than was planned for."""
     return TargetError(
-        f"column {column!r} of {table} was {planned} when the load was planned and is {now} now, so"
-        " not every value would arrive as it is: make it what it was and run the load again under"
-        " its id, or start a new one"
+        f"column {column!r} of {table} was {planned} when the load was planned and is {now} now,"
+        " so not every value would arrive unchanged: change it back and run the load again with"
+        " the same load id, or start a new load"
     )
 
 

@@ -92,7 +92,7 @@ def _sql(arguments: argparse.Namespace) -> str:
 def _names(text: str, separator: str, flag: str) -> tuple[str, ...]:
     """Take names apart at a separator; within double quotes it is part of the name."""
     if not re.fullmatch(rf"{_PART}(?:{re.escape(separator)}{_PART})*", text):
-        msg = f"{flag} {text!r} is no name, or names joined by {separator!r}: quote odd ones"
+        msg = f"{flag} {text!r} is not a name, or names joined by {separator!r}: quote unusual ones"
         raise SettingsError(msg)
     parts = re.findall(rf"{_PART}(?:{re.escape(separator)}|$)", text)
     return tuple(quoted.replace('""', '"') or plain for quoted, plain in parts)

@@ -51,10 +51,10 @@ def check_table(plan: Plan, table_id: str | None, finished: Callable[[], Collect
         return
     if plan.target_id != table_id and finished():
         msg = (
-            f"{plan.target} is another table than when load {plan.load_id!r} was planned: it was"
-            " made anew, or the search path of the target's sessions leads to another one. What is"
-            " finished is in that one: repeat it with the connection that it had, or start a new"
-            " load"
+            f"{plan.target} is not the same table as when load {plan.load_id!r} was planned: it"
+            " was created again, or the search path of the target's sessions has changed."
+            " Finished chunks are in the earlier table: repeat the load with the same connection,"
+            " or start a new load"
         )
         raise LedgerError(msg)
 

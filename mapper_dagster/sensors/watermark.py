@@ -107,7 +107,7 @@ def build_watermark_sensor(
     if max_partitions < 1:
         raise SettingsError(f"mapping {mapping.name}: max_partitions is at least 1")
     if not isinstance(settle, timedelta):
-        raise SettingsError(f"mapping {mapping.name}: settle {settle!r} is no timedelta")
+        raise SettingsError(f"mapping {mapping.name}: settle {settle!r} is not a timedelta")
     if settle < timedelta(0):
         raise SettingsError(f"mapping {mapping.name}: settle is a time to wait: 0 or more")
     key = (translator or MappingTranslator()).get_asset_spec(mapping).key

@@ -494,7 +494,7 @@ MISTAKES = {
         ("plan", *SOME, "--param", "day=1", "--param", "day=2"),
         "--param gives one name two values",
     ),
-    "no name": (("plan", *SOME[:3], 'dw."orders'), "quote odd ones"),
+    "no name": (("plan", *SOME[:3], 'dw."orders'), "quote unusual ones"),
     "no id": (("load", *SOME, "--load-id", ""), "--load-id is empty: give a name, or leave it out"),
     "three parts": (("plan", *SOME[:3], "a.b.c"), "--table has 3 parts"),
     "no file": (("plan", "--sql", "select 1", *SOME[2:]), "there is no file 'select 1'"),

@@ -256,7 +256,9 @@ def test_an_append_does_not_go_on_in_another_table(orders, source, target, run, 
     else:
         run(target, "alter table orders rename to before", "create table orders (like before)")
 
-    with pytest.raises(LedgerError, match="orders is another table than when load 'nightly' was"):
+    with pytest.raises(
+        LedgerError, match="orders is not the same table as when load 'nightly' was"
+    ):
         load(source, there)
 
     assert first.status != "succeeded"

@@ -455,7 +455,7 @@ def test_a_piece_of_a_stream_that_was_put_back_counts_once(
 
     def let_in_once_one_is_put_back(rows):
         if next(pieces) > 1:
-            wait_until(lambda: "going on with" in caplog.text, "a piece that is put back")
+            wait_until(lambda: "continuing with" in caplog.text, "a piece that is put back")
             run(source, f"alter role {role} connection limit 10")
         return rows
 

@@ -567,7 +567,7 @@ def test_a_run_without_a_partition_says_to_choose_one(run_mapping, target, run, 
         ({"load_mode": "upsert", "window_column": None}, "primary_key"),
         ({"fence": 5}, "fence 5 is not a timedelta"),
         ({"partitions_def": "monthly"}, "partitions_def 'monthly' is no"),
-        ({"transformation_func": "upper"}, "transformation_func 'upper' is no function"),
+        ({"transformation_func": "upper"}, "transformation_func 'upper' is not a function"),
         (
             {"partitions_def": dg.StaticPartitionsDefinition(["a"]), "load_mode": "replace_window"},
             "load_mode='upsert'",

@@ -644,7 +644,7 @@ def test_a_watermark_without_windows_is_refused(change, words):
     ("options", "words"),
     [
         ({"max_partitions": 0}, "max_partitions is at least 1"),
-        ({"settle": 60}, "settle 60 is no timedelta"),
+        ({"settle": 60}, "settle 60 is not a timedelta"),
         ({"settle": -timedelta(seconds=1)}, "settle is a time to wait: 0 or more"),
     ],
 )
