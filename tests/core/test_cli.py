@@ -557,7 +557,10 @@ def test_a_cure_is_told_as_an_option(mapper, orders, source, target, run):
             "--publish='atomic' writes into a stage. Pass --verify=",
         ),
         (("plan", "--query", "select load_mode from odd", *SOME[2:]), "has no column load_mode"),
-        (("plan", "--query", "select :a as b", *SOME[2:]), "place of :a: no --param is given"),
+        (
+            ("plan", "--query", "select :a as b", *SOME[2:]),
+            "Nothing replaces :a: no --param is given",
+        ),
         (
             ("plan", "--query", "select :a as b", *SOME[2:], "--param", "c=1"),
             "the SQL names :a, but no --param has a value for it (given: c)",

@@ -419,10 +419,14 @@ def test_a_name_in_other_letters_is_told(orders, source, target):
 @pytest.mark.parametrize(
     ("made", "mode", "words"),
     [
-        ("materialized view odd as select * from orders", "append", "takes no INSERT: load into a"),
-        ("materialized view odd as select * from orders", "replace", "takes no INSERT"),
-        ("view odd as select distinct * from orders", "append", "takes no INSERT"),
-        ("view odd as select distinct * from orders", "upsert", "takes no INSERT"),
+        (
+            "materialized view odd as select * from orders",
+            "append",
+            "does not accept INSERT: load into a",
+        ),
+        ("materialized view odd as select * from orders", "replace", "does not accept INSERT"),
+        ("view odd as select distinct * from orders", "append", "does not accept INSERT"),
+        ("view odd as select distinct * from orders", "upsert", "does not accept INSERT"),
     ],
 )
 def test_what_takes_no_rows_is_told_before_they_move(

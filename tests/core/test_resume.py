@@ -207,7 +207,9 @@ def test_an_unfinished_load_whose_sql_means_something_else_is_refused(
     }
     again = {"source": source, "time_zone": "UTC", **others[what]}
 
-    with pytest.raises(LedgerError, match=f"another {what} than when load 'nightly' was planned"):
+    with pytest.raises(
+        LedgerError, match=f"a different {what} than when load 'nightly' was planned"
+    ):
         load(again.pop("source"), target, sql, chunk_key="id", **again, **options)
 
     assert first.status != "succeeded"

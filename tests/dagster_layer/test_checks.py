@@ -388,10 +388,10 @@ def test_of_many_partitions_that_are_not_loaded_the_last_are_named(check):
         ({"load_mode": "replace", "transformation_func": list}, {}, "pass through a function"),
         ({"load_mode": "replace", "transform_batch": list}, {}, "pass through a function"),
         ({"load_mode": "replace"}, {"compare": "sum"}, "compare 'sum' is unknown: use 'count'"),
-        ({"load_mode": "replace"}, {"max_reject_share": 5}, "no share"),
+        ({"load_mode": "replace"}, {"max_reject_share": 5}, "not a share"),
         ({"load_mode": "replace"}, {"due_within": 24}, "due_within 24 is not a timedelta"),
         ({"load_mode": "replace"}, {"due_within": timedelta(1)}, "by time"),
-        ({"load_mode": "replace"}, {"due_within": -timedelta(1)}, "before a partition has ended"),
+        ({"load_mode": "replace"}, {"due_within": -timedelta(1)}, "due_within is negative"),
     ],
 )
 def test_checks_that_would_say_nothing_are_refused(change, options, words):
