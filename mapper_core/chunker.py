@@ -4,6 +4,7 @@ The promise: whatever the cuts, every row of the query is in exactly one chunk.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from .model import Chunk, ChunkKind
@@ -24,6 +25,7 @@ def key_chunks(
     has_nulls: bool,
     rows: int | None,
     chunk_size: int,
+    beyond: int | None = None,
     descending: bool = False,
 ) -> tuple[Chunk, ...]:
     """Tile the key with chunks between the cuts, the outer ones open.
@@ -33,6 +35,7 @@ def key_chunks(
         has_nulls: whether rows with a NULL in the key get a chunk of their own.
         rows: rows of the query, or None when nobody counted them.
         chunk_size: rows between two cuts.
+        beyond: rows to expect after the last cut, where nobody counted; by default as many.
         descending: whether the first chunk is the one of the highest keys.
 
     >>> [(c.low, c.high) for c in key_chunks([("5",)], has_nulls=False, rows=None, chunk_size=4)]
@@ -40,6 +43,9 @@ def key_chunks(
     """
     expected = chunk_size if rows is None else -(-rows // (len(cuts) + 1))
     chunks = list(_between(ChunkKind.RANGE, cuts, expected, descending=descending))
+    if rows is None and beyond is not None:
+        last = 0 if descending else -1
+        chunks[last] = replace(chunks[last], expected_rows=beyond)
     if has_nulls:
         chunks.append(Chunk(len(chunks) + 1, ChunkKind.NULLS))
     return tuple(chunks)

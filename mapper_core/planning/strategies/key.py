@@ -25,22 +25,19 @@ def divide(case: Case) -> Answer:
         found.cuts,
         # Without one snapshot a NULL key may appear after the cuts were looked for.
         has_nulls=found.has_nulls or not case.one_snapshot,
-        rows=_rows(found, case),
+        rows=found.rows,
         chunk_size=case.chunk_size,
+        beyond=_beyond(found, case),
         descending=not given and case.query.descending,
     )
     reason = f"ranges of {', '.join(found.key)} ({origin}), cut by rank in {found.method}"
     return Division(StrategyName.KEY, reason, chunks, found.key, found.types)
 
 
-def _rows(found: KeyCuts, case: Case) -> int | None:
-    """Return the query's rows: as counted, else as expected where the cuts leave it open.
+def _beyond(found: KeyCuts, case: Case) -> int | None:
+    """Return how many rows to expect after the last cut: what is left, at most a full chunk.
 
-    Between two cuts lies a chunk of the size asked for; behind the last one, at most that.
+    None where the cuts themselves show that more rows are there than were expected.
     """
-    if found.rows is not None:
-        return found.rows
-    if (expected := case.expected(case.estimate.rows)) is None:
-        return None
-    full = len(found.cuts) * case.chunk_size
-    return min(max(expected, full), full + case.chunk_size)
+    left = (case.expected(case.estimate.rows) or 0) - len(found.cuts) * case.chunk_size
+    return min(left, case.chunk_size) if left > 0 else None
