@@ -174,5 +174,5 @@ def test_parameters_of_a_url_are_the_drivers(tmp_path):
 
 def test_a_parameter_that_the_driver_does_not_have_is_refused(source):
     """Before anything is opened."""
-    with pytest.raises(SettingsError, match="takes no walet_location: correct the URL"):
+    with pytest.raises(SettingsError, match="has no parameter walet_location: correct the URL"):
         opener_of(f"{source.url}&walet_location=x", role="source_conn")
