@@ -201,12 +201,16 @@ def test_what_waits_comes_after_the_transactions_beginning(target, run):
     assert [("read committed 1min",)] == told
 
 
+# After a while: a session's last words are lost to a client that is still sending.
+ENDS = "select pg_sleep(0.2), pg_terminate_backend(pg_backend_pid())"
+
+
 def test_a_statement_that_is_tried_on_a_session_that_ends_says_why(source):
     """There is nothing left to be taken back, which would say less."""
     with psycopg.connect(source, autocommit=True) as live:
         live.execute("begin")
         with pytest.raises(psycopg.errors.AdminShutdown, match="administrator command"):
-            session.tried(live, "select pg_terminate_backend(pg_backend_pid())")
+            session.tried(live, ENDS)
 
 
 def test_what_a_commit_warns_of_is_in_the_log(target, run, caplog):
@@ -228,14 +232,13 @@ def test_what_a_commit_warns_of_is_in_the_log(target, run, caplog):
 
 def test_a_transaction_on_a_session_that_ends_says_why(target):
     """Not that it could not be rolled back."""
-    end = "select pg_terminate_backend(pg_backend_pid())"
     database = adapters.database(opener_of(target, role="target"), application="mapper test")
     with (
         pytest.raises(psycopg.errors.AdminShutdown, match="administrator command"),
         database.open_writer() as writer,
         writer.begin() as transaction,
     ):
-        transaction.execute(end)
+        transaction.execute(ENDS)
 
 
 def test_what_waits_behind_a_savepoint_is_taken_back_with_it(target):
