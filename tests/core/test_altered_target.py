@@ -70,6 +70,29 @@ def after(chunks, work):
 
 
 @pytest.mark.usefixtures("orders")
+def test_a_domain_over_a_domain_is_no_other_type_until_it_is_altered(source, target, run):
+    """What tells at once that nothing has changed does not know it."""
+    run(
+        target,
+        "create domain amount as numeric(12,4)",
+        "create domain price as amount check (value > 0)",
+        "alter table copies alter n type price",
+    )
+    query = "select * from orders"
+    execute_query_parallel(source, query, **options(target, "key")).raise_for_failures()
+
+    callback = after(3, lambda: run(target, ALTERED["rounds"]))
+    result = execute_query_parallel(
+        source, query, progress_callback=callback, **options(target, "key")
+    )
+
+    assert "partial" == result.status
+    assert "column 'n' of copies was numeric(12,4) when the load was planned" in str(
+        result.chunk_errors[0]
+    )
+
+
+@pytest.mark.usefixtures("orders")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("change", ALTERED)
 def test_rows_are_not_written_into_a_column_of_another_type(source, target, run, way, change):

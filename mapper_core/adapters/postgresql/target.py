@@ -278,12 +278,14 @@ class PostgreSQLTransaction(Messages):
         planned = {column.name: column.type for column in columns}
 
         def compare(rows: list[Row]) -> None:
-            now = {name: kind for name, kind, *_ in rows}
-            for each, kind in planned.items():
-                if now.get(each, kind) != kind:
-                    raise fitting.altered(each, ".".join(table), kind, now[each])
+            if all(planned.get(each, kind) == kind for each, kind in rows):
+                return
+            for now in self.columns(table):
+                then = planned.get(now.name, now.type)
+                if now.type != then:
+                    raise fitting.altered(now.name, ".".join(table), then, now.type)
 
-        self._ask_later(catalog.COLUMNS, {"name": name}, compare)
+        self._ask_later(catalog.TYPES, {"name": name}, compare)
 
     def insert_select(
         self,
