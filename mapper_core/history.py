@@ -109,13 +109,7 @@ def rejects(
         LedgerError: the ledger has no load of that id, of which nobody can say that it left none.
         MapperError: the target cannot be asked.
     """
-
-    def ask(ledger: Ledger, transaction: Transaction) -> tuple[Reject, ...] | None:
-        if ledger.find(transaction, load_id) is None:
-            return None
-        return tuple(lists.rejects(ledger, transaction, load_id))
-
-    return _known(load_id, _asked(target_conn, ledger_schema, ask))
+    return tuple(_about_rejects(target_conn, load_id, ledger_schema, lists.rejects))
 
 
 def reject_causes(
@@ -125,11 +119,21 @@ def reject_causes(
 
     Tells no row's values. Raises as `rejects` does.
     """
+    return _about_rejects(target_conn, load_id, ledger_schema, lists.reject_causes)
 
-    def ask(ledger: Ledger, transaction: Transaction) -> tuple[RejectCause, ...] | None:
+
+def _about_rejects(
+    target_conn: Any,
+    load_id: str,
+    ledger_schema: str | None,
+    find: Callable[[Ledger, Transaction, str], T],
+) -> T:
+    """Return what the ledger says of a load's rejects. Raises LedgerError for an unknown load."""
+
+    def ask(ledger: Ledger, transaction: Transaction) -> T | None:
         if ledger.find(transaction, load_id) is None:
             return None
-        return lists.reject_causes(ledger, transaction, load_id)
+        return find(ledger, transaction, load_id)
 
     return _known(load_id, _asked(target_conn, ledger_schema, ask))
 
