@@ -111,7 +111,7 @@ class Load:
 
     @contextmanager
     def _as_it_was(self) -> Iterator[None]:
-        """Say what to do in Dagster where a load cannot be gone on with as it is asked for now."""
+        """Say what to do in Dagster where a load cannot be continued as this step asks for it."""
         try:
             yield
         except LedgerError as error:

@@ -280,10 +280,10 @@ class PostgreSQLTransaction(Messages):
         def compare(rows: list[Row]) -> None:
             if all(planned.get(each, kind) == kind for each, kind in rows):
                 return
-            for now in self.columns(table):
-                then = planned.get(now.name, now.type)
-                if now.type != then:
-                    raise fitting.altered(now.name, ".".join(table), then, now.type)
+            for column in self.columns(table):
+                then = planned.get(column.name, column.type)
+                if column.type != then:
+                    raise fitting.altered(column.name, ".".join(table), then, column.type)
 
         self._ask_later(catalog.TYPES, {"name": name}, compare)
 
