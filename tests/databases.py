@@ -43,6 +43,11 @@ _SETTINGS = """select datconnlimit, datallowconn, datistemplate, dattablespace, 
 from pg_database d where datname = current_database()"""
 
 
+def name_of(url):
+    """Return the name of a URL's database."""
+    return psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+
+
 class _Databases:
     """Makes empty databases in a server, whose socket folder it takes; keeps them for others."""
 

@@ -15,6 +15,7 @@ from mapper_core.adapters.postgresql import saying, session
 from mapper_core.connections import opener_of
 from mapper_core.model import Snapshot
 
+from ..databases import name_of
 from ..proxy import Proxy
 from ..waiting import wait_until
 
@@ -140,8 +141,11 @@ def test_a_setting_that_is_refused_is_no_lost_snapshot(source):
 def test_what_is_said_first_is_read_as_the_rest(make_database, run, name, setting):
     """The server tells of a setting that changed only when it has answered the whole message."""
     url = make_database("target")
-    database = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
-    run(url, f'alter database "{database}" set {name} = {setting}', 'create table "größe" (id int)')
+    run(
+        url,
+        f'alter database "{name_of(url)}" set {name} = {setting}',
+        'create table "größe" (id int)',
+    )
     target = adapters.database(opener_of(url, role="target"), application="mapper test")
     moment = datetime(2024, 7, 1, 10, 0, 0, 5, tzinfo=timezone.utc)
     said = "select 'é', cast(:moment as timestamptz), interval '1 day 02:00', :word::text"
@@ -190,8 +194,10 @@ def test_an_error_that_comes_before_the_message_has_been_sent_is_told_alone(sour
 
 def test_what_waits_comes_after_the_transactions_beginning(target, run):
     """Under its settings, and in its isolation."""
-    name = psycopg.conninfo.conninfo_to_dict(target)["dbname"]
-    run(target, f"alter database \"{name}\" set default_transaction_isolation = 'serializable'")
+    run(
+        target,
+        f"alter database \"{name_of(target)}\" set default_transaction_isolation = 'serializable'",
+    )
     database = adapters.database(opener_of(target, role="target"), application="mapper test")
     seen = "current_setting('transaction_isolation') || ' ' || current_setting('lock_timeout')"
     with database.open_writer() as writer, writer.begin() as transaction:

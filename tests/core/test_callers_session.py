@@ -1,7 +1,6 @@
 """What a caller has set up in its live session holds in ours: the same rows, the same values."""
 
 from contextlib import closing
-from urllib.parse import urlsplit
 
 import psycopg
 import psycopg2
@@ -10,6 +9,7 @@ import sqlalchemy as sa
 
 from mapper_core import SettingsError, TargetError, execute_query_parallel
 
+from ..databases import name_of
 from .running import asked, load
 
 pytestmark = pytest.mark.timeout(60)
@@ -102,8 +102,7 @@ def test_a_setting_holds_letter_by_letter_in_whatever_encoding(
 def test_a_load_id_may_have_any_letter_in_whatever_encoding(source, target, run, encoding):
     """Which the sessions are called by."""
     for url in (source, target):
-        name = urlsplit(url).path[1:]
-        run(url, f"alter database {name} set client_encoding = {encoding}")
+        run(url, f"alter database {name_of(url)} set client_encoding = {encoding}")
     run(source, "create table items as select i as id from generate_series(1, 9) i")
     run(target, "create table items (id int)")
 
@@ -208,13 +207,11 @@ def test_a_role_that_was_taken_after_who_the_session_acts_as_holds_too(source, t
         "create role taken_of_tests role acting_of_tests",
         "grant select on items to taken_of_tests",
     )
-    with psycopg.connect(target) as live:
-        name = live.info.dbname
     run(
         target,
         "create table items (id int, reader text, writer text default current_user)",
         "grant select, insert on items to taken_of_tests",
-        f"grant create on database {name} to taken_of_tests",
+        f"grant create on database {name_of(target)} to taken_of_tests",
     )
     sql = "select id, current_user::text as reader from items order by id"
     try:
@@ -279,8 +276,6 @@ def test_names_that_are_not_ascii_hold_in_every_session(
 ):
     """Also where sessions of the database begin in another encoding than ours."""
     url = {"source": source, "target": target}[side]
-    with psycopg.connect(url) as live:
-        name = live.info.dbname
     run(
         url,
         'create schema "größe"',
@@ -288,7 +283,7 @@ def test_names_that_are_not_ascii_hold_in_every_session(
         'grant usage on schema "größe" to "müller"',
         'create table "größe".items (id int, who text default current_user)',
         'grant select, insert on "größe".items to "müller"',
-        f'grant create on database {name} to "müller"',
+        f'grant create on database {name_of(url)} to "müller"',
     )
     if side == "source":
         run(url, f'insert into "größe".items select i, null from generate_series(1, {ROWS}) i')
@@ -297,7 +292,7 @@ def test_names_that_are_not_ascii_hold_in_every_session(
         run(source, f"create table items as select i as id from generate_series(1, {ROWS}) i")
     query = "select id, current_user::text as who from items order by id"
     table = "items" if side == "source" else '"größe".items'
-    run(url, f"alter database {name} set client_encoding = {encoding}")
+    run(url, f"alter database {name_of(url)} set client_encoding = {encoding}")
     try:
         with closing(connect(url)) as live:
             cursor = live.cursor()
@@ -310,7 +305,7 @@ def test_names_that_are_not_ascii_hold_in_every_session(
                 query = "select id from items order by id"
             load(ends[0], query, ends[1], "items").raise_for_failures()
     finally:
-        run(url, f"alter database {name} reset client_encoding")
+        run(url, f"alter database {name_of(url)} reset client_encoding")
         counted = asked(target, f"select count(*), min(who) from {table}")
         run(url, 'drop owned by "müller"', 'drop role "müller"')
     assert [(ROWS, "müller")] == counted

@@ -27,6 +27,7 @@ from mapper_core import (
 from mapper_core.cli.report import result_text
 from mapper_core.connections import opener_of
 
+from ..databases import name_of
 from ..proxy import Proxy
 from ..waiting import LIMIT_SECONDS, assert_nothing_left, backends, wait_until
 from . import loading
@@ -250,7 +251,7 @@ def test_a_permanent_error_fails_its_chunk_alone_and_is_not_retried(
 
 
 def _set_for_all(url, run, setting):
-    run(url, f"alter database {psycopg.conninfo.conninfo_to_dict(url)['dbname']} set {setting}")
+    run(url, f"alter database {name_of(url)} set {setting}")
 
 
 def test_a_statement_timeout_of_the_role_fails_at_once_and_says_what_to_do(

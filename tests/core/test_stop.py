@@ -22,6 +22,7 @@ from mapper_core import (
 )
 from mapper_core.stopping import InUse, together
 
+from ..databases import name_of
 from ..proxy import Proxy
 from ..waiting import assert_nothing_left, backends, wait_until
 from .running import Background, at_the_gate, gate, terminate
@@ -334,8 +335,7 @@ def crowded(source, target, run):
         run(source, f"create role {role} login connection limit {connections}")
         for url in (source, target):
             run(url, f"grant all on all tables in schema public to {role}")
-            database = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
-            run(url, f"grant create on database {database} to {role}")
+            run(url, f"grant create on database {name_of(url)} to {role}")
         return [url.replace("postgres@", f"{role}@") for url in (source, target)]
 
     yield make

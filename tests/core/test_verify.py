@@ -27,6 +27,7 @@ from mapper_core import (
 from mapper_core.protocols import Checksum
 from mapper_core.verification.comparison import NO_CHUNK, Difference, differences
 
+from ..databases import name_of
 from ..waiting import assert_nothing_left, wait_until
 
 ROWS = 1_000
@@ -618,7 +619,7 @@ def test_equal_rows_have_equal_checksums_whatever_their_type(source, target, run
         (source, "Asia/Kolkata", "sql, dmy", "escape"),
         (target, "America/Lima", "german", "hex"),
     ):
-        name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+        name = name_of(url)
         for setting in (f"timezone = '{zone}'", f"datestyle = {style}", f"bytea_output = {form}"):
             run(url, f"alter database {name} set {setting}")
         run(url, f"alter database {name} set intervalstyle = iso_8601")

@@ -393,15 +393,7 @@ def test_of_a_load_of_which_nothing_was_in_nobody_is_told_that_it_is_gone_on_wit
     run_mapping, instance, target, run
 ):
     """There is nothing that the earlier run had finished."""
-    mapping = Mapping(
-        name="none",
-        source_sql="SELECT * FROM events",
-        target_table="fact_events",
-        chunk_key="id",
-        chunk_size=1_000,
-        min_rows_for_parallel=0,
-        lanes=1,
-    )
+    mapping = replace(PART, name="none", chunk_size=1_000, lanes=1)
     run(target, "alter table fact_events add constraint picky check (id < 0)")
     failed = run_mapping(mapping)
     assert not failed.success
